@@ -1,0 +1,67 @@
+"""Run dbt Core and see, in real time, what it does.
+
+    import spanline
+
+    result = spanline.run(["build"], project_dir="my_project")
+    result.raise_for_failure()
+
+The names below are the public API; they are imported when they are first used, so that `import spanline` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from spanline import events as events
+    from spanline.callback import callback as callback
+    from spanline.errors import DbtCancelled as DbtCancelled
+    from spanline.errors import DbtCompilationException as DbtCompilationException
+    from spanline.errors import DbtException as DbtException
+    from spanline.errors import DbtRuntimeException as DbtRuntimeException
+    from spanline.errors import RunBusy as RunBusy
+    from spanline.errors import RunnerDied as RunnerDied
+    from spanline.errors import RunNotFound as RunNotFound
+    from spanline.errors import SpanlineError as SpanlineError
+    from spanline.errors import UsageError as UsageError
+    from spanline.result import NodeResult as NodeResult
+    from spanline.result import RunResult as RunResult
+    from spanline.run import Run as Run
+    from spanline.run import attach as attach
+    from spanline.run import run as run
+    from spanline.run import start as start
+
+_ERRORS = (
+    "DbtCancelled",
+    "DbtCompilationException",
+    "DbtException",
+    "DbtRuntimeException",
+    "RunBusy",
+    "RunNotFound",
+    "RunnerDied",
+    "SpanlineError",
+    "UsageError",
+)
+_HOMES = {
+    **dict.fromkeys(_ERRORS, "spanline.errors"),
+    **dict.fromkeys(("Run", "attach", "run", "start"), "spanline.run"),
+    **dict.fromkeys(("NodeResult", "RunResult"), "spanline.result"),
+    "callback": "spanline.callback",
+}
+
+__all__ = ["__version__", "events", *sorted(_HOMES)]  # noqa: PLE0604 - it holds names
+
+
+def __getattr__(name: str) -> object:
+    if name == "events":
+        return importlib.import_module("spanline.events")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'spanline' has no attribute {name!r}")
+    # Bound here, since importing `spanline.run` would bind the module to the function's name.
+    found = getattr(importlib.import_module(home), name)
+    globals()[name] = found
+    return found

@@ -1,0 +1,470 @@
+"""The command line: `spanline dbt …`, which is dbt, observed; and what one does with the runs that it leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from spanline import __version__
+
+if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must be instant
+    from click.shell_completion import CompletionItem
+
+    from spanline.result import RunResult
+    from spanline.run import Run
+    from spanline.supervisor import Stdio
+
+USAGE_ERROR: Final = 2
+_BOUNCE_SECONDS: Final = 1.0
+"""A second Ctrl-C sooner than this is the same keystroke; later it means: now."""
+_HELP: Final = frozenset(("-h", "--help"))
+_VERSION: Final = frozenset(("-v", "-V", "--version"))
+_LINE_COMMANDS: Final = frozenset(
+    ("build", "clone", "compile", "freshness", "run", "seed", "snapshot", "test", "retry")
+)
+"""dbt's commands that a live line is drawn under: they run nodes, and never ask anything."""
+
+
+class Options:
+    """What stands before `dbt` on the command line."""
+
+    python: str | None = None
+    home: str | None = None
+    run_id: str | None = None
+    detach: bool = False
+    progress: bool = True
+    json: bool = False
+
+
+class _Verbatim(click.Command):
+    """A command whose arguments are somebody else's: not looked at, not changed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.params["args"] = tuple(args)
+        return []
+
+
+class _RunReference(click.ParamType):
+    name = "run"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+        from spanline import home  # noqa: PLC0415
+        from spanline.run import find_home  # noqa: PLC0415
+
+        root = ctx.find_root()
+        known = [run.run_id for run in home.runs(find_home(root.params.get("home")))]
+        return [
+            CompletionItem(name)
+            for name in ("latest", *reversed(known))
+            if name.startswith(incomplete)
+        ]
+
+
+_run_argument = click.argument("reference", metavar="RUN", type=_RunReference())
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="spanline")
+@click.option("--python", metavar="PATH", help="The interpreter that has dbt (default: this one).")
+@click.option("--home", metavar="DIR", help="Where runs are kept (default: .spanline in the project).")
+@click.option("--run-id", metavar="UUID", help="The new run's id, a UUIDv7 (default: a new one).")
+@click.option("--detach", is_flag=True, help="Leave the run to a supervisor of its own and return.")
+@click.option("--progress/--no-progress", default=True, help="On a terminal, show where the run stands.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line for each event, not dbt's text.")
+@click.pass_context
+def cli(
+    ctx: click.Context,
+    python: str | None,
+    home: str | None,
+    run_id: str | None,
+    *,
+    detach: bool,
+    progress: bool,
+    as_json: bool,
+) -> None:
+    """Run dbt, and see in real time what it does.
+
+    `spanline dbt build` is `dbt build`: the same output, the same exit code. RUN, where a command takes one, is a run's
+    id, a unique prefix of it, or `latest`.
+    """
+    options = ctx.obj = Options()
+    options.python, options.home, options.run_id = python, home, run_id
+    options.detach, options.progress, options.json = detach, progress, as_json
+
+
+@cli.command("dbt", cls=_Verbatim, add_help_option=False)
+@click.pass_obj
+def dbt_command(options: Options, args: tuple[str, ...]) -> None:
+    """Run dbt: all that follows the word `dbt` is dbt's."""
+    from spanline import dbt  # noqa: PLC0415
+
+    if not args or args[0] in _VERSION or _HELP.intersection(args):
+        python = options.python or sys.executable
+        dbt.check(python)
+        dbt.replace_ourselves(python, args)
+    sys.exit(_run_dbt(options, args))
+
+
+def _run_dbt(options: Options, args: tuple[str, ...]) -> int:
+    if options.detach:
+        run = _start(options, args, None)
+        click.echo(run.id)
+        return 0
+    with _Signals() as signals:
+        if options.json:
+            return _run_json(options, args, signals)
+        if options.progress and _LINE_COMMANDS.intersection(args) and _on_terminal():
+            return _run_with_line(options, args, signals)
+        run = _start(options, args, None)
+        signals.watch(run)
+        return run.wait().exit_code
+
+
+def _on_terminal() -> bool:
+    interactive_macros = os.environ.get("DBT_MACRO_DEBUGGING", "").lower() not in ("", "0", "false")
+    return sys.stdout.isatty() and sys.stderr.isatty() and not interactive_macros
+
+
+def _run_with_line(options: Options, args: tuple[str, ...], signals: _Signals) -> int:
+    from spanline.console import LiveLine  # noqa: PLC0415
+    from spanline.state import RunState  # noqa: PLC0415
+    from spanline.summary import summary  # noqa: PLC0415
+
+    started: list[Run] = []
+    with LiveLine(lambda: started[0].state if started else RunState()) as line:
+        started.append(_start(options, args, line.stdio))
+        signals.watch(started[0])
+        result = started[0].wait()
+    click.echo(f"\n{summary(result)}", err=True)
+    return result.exit_code
+
+
+def _run_json(options: Options, args: tuple[str, ...], signals: _Signals) -> int:
+    with _silent() as stdio:
+        run = _start(options, args, stdio)
+        signals.watch(run)
+        output = sys.stdout.buffer
+        for record in run.records():
+            output.write(record.line + b"\n")
+            output.flush()
+        return run.wait().exit_code
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[Stdio]:
+    """Streams for a dbt whose text nobody wants: it stands in the journal's log events."""
+    from spanline.supervisor import Stdio  # noqa: PLC0415
+
+    with open(os.devnull, "r+b") as nowhere:
+        yield Stdio(None, nowhere.fileno(), nowhere.fileno())
+
+
+def _start(options: Options, args: tuple[str, ...], stdio: Stdio | None) -> Run:
+    from spanline.run import start  # noqa: PLC0415
+
+    return start(
+        list(args),
+        python=options.python,
+        home_dir=options.home,
+        run_id=options.run_id,
+        detached=options.detach,
+        stdio=stdio,
+        foreground=sys.stdin is not None and sys.stdin.isatty(),
+    )
+
+
+class _Signals:
+    """Turns Ctrl-C, SIGTERM and SIGHUP into cancels of the run: the first gently, a second one at once."""
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+        self._first: tuple[float, str] | None = None
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> _Signals:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before = signal.getsignal(signum)
+            # nohup and `&` have SIGHUP or SIGINT ignored, and mean it.
+            if before is not signal.SIG_IGN:
+                self._before[signum] = before
+                signal.signal(signum, self._on_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for signum, before in self._before.items():
+            signal.signal(signum, before)
+
+    def watch(self, run: Run) -> None:
+        """Cancel this run from now on, and now where a signal has come already."""
+        self._run = run
+        if self._first is not None:
+            run.cancel(by=self._first[1])
+
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        now, name = time.monotonic(), signal.Signals(signum).name
+        if self._first is None:
+            self._first = (now, name)
+            if self._run is not None:
+                self._run.cancel(by=name)
+        elif self._run is not None and now > self._first[0] + _BOUNCE_SECONDS:
+            self._run.cancel(grace=0.0, by=f"a second {name}")
+
+
+@cli.command()
+@click.option("--limit", default=20, show_default=True, help="How many, the latest.")
+@_json_option
+@click.pass_obj
+def runs(options: Options, limit: int, *, as_json: bool) -> None:
+    """List the latest runs, the newest first."""
+    from spanline import home  # noqa: PLC0415
+    from spanline.run import Run, find_home  # noqa: PLC0415
+
+    for directory in reversed(home.runs(find_home(options.home))[-limit:]):
+        line = _listed(Run(directory))
+        if as_json:
+            _echo_json(line)
+        else:
+            click.echo("{id}  {started}  {outcome:9}  {command}".format(**line))
+
+
+def _listed(run: Run) -> dict[str, object]:
+    state = run.state
+    outcome = state.ended.outcome if state.ended else ("running" if run.live else "died")
+    steps = state.session.steps if state.session else []
+    return {
+        "id": run.id,
+        "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.started / 1e9)),
+        "outcome": outcome,
+        "command": "; ".join(" ".join(step) for step in steps),
+        "counts": state.counts,
+        "directory": str(run.directory.path),
+    }
+
+
+@cli.command()
+@_run_argument
+@_json_option
+@click.pass_obj
+def show(options: Options, reference: str, *, as_json: bool) -> None:
+    """Show how a run ended, or where it stands."""
+    from spanline.result import result_of  # noqa: PLC0415
+    from spanline.run import undelivered  # noqa: PLC0415
+    from spanline.summary import summary  # noqa: PLC0415
+
+    run = _attach(options, reference)
+    state = run.state
+    result = result_of(state, str(run.directory.path), undelivered(run.directory))
+    live = run.live
+    if as_json:
+        _echo_json({**_plain(result), **({"outcome": "running"} if live else {})})
+    elif live:
+        running = ", ".join(node.unique_id for node in state.open_nodes)
+        click.echo(f"running: {state.done} of {state.total} nodes done; now: {running or '-'}")
+        click.echo(f"  kept in {run.directory.path}")
+    else:
+        click.echo(summary(result))
+
+
+@cli.command()
+@_run_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@_json_option
+@click.pass_obj
+def tail(options: Options, reference: str, *, follow: bool, as_json: bool) -> None:
+    """Print a run's events; with -f as they happen."""
+    from spanline.tail import line  # noqa: PLC0415
+
+    for record in _attach(options, reference).records(live=follow):
+        text = record.line.decode(errors="replace") if as_json else line(record.event)
+        if text:
+            click.echo(text)
+
+
+@cli.command()
+@_run_argument
+@click.option("--grace", default=30.0, show_default=True, help="Seconds until dbt is killed.")
+@click.option("--wait/--no-wait", default=True, help="Wait until the run has ended.")
+@click.pass_obj
+def cancel(options: Options, reference: str, grace: float, *, wait: bool) -> None:
+    """Cancel a run: dbt cancels its queries, open nodes end as cancelled."""
+    run = _attach(options, reference)
+    if not run.live:
+        click.echo(f"run {run.id} is over")
+        return
+    run.cancel(grace, by=f"spanline cancel (pid {os.getpid()})")
+    if wait:
+        click.echo(f"{run.wait().outcome}: run {run.id}")
+
+
+@cli.command()
+@_run_argument
+@click.option("--all", "everything", is_flag=True, help="Send everything again, not only what is owed.")
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds to try for.")
+@_json_option
+@click.pass_obj
+def replay(
+    options: Options, reference: str, timeout: float, *, everything: bool, as_json: bool
+) -> None:
+    """Send what was not delivered, under the ids that it had. Exits with 1 while something is still owed."""
+    from spanline.replay import replay as replay_run  # noqa: PLC0415
+
+    run = _attach(options, reference)
+    cursors = replay_run(run.directory, everything=everything, timeout=timeout)
+    if not cursors:
+        raise click.UsageError(
+            "no sink is configured: set OPENLINEAGE_URL, OTEL_EXPORTER_OTLP_ENDPOINT or the like"
+        )
+    for name, cursor in cursors.items():
+        if as_json:
+            _echo_json({"sink": name, **_plain(cursor)})
+        else:
+            click.echo(f"{name}: {cursor.delivered} delivered, {cursor.undelivered} still owed")
+    if any(cursor.undelivered for cursor in cursors.values()):
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--older-than", metavar="AGE", help="Remove runs older than this: 12h, 30d, 8w.")
+@click.option("--keep", type=click.IntRange(min=0), help="Keep at most so many runs, the latest.")
+@click.option("--max-size", metavar="SIZE", help="Keep at most so much, the latest: 500M, 2G.")
+@click.option("--undelivered", "undelivered_too", is_flag=True, help="Also runs that still owe a backend.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@_json_option
+@click.pass_obj
+def prune(
+    options: Options,
+    older_than: str | None,
+    keep: int | None,
+    max_size: str | None,
+    *,
+    undelivered_too: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Remove old runs. A live run is never removed."""
+    from spanline import home  # noqa: PLC0415
+    from spanline import prune as pruning  # noqa: PLC0415
+    from spanline.run import find_home  # noqa: PLC0415
+
+    bounds = pruning.Bounds(
+        age=_quantity("--older-than", older_than, {"m": 60, "h": 3600, "d": 86400, "w": 604800}),
+        number=keep,
+        size=_whole(_quantity("--max-size", max_size, {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30})),
+    )
+    if bounds == pruning.Bounds():
+        raise click.UsageError("say what to keep, with --older-than, --keep or --max-size")
+    for run in pruning.beyond(home.runs(find_home(options.home)), bounds):
+        kept = pruning.reason_to_keep(run, undelivered_too=undelivered_too)
+        if kept is None and not dry_run:
+            pruning.remove(run)
+        if as_json:
+            _echo_json({"id": run.run_id, "removed": kept is None and not dry_run, "kept": kept})
+        else:
+            done = "would remove" if dry_run else "removed"
+            click.echo(f"{done} {run.run_id}" if kept is None else f"kept {run.run_id}: {kept}")
+
+
+def _quantity(option: str, text: str | None, units: dict[str, int]) -> float | None:
+    if text is None:
+        return None
+    number, unit = text.rstrip("BbKkMmGgHhDdWw"), text[len(text.rstrip("BbKkMmGgHhDdWw")) :]
+    factor = units.get(unit) or units.get(unit.upper().rstrip("B"))
+    try:
+        if factor is None:
+            raise ValueError
+        return float(number) * factor
+    except ValueError:
+        known = ", ".join(f"5{name}" for name in units)
+        raise click.BadParameter(f"{text!r} is no quantity such as {known}", param_hint=option) from None
+
+
+def _whole(number: float | None) -> int | None:
+    return None if number is None else int(number)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print the script that completes spanline's commands: eval "$(spanline completion bash)"."""
+    from click.shell_completion import get_completion_class  # noqa: PLC0415
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"click cannot complete for {shell}")
+    click.echo(kind(cli, {}, "spanline", "_SPANLINE_COMPLETE").source())
+
+
+@cli.command()
+@click.option("--directory", type=click.Path(path_type=Path), help="Where to put the project.")
+@click.pass_obj
+def demo(options: Options, directory: Path | None) -> None:
+    """Build the example project on DuckDB and show what was captured."""
+    from spanline.demo import demo as show_demo  # noqa: PLC0415
+
+    sys.exit(show_demo(directory, options.python))
+
+
+def _attach(options: Options, reference: str) -> Run:
+    from spanline.run import attach  # noqa: PLC0415
+
+    return attach(reference, home_dir=options.home)
+
+
+def _echo_json(value: object) -> None:
+    import msgspec  # noqa: PLC0415
+
+    click.echo(msgspec.json.encode(value).decode())
+
+
+def _plain(value: RunResult | object) -> dict[str, object]:
+    import msgspec  # noqa: PLC0415
+
+    built = msgspec.to_builtins(value)
+    if not isinstance(built, dict):
+        raise TypeError(f"not an object: {value!r}")
+    return built
+
+
+def _set_up_logging() -> None:
+    """Our own warnings to standard error, a line each; other libraries' nowhere (sinks report what failed)."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("spanline: %(message)s"))
+    ours = logging.getLogger("spanline")
+    ours.addHandler(handler)
+    ours.setLevel(logging.WARNING)
+    ours.propagate = False
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """The entry point. Errors of use are one line, exit code 2."""
+    _set_up_logging()
+    from spanline.errors import SpanlineError  # noqa: PLC0415
+
+    try:
+        cli.main(args=args, prog_name="spanline")
+    except SpanlineError as error:
+        click.echo(f"spanline: {error}", err=True)
+        sys.exit(USAGE_ERROR)
+
+

@@ -1,0 +1,69 @@
+"""The dbt Core that an interpreter has: asked before a run is begun, so that its lack leaves nothing half done."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from spanline.errors import UsageError
+
+OLDEST: Final = (1, 8)
+NEWEST: Final = (1, 12)
+_RUNNER: Final = Path(__file__).with_name("runner")
+
+_PROBE: Final = """
+import importlib.metadata, importlib.util
+print(importlib.metadata.version("dbt-core") if importlib.util.find_spec("dbt.cli") else "")
+"""
+
+
+def check(python: str) -> str:
+    """Return the version of the dbt Core that this interpreter can import.
+
+    Raises `UsageError` where there is none, or one that Spanline doesn't know.
+    """
+    version = _version(python)
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    if not OLDEST <= numbers <= NEWEST:
+        raise UsageError(
+            f"{python} has dbt Core {version}, and Spanline runs {_text(OLDEST)} to {_text(NEWEST)}; "
+            "install one of these, or name an interpreter that has one with --python"
+        )
+    return version
+
+
+def _version(python: str) -> str:
+    try:
+        # The working directory must not be searched: a folder `dbt` in it would look like the package.
+        probe = subprocess.run(
+            [python, "-c", f"import sys; sys.path[:] = [p for p in sys.path if p]{_PROBE}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise UsageError(
+            f"cannot start the interpreter {python}: {error.strerror}; name another with --python"
+        ) from error
+    version = probe.stdout.strip()
+    if probe.returncode != 0 or not version:
+        raise UsageError(
+            f"dbt Core is not installed for {python}: install it there (`pip install dbt-core` and "
+            "your warehouse's adapter), or name the interpreter that has it with --python"
+        )
+    return version
+
+
+def _text(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
+def replace_ourselves(python: str, args: Sequence[str]) -> NoReturn:
+    """Become `dbt ARGS`, unobserved: for what runs nothing, such as `--help`."""
+    sys.stdout.flush()
+    os.execv(python, [python, str(_RUNNER), "--plain", *args])

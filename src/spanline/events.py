@@ -1,0 +1,438 @@
+"""The vocabulary: every type of event that a journal holds, and their codec.
+
+An event is a frozen record. Times (`time`, and the pairs in `NodeFinished`) are nanoseconds since the epoch, durations are
+seconds. `session`, `step` and `attempt` count from 1; 0 means that the event belongs to none. A type or a field that this
+version doesn't know is kept in the journal, and reaches readers as `Unknown` or not at all.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Union
+
+import msgspec
+
+VERSION: Final = 1
+
+
+def _tag(class_name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=_tag):
+    """What every record carries: who wrote it, when, and for which invocation."""
+
+    v: int = VERSION
+    writer: str = ""
+    seq: int = 0
+    time: int = 0
+    mono: int = 0
+    session: int = 0
+    step: int = 0
+    attempt: int = 0
+
+
+class Unknown(Event, frozen=True, kw_only=True):
+    """A record of a type that this version doesn't know; `name` is its type and `raw` all its fields."""
+
+    name: str
+    raw: dict[str, object]
+
+
+# --- written by the supervisor ------------------------------------------------------------------------------------------
+
+
+class SessionStarted(Event, frozen=True, kw_only=True):
+    """A supervisor has taken the run in hand. `lineage_run_id` and `trace_id` name it to the backends."""
+
+    run_id: str
+    lineage_run_id: str
+    trace_id: str
+    spanline_version: str
+    steps: list[list[str]]
+    project_dir: str
+    host: str
+    pid: int
+    detached: bool = False
+    traceparent: str | None = None
+    lineage_parent: str | None = None
+    caller: dict[str, str] = {}
+
+
+class SessionEnded(Event, frozen=True, kw_only=True):
+    """The session is over. `outcome` is success, failed, cancelled or died; `exit_code` is dbt's meaning of it."""
+
+    outcome: str
+    exit_code: int
+
+
+class StepStarted(Event, frozen=True, kw_only=True):
+    """One dbt command of the run begins."""
+
+    argv: list[str]
+
+
+class AttemptStarted(Event, frozen=True, kw_only=True):
+    """A runner has been started for a try of the step; `pid` is its process."""
+
+    argv: list[str]
+    pid: int
+    python: str
+
+
+class AttemptEnded(Event, frozen=True, kw_only=True):
+    """The runner's process has ended by itself."""
+
+    exit_code: int
+
+
+class RunnerDied(Event, frozen=True, kw_only=True):
+    """The runner's process ended without a word from dbt: killed by `signal`, or with `exit_code`."""
+
+    signal: str | None = None
+    exit_code: int | None = None
+    detail: str = ""
+
+
+class RunnerKilled(Event, frozen=True, kw_only=True):
+    """The supervisor has killed the runner and its descendants."""
+
+    reason: str
+
+
+class CancelRequested(Event, frozen=True, kw_only=True):
+    """The supervisor was asked to cancel; after `grace` seconds the runner is killed."""
+
+    by: str
+    reason: str = ""
+    grace: float = 0.0
+
+
+class Heartbeat(Event, frozen=True, kw_only=True):
+    """The supervisor is alive."""
+
+
+# --- written by the runner: the invocation ------------------------------------------------------------------------------
+
+
+class InterruptReceived(Event, frozen=True, kw_only=True):
+    """The runner was interrupted, by a signal or because its supervisor asked for it or is gone."""
+
+    reason: str
+
+
+class RunnerFailed(Event, frozen=True, kw_only=True):
+    """An exception has left dbt that dbt didn't catch."""
+
+    exception: str
+    traceback: str = ""
+
+
+class DbtStarted(Event, frozen=True, kw_only=True):
+    """dbt has begun an invocation."""
+
+    dbt_version: str
+    python_version: str
+    invocation_id: str
+    argv: list[str] = []
+    command: str = ""
+
+
+class DbtConfigured(Event, frozen=True, kw_only=True):
+    """dbt has read its project and profile. `connection` is the public part of the profile's credentials."""
+
+    adapter_type: str
+    adapter_version: str
+    profile: str | None = None
+    target: str | None = None
+    threads: int | None = None
+    project: str | None = None
+    project_dir: str | None = None
+    target_path: str | None = None
+    connection: dict[str, Union[str, float, bool, None]] = {}
+
+
+class PhaseStarted(Event, frozen=True, kw_only=True):
+    """dbt enters a phase: parse, compile or run."""
+
+    phase: str
+
+
+class Selection(Event, frozen=True, kw_only=True):
+    """Everything that this invocation is to do."""
+
+    unique_ids: list[str]
+
+
+class ArtifactWritten(Event, frozen=True, kw_only=True):
+    """dbt has written an artifact."""
+
+    artifact_type: str
+    path: str
+
+
+class Log(Event, frozen=True, kw_only=True):
+    """A line of dbt's log of level info, warn or error, with the node that it speaks of."""
+
+    level: str
+    name: str
+    message: str
+    unique_id: str | None = None
+
+
+class DbtFinished(Event, frozen=True, kw_only=True):
+    """dbt has ended an invocation. `stats` are dbt's own counts (pass, warn, error, skip, total)."""
+
+    success: bool
+    exit_code: int
+    elapsed: float
+    stats: dict[str, int] = {}
+    exception: str | None = None
+
+
+class DbtExited(Event, frozen=True, kw_only=True):
+    """dbt's command line has returned, with its exit code."""
+
+    exit_code: int
+
+
+# --- written by the runner: nodes ---------------------------------------------------------------------------------------
+
+
+class Relation(msgspec.Struct, frozen=True):
+    """Where a node is in the warehouse. `name` is the relation as dbt writes it in SQL."""
+
+    identifier: str
+    name: str
+    database: str | None = None
+    schema: str | None = None
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A documented column."""
+
+    name: str
+    data_type: str | None = None
+    description: str | None = None
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who answers for a node."""
+
+    name: str | None = None
+    email: str | None = None
+
+
+class TestInfo(msgspec.Struct, frozen=True):
+    """What a test tests: its kind's name, the column, the node that it is attached to."""
+
+    name: str
+    kind: str | None = None
+    severity: str | None = None
+    column: str | None = None
+    attached_node: str | None = None
+
+
+class NodeDescribed(Event, frozen=True, kw_only=True):
+    """What dbt's manifest says of a node; once for each node, before it starts."""
+
+    unique_id: str
+    resource_type: str
+    name: str
+    package_name: str
+    materialized: str | None = None
+    language: str | None = None
+    path: str | None = None
+    description: str | None = None
+    relation: Relation | None = None
+    columns: list[Column] = []
+    depends_on: list[str] = []
+    tags: list[str] = []
+    meta: dict[str, object] = {}
+    owner: Owner | None = None
+    checksum: str | None = None
+    test: TestInfo | None = None
+
+
+class NodeStarted(Event, frozen=True, kw_only=True):
+    """dbt has begun to work on a node (skipped nodes never start)."""
+
+    unique_id: str
+    thread: str
+
+
+class NodeCompiled(Event, frozen=True, kw_only=True):
+    """The node's compiled code."""
+
+    unique_id: str
+    sql: str
+
+
+class Batches(msgspec.Struct, frozen=True):
+    """Batches of a microbatch model, as (start, end) pairs of ISO 8601 times."""
+
+    successful: list[tuple[str, str]] = []
+    failed: list[tuple[str, str]] = []
+
+
+class NodeFinished(Event, frozen=True, kw_only=True):
+    """A node's result. `status` is dbt's; `compile` and `execute` are (start, end) in nanoseconds since the epoch."""
+
+    unique_id: str
+    status: str
+    thread: str = ""
+    execution_time: float = 0.0
+    message: str | None = None
+    compile: tuple[int, int] | None = None
+    execute: tuple[int, int] | None = None
+    failures: int | None = None
+    rows_affected: int | None = None
+    bytes_processed: int | None = None
+    query_id: str | None = None
+    batches: Batches | None = None
+
+
+class NodeSkipped(Event, frozen=True, kw_only=True):
+    """dbt has skipped a node, because of the failed node `cause` where one is known."""
+
+    unique_id: str
+    cause: str | None = None
+
+
+class TestResult(Event, frozen=True, kw_only=True):
+    """A test's result: pass, warn, fail or error, and the number of failing rows."""
+
+    unique_id: str
+    status: str
+    failures: int = 0
+
+
+class FreshnessResult(Event, frozen=True, kw_only=True):
+    """How fresh a source is. Times are ISO 8601, `age` is in seconds."""
+
+    unique_id: str
+    status: str
+    max_loaded_at: str | None = None
+    snapshotted_at: str | None = None
+    age: float | None = None
+
+
+class BatchFinished(Event, frozen=True, kw_only=True):
+    """One batch of a microbatch model has ended; `batch` of `batches`."""
+
+    unique_id: str
+    status: str
+    batch: int
+    batches: int
+    execution_time: float = 0.0
+
+
+class HookStarted(Event, frozen=True, kw_only=True):
+    """An on-run-start or on-run-end hook begins."""
+
+    unique_id: str
+    statement: str = ""
+
+
+class HookFinished(Event, frozen=True, kw_only=True):
+    """A hook has ended."""
+
+    unique_id: str
+    status: str
+    execution_time: float = 0.0
+
+
+class QueryStarted(Event, frozen=True, kw_only=True):
+    """A query was sent to the warehouse; `query` numbers it within its writer."""
+
+    query: int
+    sql: str
+    connection_name: str = ""
+    unique_id: str | None = None
+
+
+class QueryFinished(Event, frozen=True, kw_only=True):
+    """The warehouse has answered the query of that number, after `elapsed` seconds."""
+
+    query: int
+    status: str
+    elapsed: float
+    unique_id: str | None = None
+
+
+EventType = Union[
+    SessionStarted,
+    SessionEnded,
+    StepStarted,
+    AttemptStarted,
+    AttemptEnded,
+    RunnerDied,
+    RunnerKilled,
+    CancelRequested,
+    Heartbeat,
+    InterruptReceived,
+    RunnerFailed,
+    DbtStarted,
+    DbtConfigured,
+    PhaseStarted,
+    Selection,
+    ArtifactWritten,
+    Log,
+    DbtFinished,
+    DbtExited,
+    NodeDescribed,
+    NodeStarted,
+    NodeCompiled,
+    NodeFinished,
+    NodeSkipped,
+    TestResult,
+    FreshnessResult,
+    BatchFinished,
+    HookStarted,
+    HookFinished,
+    QueryStarted,
+    QueryFinished,
+]
+
+_decoder = msgspec.json.Decoder(EventType)
+_raw_decoder = msgspec.json.Decoder(dict[str, object])
+_COMMON: Final = tuple(field for field in Event.__struct_fields__)
+
+
+class TornRecord(ValueError):  # noqa: N818 - it names what it is
+    """A line of a journal that is no whole record."""
+
+
+def decode(line: bytes) -> Event:
+    """Read one record.
+
+    A record of a type, or with a field of a shape, that this version doesn't know becomes `Unknown`.
+    Raises `TornRecord` where the line is no JSON object with a type.
+    """
+    try:
+        return _decoder.decode(line)
+    except msgspec.ValidationError:
+        return _unknown(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TornRecord(str(error)) from error
+
+
+def _unknown(line: bytes) -> Unknown:
+    try:
+        raw = _raw_decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TornRecord(str(error)) from error
+    name = raw.get("type")
+    if not isinstance(name, str):
+        raise TornRecord("the record has no type")
+    common = {key: raw[key] for key in _COMMON if isinstance(raw.get(key), int)}
+    if isinstance(raw.get("writer"), str):
+        common["writer"] = raw["writer"]
+    return msgspec.convert({**common, "name": name, "raw": raw, "type": "unknown"}, Unknown)
+
+
+def fields_of(event: Event) -> tuple[str, dict[str, object]]:
+    """Return an event's type and its own fields, without those that the writer stamps."""
+    built = msgspec.to_builtins(event)
+    kind = built.pop("type")
+    return kind, {name: value for name, value in built.items() if name not in _COMMON}

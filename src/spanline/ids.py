@@ -1,0 +1,48 @@
+"""Identities: run ids, and every id that follows from (run, session, step, attempt, unique_id) and nothing else.
+
+Run ids are UUIDs of version 7 (RFC 9562, section 5.7). A derived id keeps its run's time and takes its other bits from a
+hash, so that it sorts beside its run, and sending an event again gives the same id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import uuid
+
+
+def new_run_id() -> str:
+    """A new UUIDv7."""
+    return str(_version7(time.time_ns() // 1_000_000, os.urandom(10)))
+
+
+def lineage_run_id(run_id: str, session: int = 1, *parts: object) -> str:
+    """The OpenLineage run id of a session (`parts` empty), or of what `parts` name within it.
+
+    The first session's is the run id itself.
+    """
+    if session == 1 and not parts:
+        return run_id
+    return str(_version7(uuid.UUID(run_id).int >> 80, _digest("lineage", run_id, session, *parts)))
+
+
+def trace_id(run_id: str, session: int) -> int:
+    """The trace of a session: 128 bits, never 0."""
+    return int.from_bytes(_digest("trace", run_id, session)[:16], "big") or 1
+
+
+def span_id(run_id: str, session: int, *parts: object) -> int:
+    """The span of what `parts` name within a session: 64 bits, never 0."""
+    return int.from_bytes(_digest("span", run_id, session, *parts)[:8], "big") or 1
+
+
+def _digest(*parts: object) -> bytes:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+
+
+def _version7(milliseconds: int, noise: bytes) -> uuid.UUID:
+    value = milliseconds << 80 | int.from_bytes(noise[:10], "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return uuid.UUID(int=value)

@@ -1,0 +1,1 @@
+"""What dbt's nodes are called in OpenLineage: names of datasets and jobs."""

@@ -1,0 +1,61 @@
+"""Prune: bound the runs of a home by age, number and size, never taking one that is live or still owes a backend."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from collections.abc import Iterable
+
+import msgspec
+
+from spanline import lease
+from spanline.home import RunDirectory
+from spanline.run import undelivered
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What to keep: runs younger than `age` seconds, at most `number` of them and `size` bytes; None bounds nothing."""
+
+    age: float | None = None
+    number: int | None = None
+    size: int | None = None
+
+
+def beyond(runs: Iterable[RunDirectory], bounds: Bounds, now: float | None = None) -> list[RunDirectory]:
+    """The runs that one of the bounds leaves out, the oldest first."""
+    moment = time.time() if now is None else now
+    kept = total = 0
+    found = []
+    for run in sorted(runs, key=lambda run: run.run_id, reverse=True):
+        kept += 1
+        total += run.size()
+        if (
+            (bounds.number is not None and kept > bounds.number)
+            or (bounds.age is not None and moment - started(run) > bounds.age)
+            or (bounds.size is not None and total > bounds.size)
+        ):
+            found.append(run)
+    return found[::-1]
+
+
+def started(run: RunDirectory) -> float:
+    """When a run was begun, in seconds since the epoch: its id says so."""
+    return (uuid.UUID(run.run_id).int >> 80) / 1000
+
+
+def reason_to_keep(run: RunDirectory, *, undelivered_too: bool) -> str | None:
+    """Why this run must not be removed now, if there is a reason."""
+    if lease.is_held(run.lease):
+        return "it is live"
+    owed = undelivered(run)
+    if owed and not undelivered_too:
+        return f"not everything was delivered to {', '.join(sorted(owed))}"
+    return None
+
+
+def remove(run: RunDirectory) -> None:
+    """Remove a run, first from sight and then from the disk."""
+    gone = run.path.with_name(f".removed-{run.run_id}")
+    run.path.rename(gone)
+    shutil.rmtree(gone)

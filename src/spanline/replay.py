@@ -1,0 +1,55 @@
+"""Replay: send what a run's sinks have not delivered, and end in the journal what a dead supervisor has left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from spanline import events, lease
+from spanline.home import RunDirectory
+from spanline.journal import Appender, Reader
+from spanline.sinks import base
+from spanline.state import RunState
+
+
+def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapping[str, base.Cursor]:
+    """Deliver what is behind each sink's cursor, or `everything` again, and return the cursors as they are then.
+
+    Ids, and so messages, are those of the first time. Raises `RunBusy` while the run goes on.
+    """
+    held = lease.acquire(directory.lease)
+    try:
+        close_abandoned(directory)
+        deliveries = [
+            base.Delivery(sink, directory, lambda: True, again=everything)
+            for sink in base.configured()
+        ]
+        for delivery in deliveries:
+            delivery.start()
+        return {delivery.sink.name: delivery.finish(timeout) for delivery in deliveries}
+    finally:
+        held.release()
+
+
+def close_abandoned(directory: RunDirectory) -> None:
+    """End the last session where its supervisor died before it could. Call it with the lease held."""
+    state = RunState()
+    for record in Reader(directory.journal).read():
+        state.apply(record.event)
+    if state.session is None or state.ended is not None:
+        return
+    appender = Appender(directory.journal, "closer")
+    attempt = state.attempt
+    if attempt is not None and attempt.exit_code is None and attempt.died is None:
+        appender.locate(attempt.session, attempt.step, attempt.attempt)
+        died = events.RunnerDied(detail="it ended together with its supervisor")
+        appender.append(died)
+        state.apply(died)
+    code = attempt.exit_code if attempt is not None and attempt.exit_code is not None else 2
+    appender.locate(state.session_number, 0, 0)
+    outcome = state.outcome(code)
+    last = attempt.step if attempt is not None else 0
+    if outcome == "success" and last < len(state.session.steps):
+        outcome, code = "died", 2
+    appender.append(events.SessionEnded(outcome=outcome, exit_code=code))
+    appender.sync()
+    appender.close()

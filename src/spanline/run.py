@@ -1,0 +1,307 @@
+"""Run: start a run, follow it, wait for it, cancel it; the Python API that the command line uses as well."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from spanline import dbt, home, ids, lease, process
+from spanline.errors import RunBusy, SpanlineError, UsageError
+from spanline.events import Event
+from spanline.home import RunDirectory
+from spanline.journal import Reader, Record, afollow, follow
+from spanline.result import RunResult, result_of
+from spanline.sinks.base import Cursor
+from spanline.spec import RunSpec, kept_environment, steps_of
+from spanline.state import RunState
+from spanline.supervisor import CancelOrder, Stdio, Supervisor, order_cancel
+
+DEFAULT_GRACE: Final = 30.0
+_LEASE_LOOKS: Final = 0.25
+_START_SECONDS: Final = 30.0
+
+
+class Run:
+    """One run, whoever supervises it: this process, a detached supervisor, or somebody else."""
+
+    def __init__(self, directory: RunDirectory, thread: threading.Thread | None = None) -> None:
+        """Use `start` or `attach`."""
+        self.directory = directory
+        self._thread = thread
+        self._failure: list[BaseException] = []
+        self._reader = Reader(directory.journal)
+        self._state = RunState()
+        self._lock = threading.Lock()
+
+    @property
+    def id(self) -> str:
+        """The run's id, a UUIDv7."""
+        return self.directory.run_id
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody alive supervises it, or runs dbt for it."""
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        return lease.is_held(self.directory.lease)
+
+    @property
+    def state(self) -> RunState:
+        """What is known of the run now."""
+        with self._lock:
+            for record in self._reader.read():
+                self._state.apply(record.event)
+            return self._state
+
+    def records(self, *, live: bool = True) -> Iterator[Record]:
+        """Every record of the journal from its start; with `live`, on to the end of the run."""
+        reader = Reader(self.directory.journal)
+        if not live:
+            return reader.read()
+        return follow(reader, self._end_of_run())
+
+    def events(self) -> Iterator[Event]:
+        """Every event from the start of the run to its end, as it happens."""
+        return (record.event for record in self.records())
+
+    async def aevents(self) -> AsyncIterator[Event]:
+        """`events` for an event loop."""
+        async for record in afollow(Reader(self.directory.journal), self._end_of_run()):
+            yield record.event
+
+    def wait(self, timeout: float | None = None) -> RunResult:
+        """Wait until the run has ended and its sinks are done, then return its result.
+
+        Raises `TimeoutError` after `timeout` seconds. A KeyboardInterrupt while waiting for a run that this process
+        supervises cancels it, waits for its end, and is raised again.
+        """
+        try:
+            self._wait(timeout)
+        except KeyboardInterrupt:
+            if self._thread is not None:
+                self.cancel(by="KeyboardInterrupt")
+                self._wait(None)
+            raise
+        return self.result()
+
+    def _wait(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._thread is not None:
+            self._thread.join(timeout)
+            if self._thread.is_alive():
+                raise TimeoutError(f"run {self.id} goes on after {timeout} s")
+            if self._failure:
+                raise self._failure[0]
+            return
+        while self.live:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"run {self.id} goes on after {timeout} s")
+            time.sleep(_LEASE_LOOKS)
+
+    def cancel(self, grace: float = DEFAULT_GRACE, *, by: str = "", reason: str = "") -> None:
+        """Ask for a cancel: dbt cancels its queries and ends; what still lives after `grace` seconds is killed.
+
+        Returns at once; `wait` waits for the end.
+        """
+        who = by or f"pid {os.getpid()} on {platform.node()}"
+        order_cancel(self.directory, CancelOrder(by=who, reason=reason, grace=grace))
+
+    def result(self) -> RunResult:
+        """The result of a run that has ended. Raises `UsageError` while it goes on."""
+        if self.live:
+            raise UsageError(f"run {self.id} goes on; wait() waits for its end")
+        return result_of(self.state, str(self.directory.path), undelivered(self.directory))
+
+    def _end_of_run(self) -> _EndOfRun:
+        return _EndOfRun(self)
+
+
+class _EndOfRun:
+    """Whether a run has ended, asked a hundred times a second: the lease is looked at now and then only."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._look_at = 0.0
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        thread = self._run._thread  # noqa: SLF001 - one object in two classes
+        self._look_at = now + (0.05 if thread is not None else _LEASE_LOOKS)
+        return not self._run.live if thread is None else self._run.state.ended is not None or not thread.is_alive()
+
+
+def undelivered(directory: RunDirectory) -> dict[str, int]:
+    """What each sink still owes its backend."""
+    cursors = ((path.stem, Cursor.load(path)) for path in directory.cursors())
+    return {name: cursor.undelivered for name, cursor in cursors if not cursor.complete}
+
+
+def start(
+    steps: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    project_dir: str | Path | None = None,
+    python: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    home_dir: str | Path | None = None,
+    run_id: str | None = None,
+    caller: Mapping[str, str] | None = None,
+    grace: float = DEFAULT_GRACE,
+    detached: bool = False,
+    stdio: Stdio | None = None,
+    foreground: bool = False,
+) -> Run:
+    """Start a run and return at once.
+
+    `steps` is one dbt command's arguments, `["build", "--select", "marts"]`, or several such lists, done in order.
+    dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), with the caller's
+    environment and what `environment` adds to it. `caller` says who asks, so that the run can be found again.
+    `detached` gives the run a supervisor of its own, which outlives this process. `stdio` redirects dbt's streams, and
+    `foreground` leaves dbt in this process group, so that it can read from the terminal.
+
+    With the `run_id` of a run that is under way, and the same steps, it attaches to that run.
+    Raises `UsageError` where the run can't be started; a run that fails raises nothing (see `RunResult`).
+    """
+    asked = steps_of(steps)
+    cwd = Path(project_dir).expanduser().resolve() if project_dir else Path.cwd()
+    if not cwd.is_dir():
+        raise UsageError(f"there is no directory {cwd}")
+    passed = dict(environment or {})
+    variables = {**os.environ, **passed}
+    project = home.project_dir(asked[0], cwd, variables)
+    place = home.home_for(project, variables, Path(home_dir) if home_dir else None)
+    interpreter = str(Path(python).expanduser().absolute()) if python else sys.executable
+    kept, secret_names = kept_environment(passed)
+    spec = RunSpec(
+        run_id=run_id or ids.new_run_id(),
+        steps=asked,
+        cwd=str(cwd),
+        project_dir=str(project or cwd),
+        python=interpreter,
+        environment=kept,
+        secret_names=secret_names,
+        caller=dict(caller or {}),
+        grace=grace,
+    )
+    if run_id is not None:
+        running = _already_running(place, spec)
+        if running is not None:
+            return running
+    dbt.check(interpreter)
+    directory = home.create_run(place, spec.run_id, spec.encode())
+    if detached:
+        return _start_detached(directory, passed)
+    return _start_attached(directory, spec, passed, stdio, foreground=foreground)
+
+
+def run(
+    steps: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    project_dir: str | Path | None = None,
+    python: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    home_dir: str | Path | None = None,
+    run_id: str | None = None,
+    caller: Mapping[str, str] | None = None,
+    grace: float = DEFAULT_GRACE,
+) -> RunResult:
+    """Start a run, wait for its end, and return its result. For the arguments see `start`."""
+    return start(
+        steps,
+        project_dir=project_dir,
+        python=python,
+        environment=environment,
+        home_dir=home_dir,
+        run_id=run_id,
+        caller=caller,
+        grace=grace,
+    ).wait()
+
+
+def attach(reference: str, *, home_dir: str | Path | None = None) -> Run:
+    """The run that an id, a unique prefix of one, or `latest` names, whoever started it. Raises `RunNotFound`."""
+    return Run(home.find_run(find_home(home_dir), reference))
+
+
+def find_home(home_dir: str | Path | None = None) -> Path:
+    """The home that a command here would use."""
+    project = home.project_dir((), Path.cwd(), os.environ)
+    return home.home_for(project, os.environ, Path(home_dir) if home_dir else None)
+
+
+def _already_running(place: Path, spec: RunSpec) -> Run | None:
+    directory = RunDirectory(place / "runs" / spec.run_id)
+    if not directory.path.exists():
+        return None
+    if not lease.is_held(directory.lease):
+        raise UsageError(f"run {spec.run_id} is over; leave out the run id to start another")
+    if not spec.asks_the_same(RunSpec.load(directory.spec)):
+        raise RunBusy(
+            f"run {spec.run_id} is under way ({lease.describe(directory.lease)}) with other arguments"
+        )
+    return Run(directory)
+
+
+def _start_attached(
+    directory: RunDirectory,
+    spec: RunSpec,
+    environment: Mapping[str, str],
+    stdio: Stdio | None,
+    *,
+    foreground: bool,
+) -> Run:
+    try:
+        supervisor = Supervisor(
+            directory,
+            spec,
+            lease.acquire(directory.lease),
+            stdio=stdio,
+            environment=dict(environment),
+            foreground=foreground,
+        )
+    except BaseException:
+        shutil.rmtree(directory.path, ignore_errors=True)
+        raise
+    failure: list[BaseException] = []
+
+    def supervise() -> None:
+        try:
+            supervisor.run()
+        except BaseException as error:  # noqa: BLE001 - raised again where somebody waits for the run
+            failure.append(error)
+
+    # No daemon: a caller's process that ends waits for the run.
+    thread = threading.Thread(target=supervise, name=f"spanline-{spec.run_id}")
+    started = Run(directory, thread)
+    started._failure = failure  # noqa: SLF001
+    thread.start()
+    return started
+
+
+def _start_detached(directory: RunDirectory, environment: Mapping[str, str]) -> Run:
+    supervisor = process.spawn_detached(
+        "spanline.supervisor",
+        [str(directory.path)],
+        directory.supervisor_log,
+        environment=environment,
+    )
+    # Somebody must wait for it, or it stays a zombie of a caller that lives on.
+    threading.Thread(target=supervisor.wait, name="spanline-reaper", daemon=True).start()
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if directory.journal.exists() and directory.journal.stat().st_size > 0:
+            return Run(directory)
+        if supervisor.poll() is not None:
+            break
+        time.sleep(0.02)
+    said = directory.supervisor_log.read_text(errors="replace").strip().splitlines()
+    raise SpanlineError(f"the supervisor did not start: {said[-1] if said else 'it said nothing'}")
+

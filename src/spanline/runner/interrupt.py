@@ -1,0 +1,96 @@
+"""Cancel dbt from inside: turn a request into one KeyboardInterrupt in dbt's main thread.
+
+dbt answers a KeyboardInterrupt by cancelling its queries. Two of them in quick succession make it lose
+the first, and one that arrives while the main thread waits inside a driver (a hook's query) has no effect until that
+query ends; both are dealt with here.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Callable
+
+_PRESS_SECONDS = 2.0
+"""How long a cancel may stay without effect before the adapter is asked to cancel its connections."""
+
+
+class Interrupt:
+    """The one place that knows whether dbt was asked to stop. Construct it in the main thread."""
+
+    def __init__(self) -> None:
+        self._main = threading.main_thread().ident or 0
+        self._asked = threading.Event()
+        self._reason = ""
+        self._delivered_at = 0.0
+        self._last_start = 0.0
+        self.pending = False
+        """Whether a KeyboardInterrupt is owed to the main thread; read on every event of dbt's."""
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._on_signal)
+
+    def ask(self, reason: str) -> None:
+        """Ask dbt to cancel; from any thread, and as often as one likes."""
+        if not self._asked.is_set():
+            self._reason = reason
+            self.pending = True
+            self._asked.set()
+            signal.pthread_kill(self._main, signal.SIGINT)
+
+    def raise_if_owed(self) -> None:
+        """Raise the KeyboardInterrupt that is still owed, when called in the main thread."""
+        if self.pending and threading.get_ident() == self._main:
+            self._deliver()
+
+    def note_start(self) -> None:
+        """Note that dbt has just started a node or a hook."""
+        self._last_start = time.monotonic()
+
+    def watch(self, on_asked: Callable[[str], None], on_error: Callable[[BaseException], None]) -> None:
+        """Start the thread that sees a cancel through: tells `on_asked` why, once, then presses until dbt ends."""
+        threading.Thread(
+            target=self._press, args=(on_asked, on_error), name="spanline-cancel", daemon=True
+        ).start()
+
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if self._delivered_at:
+            return
+        self._reason = self._reason or signal.Signals(signum).name
+        self._asked.set()
+        self._deliver()
+
+    def _deliver(self) -> None:
+        self.pending = False
+        self._delivered_at = time.monotonic()
+        raise KeyboardInterrupt
+
+    def _press(
+        self, on_asked: Callable[[str], None], on_error: Callable[[BaseException], None]
+    ) -> None:
+        self._asked.wait()
+        on_asked(self._reason)
+        while True:
+            time.sleep(_PRESS_SECONDS)
+            if self._delivered_at and self._last_start > self._delivered_at + 1:
+                # dbt starts nodes more than a second after it was interrupted: it has lost the interrupt.
+                self._delivered_at = 0.0
+                self.pending = True
+                signal.pthread_kill(self._main, signal.SIGINT)
+            try:
+                _cancel_connections()
+            except Exception as error:  # noqa: BLE001 - whatever a driver raises, the grace period still ends dbt
+                on_error(error)
+
+
+def _cancel_connections() -> None:
+    """Have every adapter cancel its open connections, as dbt does itself when it is interrupted."""
+    from dbt.adapters.factory import FACTORY
+
+    for adapter in list(FACTORY.adapters.values()):
+        if adapter.is_cancelable():
+            with adapter.connection_named("spanline-cancel"):
+                adapter.cancel_open_connections()

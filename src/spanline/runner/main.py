@@ -1,0 +1,119 @@
+"""Run one dbt command, journalled: the runner's process from its start to its exit code."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+import threading
+import traceback
+from typing import Any
+
+from . import watchdog
+from .interrupt import Interrupt
+from .recorder import Recorder
+from .secrets import Redactor, secrets_of_arguments, secrets_of_environment
+from .writer import Writer
+
+UNHANDLED = 2
+"""dbt's exit code for an unhandled error: https://docs.getdbt.com/reference/exit-codes"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command that the supervisor has written to the control pipe, whose descriptor is the one argument.
+
+    The pipe carries a first line of JSON (see `supervisor`), later the word `cancel`, and its end means that the
+    supervisor is gone. With `--plain` as the first argument the rest is run as `dbt` would, unobserved.
+    """
+    if argv[:1] == ["--plain"]:
+        return _dbt(argv[1:], {})
+    control_fd = int(argv[0])
+    control = os.fdopen(control_fd, "rb", buffering=0)
+    order = json.loads(_line(control_fd))
+    # What dbt starts must hold neither the lease nor the pipe.
+    for fd in (control_fd, order["lease_fd"]):
+        os.set_inheritable(fd, False)
+    watchdog.start(control_fd, order["grace"], [order["lease_fd"]])
+
+    # A parent that ignores SIGINT (nohup, `&` in a script) hands that on; dbt needs it to cancel.
+    interrupt = Interrupt()
+    writer = Writer(order["journal"], order["writer"], _redactor(order["args"]))
+    writer.locate(order["session"], order["step"], order["attempt"])
+    faults = open(order["faults"], "w")  # noqa: SIM115 - open until the process ends, for a crash to write to
+    faulthandler.enable(faults)
+    threading.Thread(
+        target=_listen, args=(control, interrupt), name="spanline-lifeline", daemon=True
+    ).start()
+    interrupt.watch(
+        on_asked=lambda reason: writer.append("interrupt_received", {"reason": reason}),
+        on_error=lambda error: writer.append(
+            "log",
+            {
+                "level": "warn",
+                "name": "CancelError",
+                "message": f"the adapter could not cancel its connections: {error}",
+            },
+        ),
+    )
+    code = _observed(order["args"], writer, interrupt)
+    writer.append("dbt_exited", {"exit_code": code})
+    return code
+
+
+def _observed(args: list[str], writer: Writer, interrupt: Interrupt) -> int:
+    recorder = Recorder(writer, interrupt, args)
+    try:
+        return _dbt(args, {"callbacks": [recorder], "manifest": None})
+    except KeyboardInterrupt:
+        return UNHANDLED
+    except Exception as error:
+        writer.append(
+            "runner_failed",
+            {
+                "exception": f"{type(error).__name__}: {error}",
+                "traceback": traceback.format_exc(limit=-20),
+            },
+        )
+        traceback.print_exc()
+        return UNHANDLED
+
+
+def _dbt(args: list[str], context: dict[str, Any]) -> int:
+    """Run dbt's own command line, its callbacks handed over where `dbtRunner` hands over its own.
+
+    `dbtRunner.invoke` differs from `dbt` in usage errors, `--help` and exit codes; this is `dbt`.
+    """
+    from dbt.cli.main import cli
+
+    sys.argv = ["dbt", *args]
+    try:
+        cli.main(args=list(args), prog_name="dbt", obj=context)
+    except SystemExit as end:
+        if end.code is None:
+            return 0
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def _line(fd: int) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = os.read(fd, 65536)
+        if not chunk:
+            raise SystemExit(UNHANDLED)  # the supervisor died before it had said what to do
+        line += chunk
+    return line
+
+
+def _listen(control: Any, interrupt: Interrupt) -> None:
+    while True:
+        order = control.read(64)
+        if not order:
+            interrupt.ask("the supervisor is gone")
+            return
+        interrupt.ask("cancel")
+
+
+def _redactor(args: list[str]) -> Redactor:
+    return Redactor([*secrets_of_environment(os.environ), *secrets_of_arguments(args)])

@@ -1,0 +1,385 @@
+"""The callback: from dbt's events, as they fire, to records in the journal.
+
+It runs inside dbt, in whatever thread fired the event. It never waits, never raises an `Exception` into dbt, and leaves
+events that no reader needs before it builds anything. A KeyboardInterrupt may arrive, or be owed, inside it: it passes.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import traceback
+from types import FrameType
+from typing import Any, Callable, Optional
+
+from . import describe
+from .interrupt import Interrupt
+from .writer import Writer
+
+Handler = Callable[["Recorder", Any, Any], None]
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_QUIET = ("debug", "test")
+_FRAMES = 12
+"""How far above the callback dbt's own function is looked for: it stands four to six frames up."""
+
+
+class Recorder:
+    """`dbtRunner(callbacks=[Recorder(writer)])`: journal what one dbt process does."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        interrupt: Optional[Interrupt] = None,
+        argv: Optional[list[str]] = None,
+    ) -> None:
+        self._writer = writer
+        self._interrupt = interrupt
+        self._argv = argv
+        self._write = writer.append
+        self._phase = ""
+        self._described: set[str] = set()
+        self._skipped_by: dict[str, str] = {}
+        self._queries: dict[int, int] = {}  # the thread's open query, by its number
+        self._query_count = 0
+        self._stats: dict[str, int] = {}
+        self._exception: Optional[str] = None
+        self.exit_code = 2
+        """dbt's exit code, once dbt has finished."""
+        self._reported = False
+
+    def __call__(self, event: Any) -> None:
+        """Take one of dbt's events."""
+        if self._interrupt is not None and self._interrupt.pending:
+            self._interrupt.raise_if_owed()
+        info = event.info
+        handler = _HANDLERS.get(info.name, _log)
+        if handler is None or (handler is _log and info.level in _QUIET):
+            return
+        try:
+            handler(self, event, info)
+        except Exception as error:  # noqa: BLE001 - an observer never changes the outcome of a run
+            self._report(info.name, error)
+
+    def _report(self, name: str, error: Exception) -> None:
+        if not self._reported:
+            self._reported = True
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            self._write(
+                "log",
+                {
+                    "level": "warn",
+                    "name": "RecorderError",
+                    "message": f"spanline could not record dbt's event {name}: "
+                    f"{type(error).__name__}: {error} ({where.name}, line {where.lineno}); "
+                    "further errors of this kind are not reported",
+                },
+            )
+
+    # --- the invocation -------------------------------------------------------------------------------------------
+
+    def _version(self, event: Any, info: Any) -> None:
+        import platform
+
+        argv = self._argv if self._argv is not None else sys.argv[1:]
+        self._write(
+            "dbt_started",
+            {
+                "dbt_version": event.data.version.lstrip("="),
+                "python_version": platform.python_version(),
+                "invocation_id": info.invocation_id,
+                "argv": argv,
+                "command": _command(),
+            },
+        )
+        _log(self, event, info)
+
+    def _adapter(self, event: Any, info: Any) -> None:
+        found = _context_objects()
+        profile, project = found.get("profile"), found.get("project")
+        fields: dict[str, Any] = {
+            "adapter_type": event.data.adapter_name,
+            "adapter_version": event.data.adapter_version.lstrip("="),
+        }
+        if profile is not None:
+            credentials = profile.credentials
+            self._writer.redactor.add(describe.credential_secrets(credentials))
+            fields["profile"] = profile.profile_name
+            fields["target"] = profile.target_name
+            fields["threads"] = profile.threads
+            fields["connection"] = {
+                "database": credentials.database,
+                "schema": credentials.schema,
+                **describe.connection(credentials),
+            }
+        if project is not None:
+            fields["project"] = project.project_name
+            fields["project_dir"] = str(project.project_root)
+            fields["target_path"] = str(project.project_target_path)
+        self._write("dbt_configured", fields)
+        self._enter("parse")
+        _log(self, event, info)
+
+    def _enter(self, phase: str) -> None:
+        if phase != self._phase:
+            self._phase = phase
+            self._write("phase_started", {"phase": phase})
+
+    def _found(self, event: Any, info: Any) -> None:
+        self._enter("compile")
+        _log(self, event, info)
+
+    def _artifact(self, event: Any, info: Any) -> None:
+        kind = event.data.artifact_type
+        if kind == "WritableManifest" and self._phase == "parse":
+            self._enter("compile")
+        self._write("artifact_written", {"artifact_type": kind, "path": event.data.artifact_path})
+
+    def _selection(self, event: Any, info: Any) -> None:
+        frame = _frame("execute_with_hooks")
+        if frame is not None:
+            task = frame.f_locals["self"]
+            chosen = {node.unique_id for node in task._flattened_nodes or ()}
+            chosen.update(getattr(task, "selected_unit_tests", ()))
+            self._write("selection", {"unique_ids": sorted(chosen)})
+        self._enter("run")
+        _log(self, event, info)
+
+    def _error(self, event: Any, info: Any) -> None:
+        self._exception = _plain(event.data.exc)
+        _log(self, event, info)
+
+    def _statistics(self, event: Any, info: Any) -> None:
+        self._stats = dict(event.data.stats)
+        _log(self, event, info)
+
+    def _completed(self, event: Any, info: Any) -> None:
+        self.exit_code = 0 if event.data.success else (2 if self._exception is not None else 1)
+        fields = {
+            "success": event.data.success,
+            "elapsed": event.data.elapsed,
+            "stats": self._stats,
+            "exit_code": self.exit_code,
+        }
+        if self._exception is not None:
+            fields["exception"] = self._exception
+        self._write("dbt_finished", fields)
+
+    # --- nodes ----------------------------------------------------------------------------------------------------
+
+    def _node_start(self, event: Any, info: Any) -> None:
+        unique_id = event.data.node_info.unique_id
+        frame = _frame("call_runner")
+        if frame is not None and unique_id not in self._described:
+            scope = frame.f_locals
+            self._describe(scope["runner"].node, getattr(scope["self"], "manifest", None))
+
+    def _describe(self, node: Any, manifest: Any) -> None:
+        fields = describe.node(node)
+        self._described.add(node.unique_id)
+        if manifest is not None:
+            for upstream in fields.get("depends_on", ()):
+                if upstream not in self._described:
+                    found = manifest.nodes.get(upstream) or manifest.sources.get(upstream)
+                    if found is not None:
+                        self._describe(found, manifest)
+        self._write("node_described", fields)
+
+    def _node_compiling(self, event: Any, info: Any) -> None:
+        if self._interrupt is not None:
+            self._interrupt.note_start()
+        self._write(
+            "node_started",
+            {
+                "unique_id": event.data.node_info.unique_id,
+                "thread": threading.current_thread().name,
+            },
+        )
+
+    def _node_executing(self, event: Any, info: Any) -> None:
+        frame = _frame("compile_and_execute")
+        if frame is not None:
+            sql = getattr(frame.f_locals["ctx"].node, "compiled_code", None)
+            if sql:
+                self._write(
+                    "node_compiled", {"unique_id": event.data.node_info.unique_id, "sql": sql}
+                )
+
+    def _node_finished(self, event: Any, info: Any) -> None:
+        node, result = event.data.node_info, event.data.run_result
+        unique_id = node.unique_id
+        fields: dict[str, Any] = {
+            "unique_id": unique_id,
+            "status": result.status,
+            "thread": result.thread,
+            "execution_time": result.execution_time,
+        }
+        if result.message:
+            fields["message"] = result.message
+        for timing in result.timing_info:
+            fields[timing.name] = [_nanoseconds(timing.started_at), _nanoseconds(timing.completed_at)]
+        if result.num_failures:
+            fields["failures"] = result.num_failures
+        fields.update(describe.response(result.adapter_response))
+        frame = _frame("call_runner")
+        if frame is not None:
+            outcome = frame.f_locals.get("result")
+            batches = describe.batches(outcome)
+            if batches is not None:
+                fields["batches"] = batches
+            if node.resource_type == "source" and outcome is not None:
+                self._write("freshness_result", {"unique_id": unique_id, **describe.freshness(outcome)})
+        self._queries.pop(threading.get_ident(), None)
+        self._write("node_finished", fields)
+
+    def _marked(self, event: Any, info: Any) -> None:
+        frame = _frame("_mark_dependent_errors")
+        graph = getattr(frame.f_locals["self"], "graph", None) if frame is not None else None
+        if graph is not None:
+            for skipped in graph.get_dependent_nodes(event.data.unique_id):
+                self._skipped_by.setdefault(skipped, event.data.unique_id)
+
+    def _skipped(self, event: Any, info: Any) -> None:
+        unique_id = event.data.node_info.unique_id
+        fields = {"unique_id": unique_id}
+        if unique_id in self._skipped_by:
+            fields["cause"] = self._skipped_by[unique_id]
+        self._write("node_skipped", fields)
+        _log(self, event, info)
+
+    def _test_result(self, event: Any, info: Any) -> None:
+        self._write(
+            "test_result",
+            {
+                "unique_id": event.data.node_info.unique_id,
+                "status": event.data.status,
+                "failures": event.data.num_failures,
+            },
+        )
+        _log(self, event, info)
+
+    def _batch_result(self, event: Any, info: Any) -> None:
+        self._write(
+            "batch_finished",
+            {
+                "unique_id": event.data.node_info.unique_id,
+                "status": event.data.status,
+                "batch": event.data.batch_index,
+                "batches": event.data.total_batches,
+                "execution_time": event.data.execution_time,
+            },
+        )
+        _log(self, event, info)
+
+    # --- hooks and queries ----------------------------------------------------------------------------------------
+
+    def _hook_start(self, event: Any, info: Any) -> None:
+        if self._interrupt is not None:
+            self._interrupt.note_start()
+        self._write("hook_started", {"unique_id": event.data.node_info.unique_id, "statement": event.data.statement})
+        _log(self, event, info)
+
+    def _hook_end(self, event: Any, info: Any) -> None:
+        self._write(
+            "hook_finished",
+            {
+                "unique_id": event.data.node_info.unique_id,
+                "status": event.data.status,
+                "execution_time": event.data.execution_time,
+            },
+        )
+        _log(self, event, info)
+
+    def _query(self, event: Any, info: Any) -> None:
+        data = event.data
+        self._query_count += 1
+        query = self._query_count
+        self._queries[threading.get_ident()] = query
+        fields = {"query": query, "sql": data.sql, "connection_name": data.conn_name}
+        if data.node_info.unique_id:
+            fields["unique_id"] = data.node_info.unique_id
+        self._write("query_started", fields)
+
+    def _query_status(self, event: Any, info: Any) -> None:
+        data = event.data
+        query = self._queries.pop(threading.get_ident(), None)
+        if query is None:
+            return
+        fields = {"query": query, "status": data.status, "elapsed": data.elapsed}
+        if data.node_info.unique_id:
+            fields["unique_id"] = data.node_info.unique_id
+        self._write("query_finished", fields)
+
+
+def _log(recorder: Recorder, event: Any, info: Any) -> None:
+    message = info.msg
+    if not message:
+        return
+    fields = {"level": info.level, "name": info.name, "message": _plain(message)}
+    node = getattr(event.data, "node_info", None)
+    if node is not None and node.unique_id:
+        fields["unique_id"] = node.unique_id
+    recorder._write("log", fields)
+
+
+_HANDLERS: dict[str, Optional[Handler]] = {
+    "MainReportVersion": Recorder._version,
+    "MainEncounteredError": Recorder._error,
+    "AdapterRegistered": Recorder._adapter,
+    "ArtifactWritten": Recorder._artifact,
+    "FoundStats": Recorder._found,
+    "ConcurrencyLine": Recorder._selection,
+    "NodeStart": Recorder._node_start,
+    "NodeCompiling": Recorder._node_compiling,
+    "NodeExecuting": Recorder._node_executing,
+    "NodeFinished": Recorder._node_finished,
+    "MarkSkippedChildren": Recorder._marked,
+    "SkippingDetails": Recorder._skipped,
+    "LogTestResult": Recorder._test_result,
+    "LogBatchResult": Recorder._batch_result,
+    "LogHookStartLine": Recorder._hook_start,
+    "LogHookEndLine": Recorder._hook_end,
+    "SQLQuery": Recorder._query,
+    "SQLQueryStatus": Recorder._query_status,
+    "StatsLine": Recorder._statistics,
+    "CommandCompleted": Recorder._completed,
+    "Formatting": None,
+}
+
+
+def _frame(function: str) -> Optional[FrameType]:
+    """The nearest frame of dbt's that runs this function: its locals are what dbt's events leave out."""
+    frame: Optional[FrameType] = sys._getframe(2)
+    for _ in range(_FRAMES):
+        if frame is None or frame.f_code.co_name == function:
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def _context_objects() -> dict[str, Any]:
+    import click
+
+    context = click.get_current_context(silent=True)
+    return (context.obj or {}) if context is not None else {}
+
+
+def _command() -> str:
+    import click
+
+    context = click.get_current_context(silent=True)
+    names: list[str] = []
+    while context is not None and context.parent is not None:
+        names.append(context.info_name or "")
+        context = context.parent
+    return " ".join(reversed(names))
+
+
+def _plain(text: str) -> str:
+    return _COLOUR.sub("", text) if "\x1b" in text else text
+
+
+def _nanoseconds(moment: Any) -> int:
+    return int(moment.seconds) * 1_000_000_000 + int(moment.nanos)
+

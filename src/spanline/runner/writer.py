@@ -1,0 +1,101 @@
+"""Append records to a journal: each is one whole line, written by one `os.write`.
+
+A record begins *and* ends with a newline, so that a line torn by a kill or a full disk spoils no other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any, Callable
+
+from .secrets import Redactor
+
+VERSION = 1
+"""Version of the record format; a reader skips what it doesn't know, so this changes only when a meaning does."""
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+
+
+class Writer:
+    """One writer of one journal; safe to use from any thread.
+
+    `name` tells the journal's writers apart: sequence numbers count within it.
+    A disk that is full, or any other failure to write, stops this writer with one call of `on_stop`;
+    it never raises, because what is written about a run must not change it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        redactor: Redactor | None = None,
+        on_stop: Callable[[str], None] | None = None,
+    ) -> None:
+        self.redactor = redactor if redactor is not None else Redactor()
+        self._on_stop = on_stop if on_stop is not None else _warn
+        self._path = path
+        self._name = name
+        self._lock = threading.Lock()
+        self._seq = 0
+        self._stopped = False
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.locate(session=0, step=0, attempt=0)
+
+    def locate(self, session: int, step: int, attempt: int) -> None:
+        """Set the invocation that the records from now on belong to."""
+        self._place = (
+            f'"v":{VERSION},"writer":{_encode(self._name)},'
+            f'"session":{session},"step":{step},"attempt":{attempt},"seq":'
+        )
+
+    def append(self, type_: str, fields: dict[str, Any], at: int | None = None) -> None:
+        """Append one record of the given type, stamped with the time `at` (nanoseconds since the epoch) or now."""
+        body = _encode(fields)
+        if self.redactor.finds(body):
+            body = _encode(self.redactor.clean(fields))
+        rest = f",{body[1:]}\n" if len(body) > 2 else "}\n"
+        stamps = f',"time":{at or time.time_ns()},"mono":{time.monotonic_ns()}'
+        with self._lock:
+            if self._stopped:
+                return
+            self._seq += 1
+            line = f'\n{{"type":"{type_}",{self._place}{self._seq}{stamps}{rest}'.encode(
+                "utf-8", "backslashreplace"
+            )
+            try:
+                written = os.write(self._fd, line)
+            except OSError as error:
+                self._stop(error.strerror or str(error))
+            else:
+                if written < len(line):
+                    self._stop("only part of a record could be written; the disk may be full")
+
+    def _stop(self, why: str) -> None:
+        self._stopped = True
+        self._on_stop(
+            f"the journal {self._path} stops here: {why}. dbt goes on; "
+            "what it does from now on is neither journalled nor delivered"
+        )
+
+    def sync(self) -> None:
+        """Have the operating system put what was written on the disk."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            with self._lock:
+                if not self._stopped:
+                    self._stop(error.strerror or str(error))
+
+    def close(self) -> None:
+        """Close the journal; later records are dropped."""
+        with self._lock:
+            self._stopped = True
+            os.close(self._fd)
+
+
+def _warn(message: str) -> None:
+    sys.stderr.write(f"spanline: {message}\n")

@@ -1,0 +1,68 @@
+"""RunSpec: what was asked for, as `spec.json` keeps it and a resume needs it. Never a resolved credential."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from spanline.errors import UsageError
+from spanline.runner.secrets import looks_secret
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One run. `steps` are dbt commands, done in order; `python` is the interpreter that has dbt.
+
+    `environment` holds the caller's variables for dbt that are no secrets; of the others `secret_names` keeps the names.
+    """
+
+    run_id: str
+    steps: list[list[str]]
+    cwd: str
+    project_dir: str
+    python: str
+    environment: dict[str, str] = {}
+    secret_names: list[str] = []
+    caller: dict[str, str] = {}
+    grace: float = 30.0
+
+    def encode(self) -> bytes:
+        """The content of `spec.json`."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1)
+
+    @classmethod
+    def load(cls, path: Path) -> RunSpec:
+        """Read `spec.json`. Raises `UsageError` where it isn't there or can't be read."""
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise UsageError(f"cannot read {path}: {error}") from error
+
+    def asks_the_same(self, other: RunSpec) -> bool:
+        """Whether two specs ask for the same run."""
+        mine, theirs = msgspec.to_builtins(self), msgspec.to_builtins(other)
+        return all(mine[key] == theirs[key] for key in ("run_id", "steps", "project_dir", "caller"))
+
+
+def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Split the variables of a run (those passed for it, and `DBT_*`) into those to keep, and the names of secret ones."""
+    inherited = {name: value for name, value in os.environ.items() if name.startswith("DBT_")}
+    everything = {**inherited, **passed}
+    secret = sorted(name for name in everything if looks_secret(name))
+    kept = {name: value for name, value in everything.items() if name not in secret}
+    return kept, secret
+
+
+def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
+    """One command's arguments, or several commands', as steps. Raises `UsageError` for anything else."""
+    if isinstance(asked, str):
+        raise UsageError(f"give dbt's arguments as a list, such as {asked.split()!r}, not as one text")
+    if not asked:
+        raise UsageError('give at least one dbt command, such as ["build"]')
+    if all(isinstance(item, str) for item in asked):
+        return [[str(item) for item in asked]]
+    if any(isinstance(item, str) for item in asked):
+        raise UsageError("give either one command's arguments or a list of such lists, not a mixture")
+    return [list(step) for step in asked]

@@ -1,0 +1,339 @@
+"""RunState: what a run's events, taken in order, amount to.
+
+A pure fold: `apply` looks at nothing but the state and the event, so the same events, however they were cut into reads, give
+the same state. What an event *means* is said here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from spanline import events
+from spanline.events import Event
+
+RUNNING: Final = "running"
+CANCELLED: Final = "cancelled"
+INTERRUPTED: Final = "interrupted"
+"""Status of a node that was open when its process died; every other status is dbt's own."""
+
+FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
+_LATE_ERRORS: Final = frozenset(("error", "fail", "runtime error"))
+
+SUCCESS, FAILURE, DIED = "success", "failed", "died"
+"""With `CANCELLED`, the outcomes of a session."""
+
+
+class NodeState(msgspec.Struct, kw_only=True):
+    """What is known of one node, hook or operation in a session. Times are nanoseconds since the epoch."""
+
+    unique_id: str
+    status: str
+    attempt: int = 0
+    step: int = 0
+    started: int | None = None
+    finished: int | None = None
+    execution_time: float = 0.0
+    message: str | None = None
+    failures: int | None = None
+    rows_affected: int | None = None
+    cause: str | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether the node has started and not ended."""
+        return self.status == RUNNING
+
+    @property
+    def failed(self) -> bool:
+        """Whether the node ended in failure."""
+        return self.status in FAILED
+
+
+class AttemptState(msgspec.Struct, kw_only=True):
+    """One try of a step, in the session that it belongs to."""
+
+    session: int
+    step: int
+    attempt: int
+    argv: list[str] = []
+    invocation_id: str | None = None
+    command: str = ""
+    selection: list[str] = []
+    phase: str | None = None
+    finished: events.DbtFinished | None = None
+    exit_code: int | None = None
+    died: events.RunnerDied | None = None
+    runner_exception: str | None = None
+
+
+class RunState(msgspec.Struct, kw_only=True):
+    """The state of a run. `nodes` and `hooks` are those of the last session, by unique id."""
+
+    run_id: str = ""
+    session: events.SessionStarted | None = None
+    session_number: int = 0
+    ended: events.SessionEnded | None = None
+    dbt: events.DbtStarted | None = None
+    config: events.DbtConfigured | None = None
+    cancel: events.CancelRequested | None = None
+    interrupted: bool = False
+    killed: bool = False
+    attempts: list[AttemptState] = []
+    descriptions: dict[str, events.NodeDescribed] = {}
+    nodes: dict[str, NodeState] = {}
+    hooks: dict[str, NodeState] = {}
+    artifacts: dict[str, str] = {}
+    warnings: int = 0
+    started: int = 0
+    last: int = 0
+
+    def apply(self, event: Event) -> None:
+        """Take one event into account."""
+        self.last = max(self.last, event.time)
+        change = _CHANGES.get(type(event))
+        if change is not None:
+            change(self, event)
+
+    @property
+    def attempt(self) -> AttemptState | None:
+        """The attempt under way, or the last."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether this session was told to stop."""
+        return self.cancel is not None or self.interrupted
+
+    @property
+    def total(self) -> int:
+        """How many nodes the attempt is to do, as far as is known."""
+        attempt = self.attempt
+        return len(attempt.selection) if attempt is not None else 0
+
+    @property
+    def done(self) -> int:
+        """How many of them have ended."""
+        attempt = self.attempt
+        if attempt is None:
+            return 0
+        nodes = self.nodes
+        return sum(1 for key in attempt.selection if key in nodes and not nodes[key].open)
+
+    @property
+    def open_nodes(self) -> list[NodeState]:
+        """Nodes and hooks that have started and not ended."""
+        return [node for group in (self.nodes, self.hooks) for node in group.values() if node.open]
+
+    @property
+    def failed(self) -> list[NodeState]:
+        """Nodes and hooks that failed, in the order in which they did."""
+        everything = [*self.nodes.values(), *self.hooks.values()]
+        return sorted((n for n in everything if n.failed), key=lambda n: n.finished or 0)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many nodes have which status."""
+        return dict(Counter(node.status for node in self.nodes.values()))
+
+    def outcome(self, exit_code: int) -> str:
+        """The outcome of the session if it ended now, its last runner having left `exit_code`."""
+        attempt = self.attempt
+        if attempt is not None and attempt.died is not None and not self.cancelling:
+            return DIED
+        if exit_code == 0:
+            return SUCCESS
+        return CANCELLED if self.cancelling else FAILURE
+
+    def _close_open(self, at: int, status: str) -> None:
+        for node in self.open_nodes:
+            node.status = status
+            node.finished = at
+
+
+def _session_started(state: RunState, event: events.SessionStarted) -> None:
+    state.run_id = event.run_id
+    state.session = event
+    state.session_number = event.session
+    state.started = event.time
+    state.ended = state.cancel = state.dbt = state.config = None
+    state.interrupted = state.killed = False
+    state.attempts, state.nodes, state.hooks = [], {}, {}
+
+
+def _session_ended(state: RunState, event: events.SessionEnded) -> None:
+    state._close_open(event.time, CANCELLED if state.cancelling else INTERRUPTED)
+    state.ended = event
+
+
+def _attempt_started(state: RunState, event: events.AttemptStarted) -> None:
+    state.attempts.append(
+        AttemptState(
+            session=event.session, step=event.step, attempt=event.attempt, argv=event.argv
+        )
+    )
+
+
+def _attempt_ended(state: RunState, event: events.AttemptEnded) -> None:
+    if state.attempts:
+        state.attempts[-1].exit_code = event.exit_code
+    state._close_open(event.time, CANCELLED if state.cancelling else INTERRUPTED)
+
+
+def _dbt_exited(state: RunState, event: events.DbtExited) -> None:
+    if state.attempts:
+        state.attempts[-1].exit_code = event.exit_code
+
+
+def _runner_died(state: RunState, event: events.RunnerDied) -> None:
+    if state.attempts:
+        state.attempts[-1].died = event
+    state._close_open(event.time, CANCELLED if state.cancelling else INTERRUPTED)
+
+
+def _runner_failed(state: RunState, event: events.RunnerFailed) -> None:
+    if state.attempts:
+        state.attempts[-1].runner_exception = event.exception
+
+
+def _runner_killed(state: RunState, _event: events.RunnerKilled) -> None:
+    state.killed = True
+
+
+def _cancel_requested(state: RunState, event: events.CancelRequested) -> None:
+    state.cancel = state.cancel or event
+
+
+def _interrupt_received(state: RunState, _event: events.InterruptReceived) -> None:
+    state.interrupted = True
+
+
+def _dbt_started(state: RunState, event: events.DbtStarted) -> None:
+    state.dbt = event
+    if state.attempts:
+        state.attempts[-1].invocation_id = event.invocation_id
+        state.attempts[-1].command = event.command
+
+
+def _dbt_configured(state: RunState, event: events.DbtConfigured) -> None:
+    state.config = event
+
+
+def _phase_started(state: RunState, event: events.PhaseStarted) -> None:
+    if state.attempts:
+        state.attempts[-1].phase = event.phase
+
+
+def _selection(state: RunState, event: events.Selection) -> None:
+    if state.attempts:
+        state.attempts[-1].selection = event.unique_ids
+
+
+def _dbt_finished(state: RunState, event: events.DbtFinished) -> None:
+    if state.attempts:
+        state.attempts[-1].finished = event
+    # dbt ended orderly with nodes open: it has cancelled them, because it was told to or by --fail-fast.
+    state._close_open(event.time, CANCELLED)
+
+
+def _artifact_written(state: RunState, event: events.ArtifactWritten) -> None:
+    state.artifacts[event.artifact_type] = event.path
+
+
+def _log(state: RunState, event: events.Log) -> None:
+    if event.level == "warn":
+        state.warnings += 1
+
+
+def _node_described(state: RunState, event: events.NodeDescribed) -> None:
+    state.descriptions[event.unique_id] = event
+
+
+def _started(event: events.NodeStarted | events.HookStarted) -> NodeState:
+    return NodeState(
+        unique_id=event.unique_id,
+        status=RUNNING,
+        started=event.time,
+        step=event.step,
+        attempt=event.attempt,
+    )
+
+
+def _node_started(state: RunState, event: events.NodeStarted) -> None:
+    state.nodes[event.unique_id] = _started(event)
+
+
+def _hook_started(state: RunState, event: events.HookStarted) -> None:
+    state.hooks[event.unique_id] = _started(event)
+
+
+def _node_finished(state: RunState, event: events.NodeFinished) -> None:
+    node = state.nodes.get(event.unique_id)
+    if node is None or node.attempt != event.attempt or node.step != event.step:
+        node = NodeState(
+            unique_id=event.unique_id, status=RUNNING, step=event.step, attempt=event.attempt
+        )
+        state.nodes[event.unique_id] = node
+    if event.status == "skipped":
+        node.status, node.finished = event.status, event.time
+        node.message = event.message
+        return
+    # After a cancel dbt may still report an error for what it has just cancelled.
+    late = state.cancelling and event.status in _LATE_ERRORS
+    node.status = CANCELLED if late else event.status
+    node.finished = event.time
+    node.execution_time = event.execution_time
+    node.message = event.message
+    node.failures = event.failures
+    node.rows_affected = event.rows_affected
+
+
+def _hook_finished(state: RunState, event: events.HookFinished) -> None:
+    hook = state.hooks.setdefault(
+        event.unique_id, NodeState(unique_id=event.unique_id, status=RUNNING)
+    )
+    late = state.cancelling and event.status in _LATE_ERRORS
+    hook.status = CANCELLED if late else event.status
+    hook.finished = event.time
+    hook.execution_time = event.execution_time
+
+
+def _node_skipped(state: RunState, event: events.NodeSkipped) -> None:
+    state.nodes[event.unique_id] = NodeState(
+        unique_id=event.unique_id,
+        status="skipped",
+        finished=event.time,
+        cause=event.cause,
+        step=event.step,
+        attempt=event.attempt,
+    )
+
+
+_CHANGES: Final[dict[type[Event], Callable[[RunState, Any], None]]] = {
+    events.SessionStarted: _session_started,
+    events.SessionEnded: _session_ended,
+    events.AttemptStarted: _attempt_started,
+    events.AttemptEnded: _attempt_ended,
+    events.RunnerDied: _runner_died,
+    events.RunnerFailed: _runner_failed,
+    events.RunnerKilled: _runner_killed,
+    events.CancelRequested: _cancel_requested,
+    events.InterruptReceived: _interrupt_received,
+    events.DbtStarted: _dbt_started,
+    events.DbtConfigured: _dbt_configured,
+    events.PhaseStarted: _phase_started,
+    events.Selection: _selection,
+    events.DbtFinished: _dbt_finished,
+    events.DbtExited: _dbt_exited,
+    events.ArtifactWritten: _artifact_written,
+    events.Log: _log,
+    events.NodeDescribed: _node_described,
+    events.NodeStarted: _node_started,
+    events.NodeFinished: _node_finished,
+    events.NodeSkipped: _node_skipped,
+    events.HookStarted: _hook_started,
+    events.HookFinished: _hook_finished,
+}

@@ -1,0 +1,377 @@
+"""Supervise one session of a run: its steps and attempts, the runner's life, cancels, and the sinks.
+
+Attached, it is a thread of the caller's process; detached, a process of its own (`main`). It holds the run's lease, and a
+pipe to the runner that carries what to do, the word to cancel, and by its end the news of our death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spanline import __version__, events, ids, lease, process
+from spanline.home import RunDirectory
+from spanline.journal import Appender, Reader
+from spanline.runner.secrets import secrets_of_arguments, secrets_of_environment
+from spanline.sinks import base
+from spanline.spec import RunSpec
+from spanline.state import AttemptState, RunState
+
+_TICK: Final = 0.05
+_BEAT_SECONDS: Final = 5.0
+_HEARTBEAT_SECONDS: Final = 30.0
+_RUNNER: Final = Path(__file__).with_name("runner")
+_UNHANDLED: Final = 2
+_METADATA_BYTES: Final = 4096
+_INVOCATION_ID: Final = re.compile(rb'"invocation_id": ?"([^"]+)"')
+
+log = logging.getLogger("spanline")
+
+
+class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of a run's cancel file: who asks, why, and how long dbt has before it is killed (seconds)."""
+
+    by: str
+    reason: str = ""
+    grace: float = 30.0
+
+
+class Stdio(msgspec.Struct, frozen=True):
+    """The runner's standard streams: None is the caller's own, else a descriptor."""
+
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
+
+
+def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
+    """Ask whoever supervises this run to cancel it: from any process, or host, that sees its directory."""
+    new = directory.cancel.with_name(f"cancel.{os.getpid()}.{threading.get_ident()}.new")
+    new.write_bytes(msgspec.json.encode(order))
+    new.replace(directory.cancel)
+
+
+def open_session(
+    appender: Appender, spec: RunSpec, number: int, *, detached: bool
+) -> events.SessionStarted:
+    """Write the event with which a session begins."""
+    started = events.SessionStarted(
+        run_id=spec.run_id,
+        lineage_run_id=ids.lineage_run_id(spec.run_id, number),
+        trace_id=f"{ids.trace_id(spec.run_id, number):032x}",
+        spanline_version=__version__,
+        steps=spec.steps,
+        project_dir=spec.project_dir,
+        host=platform.node(),
+        pid=os.getpid(),
+        detached=detached,
+        traceparent=os.environ.get("TRACEPARENT"),
+        lineage_parent=os.environ.get("OPENLINEAGE_PARENT_ID"),
+        caller=spec.caller,
+    )
+    appender.locate(number, 0, 0)
+    appender.append(started)
+    return started
+
+
+class Supervisor:
+    """One session of one run, from its start to the end of its sinks."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        spec: RunSpec,
+        held: lease.Lease,
+        *,
+        stdio: Stdio | None = None,
+        environment: dict[str, str] | None = None,
+        foreground: bool = False,
+        detached: bool = False,
+    ) -> None:
+        """`foreground` leaves the runner in our process group: on a terminal it must be able to read."""
+        self.directory = directory
+        self._spec = spec
+        self._lease = held
+        self._stdio = stdio if stdio is not None else Stdio()
+        self._environment = {**os.environ, **spec.environment, **(environment or {})}
+        self._foreground = foreground
+        self._detached = detached
+        self._appender = Appender(directory.journal, f"supervisor-{os.getpid()}")
+        self._state = RunState()
+        self._reader = Reader(directory.journal)
+        self._session = 1
+        self._cancel_seen = 0
+        self._deadline: float | None = None
+        self._beat_at = self._heartbeat_at = time.monotonic()
+        self.undelivered: dict[str, int] = {}
+        """What each sink had not delivered when the session ended."""
+        self.over = threading.Event()
+        """Set when the session has ended and the journal is complete."""
+
+    def run(self) -> int:
+        """Do the session and return its exit code. An error of our own ends the session too, and is raised."""
+        with contextlib.suppress(FileNotFoundError):
+            self.directory.cancel.unlink()
+        self._appender.redactor.add(_secrets(self._environment, self._spec))
+        open_session(self._appender, self._spec, self._session, detached=self._detached)
+        return self._deliver_while(self._steps)
+
+    def observe(self, caller_gone: int) -> int:
+        """Deliver what a process that isn't ours journals, until dbt has finished there or the process is gone.
+
+        `caller_gone` is a descriptor that reads end-of-file then. Returns the session's exit code.
+        """
+
+        def wait() -> int:
+            while os.read(caller_gone, 64):
+                pass
+            self._catch_up()
+            attempt = self._state.attempt
+            self._appender.locate(self._session, 1, 1)
+            if attempt is None or attempt.exit_code is None:
+                detail = "the process that called dbt ended before dbt did"
+                self._appender.append(events.RunnerDied(detail=detail))
+                return _UNHANDLED
+            self._appender.append(events.AttemptEnded(exit_code=attempt.exit_code))
+            self._keep_artifacts(attempt)
+            return attempt.exit_code
+
+        return self._deliver_while(wait)
+
+    def _deliver_while(self, work: Callable[[], int]) -> int:
+        deliveries = base.start_all(self.directory, self.over.is_set)
+        code = _UNHANDLED
+        try:
+            code = work()
+        finally:
+            self._catch_up()
+            self._appender.locate(self._session, 0, 0)
+            self._appender.append(
+                events.SessionEnded(outcome=self._state.outcome(code), exit_code=code)
+            )
+            self._appender.sync()
+            self.over.set()
+            self.undelivered = base.finish_all(deliveries, base.flush_seconds())
+            self._appender.close()
+            self._lease.release()
+        return code
+
+    def _steps(self) -> int:
+        code = 0
+        for step, argv in enumerate(self._spec.steps, 1):
+            self._appender.locate(self._session, step, 0)
+            self._appender.append(events.StepStarted(argv=argv))
+            code = self._attempt(step, 1, argv)
+            if code != 0:
+                break
+        return code
+
+    # --- one attempt ----------------------------------------------------------------------------------------------
+
+    def _attempt(self, step: int, attempt: int, argv: Sequence[str]) -> int:
+        self._appender.locate(self._session, step, attempt)
+        control_read, control_write = os.pipe()
+        process.keep_from_forks(control_write)
+        try:
+            runner = self._spawn(control_read)
+            os.close(control_read)
+            self._appender.append(
+                events.AttemptStarted(argv=list(argv), pid=runner.pid, python=self._spec.python)
+            )
+            with contextlib.suppress(BrokenPipeError):  # it has died already, which is seen below
+                _write_all(control_write, self._order(step, attempt, argv))
+            self._watch(runner, control_write)
+        finally:
+            process.close(control_write)
+        return self._conclude(runner)
+
+    def _spawn(self, control: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [self._spec.python, str(_RUNNER), str(control)],
+            cwd=self._spec.cwd,
+            env=self._environment,
+            stdin=self._stdio.stdin,
+            stdout=self._stdio.stdout,
+            stderr=self._stdio.stderr,
+            pass_fds=(control, self._lease.fd),
+            start_new_session=not self._foreground,
+        )
+
+    def _order(self, step: int, attempt: int, argv: Sequence[str]) -> bytes:
+        return (
+            msgspec.json.encode(
+                {
+                    "args": list(argv),
+                    "journal": str(self.directory.journal),
+                    "faults": str(self.directory.faults),
+                    "writer": f"runner-{self._session}-{step}-{attempt}",
+                    "session": self._session,
+                    "step": step,
+                    "attempt": attempt,
+                    "lease_fd": self._lease.fd,
+                    "grace": self._spec.grace,
+                }
+            )
+            + b"\n"
+        )
+
+    def _watch(self, runner: subprocess.Popen[bytes], control: int) -> None:
+        ended = threading.Event()
+
+        def reap() -> None:
+            runner.wait()
+            ended.set()
+
+        threading.Thread(target=reap, name="spanline-reaper", daemon=True).start()
+        self._deadline = None
+        while not ended.wait(_TICK):
+            self._beat()
+            self._look_for_cancel(control)
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                self._deadline = None
+                self._appender.append(events.RunnerKilled(reason="the grace period is over"))
+                process.kill_tree(runner.pid)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now > self._beat_at + _BEAT_SECONDS:
+            self._beat_at = now
+            self._lease.beat()
+        if now > self._heartbeat_at + _HEARTBEAT_SECONDS:
+            self._heartbeat_at = now
+            self._appender.append(events.Heartbeat())
+
+    def _look_for_cancel(self, control: int) -> None:
+        try:
+            changed = os.stat(self.directory.cancel).st_mtime_ns  # noqa: PTH116 - twenty times a second
+            if changed == self._cancel_seen:
+                return
+            order = msgspec.json.decode(self.directory.cancel.read_bytes(), type=CancelOrder)
+        except FileNotFoundError:
+            return
+        except msgspec.MsgspecError:
+            order = CancelOrder(by="an unreadable cancel file", grace=self._spec.grace)
+        self._cancel_seen = changed
+        self._appender.append(
+            events.CancelRequested(by=order.by, reason=order.reason, grace=order.grace)
+        )
+        deadline = time.monotonic() + order.grace
+        self._deadline = min(deadline, self._deadline or deadline)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(control, b"cancel\n")
+
+    def _conclude(self, runner: subprocess.Popen[bytes]) -> int:
+        """Say how the runner ended, and keep dbt's artifacts."""
+        self._catch_up()
+        code = runner.returncode
+        attempt = self._state.attempt
+        if attempt is not None and attempt.exit_code is not None and code >= 0:
+            self._appender.append(events.AttemptEnded(exit_code=code))
+        else:
+            self._appender.append(self._death(code))
+            code = _UNHANDLED
+        self._catch_up()
+        if attempt is not None:
+            self._keep_artifacts(attempt)
+        return code
+
+    def _death(self, code: int) -> events.RunnerDied:
+        try:
+            detail = self.directory.faults.read_text(errors="replace")[-4096:].strip()
+        except OSError:
+            detail = ""
+        if code >= 0:
+            return events.RunnerDied(exit_code=code, detail=detail)
+        name = signal.Signals(-code).name
+        if name == "SIGKILL" and not self._state.killed:
+            detail = detail or "perhaps the system was out of memory"
+        return events.RunnerDied(signal=name, detail=detail)
+
+    def _keep_artifacts(self, attempt: AttemptState) -> None:
+        place = self.directory.artifacts(attempt.session, attempt.step, attempt.attempt)
+        for path in map(Path, self._state.artifacts.values()):
+            try:
+                if _is_of_invocation(path, attempt.invocation_id, self._state.started):
+                    place.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, place / path.name)
+            except OSError as error:
+                log.warning("cannot keep %s: %s", path, error)
+
+    def _catch_up(self) -> None:
+        for record in self._reader.read():
+            self._state.apply(record.event)
+
+
+def _is_of_invocation(path: Path, invocation_id: str | None, started: int) -> bool:
+    """Whether this invocation wrote the artifact: by the id in its metadata, else (it has none) by its time."""
+    with path.open("rb") as file:
+        found = _INVOCATION_ID.search(file.read(_METADATA_BYTES))
+    if found is None:
+        return path.stat().st_mtime_ns >= started
+    return found.group(1).decode() == invocation_id
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _secrets(environment: dict[str, str], spec: RunSpec) -> Iterator[str]:
+    yield from secrets_of_environment(environment)
+    for step in spec.steps:
+        yield from secrets_of_arguments(step)
+
+
+# --- a process of its own -------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Supervise the run in this directory, detached from whoever started us.
+
+    `DIRECTORY` runs its steps. `--observe DIRECTORY LEASE_FD` only delivers what another process journals there;
+    standard input ends when that process does.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    if arguments[0] == "--observe":
+        return _observe(RunDirectory(Path(arguments[1])), int(arguments[2]))
+    directory = RunDirectory(Path(arguments[0]))
+    spec = RunSpec.load(directory.spec)
+    held = lease.acquire(directory.lease)
+    with (
+        open(os.devnull, "rb") as nothing,
+        open(directory.stdout, "ab") as out,
+        open(directory.stderr, "ab") as err,
+    ):
+        supervisor = Supervisor(
+            directory,
+            spec,
+            held,
+            stdio=Stdio(nothing.fileno(), out.fileno(), err.fileno()),
+            detached=True,
+        )
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, lambda number, _frame: _cancel_ours(directory, spec, number))
+        return supervisor.run()
+
+
+def _observe(directory: RunDirectory, lease_fd: int) -> int:
+    spec = RunSpec.load(directory.spec)
+    return Supervisor(directory, spec, lease.Lease(lease_fd), detached=True).observe(0)
+
+
+def _cancel_ours(directory: RunDirectory, spec: RunSpec, signum: int) -> None:
+    order_cancel(directory, CancelOrder(by=signal.Signals(signum).name, grace=spec.grace))
