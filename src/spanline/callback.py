@@ -1,7 +1,7 @@
 """A callback for those who call dbt's runner themselves: `dbtRunner(callbacks=[spanline.callback()])`.
 
-The callback journals in the caller's process, as the runner does in its own; beside it a supervisor is started that only
-reads and delivers. dbt's CommandCompleted ends the session, and so does the end of the caller's process.
+The callback journals in the caller's process, as the runner does in its own; beside it a supervisor is started that
+only reads and delivers. dbt's CommandCompleted ends the session, and so does the end of the caller's process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from spanline import events, home, ids, lease, process
+from spanline import events, home, ids, process
 from spanline.home import RunDirectory
 from spanline.journal import Appender
 from spanline.runner.recorder import Recorder
@@ -39,7 +39,7 @@ class _Callback:
         self._home_dir = home_dir
         self._observed: _Observed | None = None
 
-    def __call__(self, event: Any) -> None:
+    def __call__(self, event: Any) -> None:  # noqa: ANN401 - dbt's protobuf message
         name = event.info.name
         if name == _FIRST:
             self._observed = self._begin()
@@ -74,10 +74,7 @@ class _Observed:
             environment=kept,
             secret_names=secret_names,
         )
-        directory = home.create_run(
-            home.home_for(project, os.environ, home_dir), spec.run_id, spec.encode()
-        )
-        held = lease.acquire(directory.lease)
+        directory, held = home.create_run(home.home_for(project, os.environ, home_dir), spec.run_id, spec.encode())
         secrets = [*secrets_of_environment(os.environ), *secrets_of_arguments(args)]
         _announce(directory, spec, secrets)
         writer = Writer(str(directory.journal), "runner-1-1-1")
@@ -85,8 +82,7 @@ class _Observed:
         writer.locate(1, 1, 1)
         self.recorder = Recorder(writer, None, args)
         self._writer = writer
-        lifeline, self._alive = os.pipe()
-        process.keep_from_forks(self._alive)
+        lifeline, self._alive = process.private_pipe()
         self._supervisor = process.spawn_detached(
             "spanline.supervisor",
             ["--observe", str(directory.path), str(held.fd)],
@@ -110,9 +106,7 @@ def _announce(directory: RunDirectory, spec: RunSpec, secrets: Sequence[str]) ->
     appender.locate(1, 1, 0)
     appender.append(events.StepStarted(argv=spec.steps[0]))
     appender.locate(1, 1, 1)
-    appender.append(
-        events.AttemptStarted(argv=spec.steps[0], pid=os.getpid(), python=sys.executable)
-    )
+    appender.append(events.AttemptStarted(argv=spec.steps[0], pid=os.getpid(), python=sys.executable))
     appender.close()
 
 

@@ -54,12 +54,10 @@ class _Verbatim(click.Command):
         return []
 
 
-class _RunReference(click.ParamType):
+class _RunReference(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
     name = "run"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem  # noqa: PLC0415
 
         from spanline import home  # noqa: PLC0415
@@ -67,11 +65,7 @@ class _RunReference(click.ParamType):
 
         root = ctx.find_root()
         known = [run.run_id for run in home.runs(find_home(root.params.get("home")))]
-        return [
-            CompletionItem(name)
-            for name in ("latest", *reversed(known))
-            if name.startswith(incomplete)
-        ]
+        return [CompletionItem(name) for name in ("latest", *reversed(known)) if name.startswith(incomplete)]
 
 
 _run_argument = click.argument("reference", metavar="RUN", type=_RunReference())
@@ -322,18 +316,14 @@ def cancel(options: Options, reference: str, grace: float, *, wait: bool) -> Non
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to try for.")
 @_json_option
 @click.pass_obj
-def replay(
-    options: Options, reference: str, timeout: float, *, everything: bool, as_json: bool
-) -> None:
+def replay(options: Options, reference: str, timeout: float, *, everything: bool, as_json: bool) -> None:
     """Send what was not delivered, under the ids that it had. Exits with 1 while something is still owed."""
     from spanline.replay import replay as replay_run  # noqa: PLC0415
 
     run = _attach(options, reference)
     cursors = replay_run(run.directory, everything=everything, timeout=timeout)
     if not cursors:
-        raise click.UsageError(
-            "no sink is configured: set OPENLINEAGE_URL, OTEL_EXPORTER_OTLP_ENDPOINT or the like"
-        )
+        raise click.UsageError("no sink is configured: set OPENLINEAGE_URL, OTEL_EXPORTER_OTLP_ENDPOINT or the like")
     for name, cursor in cursors.items():
         if as_json:
             _echo_json({"sink": name, **_plain(cursor)})
@@ -466,5 +456,3 @@ def main(args: Sequence[str] | None = None) -> None:
     except SpanlineError as error:
         click.echo(f"spanline: {error}", err=True)
         sys.exit(USAGE_ERROR)
-
-

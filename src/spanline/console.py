@@ -31,7 +31,7 @@ class LiveLine:
         self._pipes = [os.pipe(), os.pipe()]
         self._threads = [
             threading.Thread(target=self._pump, args=(read, fd), daemon=True, name="spanline-output")
-            for (read, _), fd in zip(self._pipes, (1, 2))
+            for (read, _), fd in zip(self._pipes, (1, 2), strict=True)
         ]
         self._drawer = threading.Thread(target=self._draw_on, daemon=True, name="spanline-line")
 

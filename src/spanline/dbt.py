@@ -66,4 +66,4 @@ def _text(version: tuple[int, int]) -> str:
 def replace_ourselves(python: str, args: Sequence[str]) -> NoReturn:
     """Become `dbt ARGS`, unobserved: for what runs nothing, such as `--help`."""
     sys.stdout.flush()
-    os.execv(python, [python, str(_RUNNER), "--plain", *args])
+    os.execv(python, [python, str(_RUNNER), "--plain", *args])  # noqa: S606

@@ -1,8 +1,8 @@
 """The vocabulary: every type of event that a journal holds, and their codec.
 
-An event is a frozen record. Times (`time`, and the pairs in `NodeFinished`) are nanoseconds since the epoch, durations are
-seconds. `session`, `step` and `attempt` count from 1; 0 means that the event belongs to none. A type or a field that this
-version doesn't know is kept in the journal, and reaches readers as `Unknown` or not at all.
+An event is a frozen record. Times (`time`, and the pairs in `NodeFinished`) are nanoseconds since the epoch, durations
+are seconds. `session`, `step` and `attempt` count from 1; 0 means that the event belongs to none. A type or a field
+that this version doesn't know is kept in the journal, and reaches readers as `Unknown` or not at all.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Unknown(Event, frozen=True, kw_only=True):
     raw: dict[str, object]
 
 
-# --- written by the supervisor ------------------------------------------------------------------------------------------
+# --- written by the supervisor
 
 
 class SessionStarted(Event, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class Heartbeat(Event, frozen=True, kw_only=True):
     """The supervisor is alive."""
 
 
-# --- written by the runner: the invocation ------------------------------------------------------------------------------
+# --- written by the runner: the invocation
 
 
 class InterruptReceived(Event, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ class DbtConfigured(Event, frozen=True, kw_only=True):
     project: str | None = None
     project_dir: str | None = None
     target_path: str | None = None
-    connection: dict[str, Union[str, float, bool, None]] = {}
+    connection: dict[str, str | float | bool | None] = {}
 
 
 class PhaseStarted(Event, frozen=True, kw_only=True):
@@ -196,7 +196,7 @@ class DbtExited(Event, frozen=True, kw_only=True):
     exit_code: int
 
 
-# --- written by the runner: nodes ---------------------------------------------------------------------------------------
+# --- written by the runner: nodes
 
 
 class Relation(msgspec.Struct, frozen=True):
@@ -360,7 +360,7 @@ class QueryFinished(Event, frozen=True, kw_only=True):
     unique_id: str | None = None
 
 
-EventType = Union[
+EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read worse
     SessionStarted,
     SessionEnded,
     StepStarted,
@@ -410,11 +410,12 @@ def decode(line: bytes) -> Event:
     Raises `TornRecord` where the line is no JSON object with a type.
     """
     try:
-        return _decoder.decode(line)
+        event: Event = _decoder.decode(line)
     except msgspec.ValidationError:
         return _unknown(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise TornRecord(str(error)) from error
+    return event
 
 
 def _unknown(line: bytes) -> Unknown:
@@ -428,7 +429,7 @@ def _unknown(line: bytes) -> Unknown:
     common = {key: raw[key] for key in _COMMON if isinstance(raw.get(key), int)}
     if isinstance(raw.get("writer"), str):
         common["writer"] = raw["writer"]
-    return msgspec.convert({**common, "name": name, "raw": raw, "type": "unknown"}, Unknown)
+    return msgspec.convert({**common, "name": name, "raw": raw, "type": "unknown"}, type=Unknown)
 
 
 def fields_of(event: Event) -> tuple[str, dict[str, object]]:

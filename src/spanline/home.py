@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from spanline import journal
+from spanline import journal, lease
 from spanline.errors import RunNotFound, UsageError
 
 HOME_VARIABLE: Final = "SPANLINE_HOME"
@@ -61,12 +61,12 @@ class RunDirectory(msgspec.Struct, frozen=True):
 
     @property
     def stdout(self) -> Path:
-        """dbt's standard output, where it isn't the caller's."""
+        """Dbt's standard output, where it isn't the caller's."""
         return self.path / "stdout.log"
 
     @property
     def stderr(self) -> Path:
-        """dbt's standard error, where it isn't the caller's."""
+        """Dbt's standard error, where it isn't the caller's."""
         return self.path / "stderr.log"
 
     @property
@@ -122,8 +122,8 @@ def home_for(project: Path | None, environ: Mapping[str, str], home: Path | None
     return Path.home() / ".spanline"
 
 
-def create_run(home: Path, run_id: str, spec: bytes) -> RunDirectory:
-    """Make a run's directory, whole or not at all.
+def create_run(home: Path, run_id: str, spec: bytes) -> tuple[RunDirectory, lease.Lease]:
+    """Make a run's directory, whole or not at all, with its lease held from the first moment that others can see it.
 
     Raises `UsageError` where the home can't be written, or the id isn't a UUIDv7 or is taken.
     """
@@ -140,18 +140,28 @@ def create_run(home: Path, run_id: str, spec: bytes) -> RunDirectory:
         (new / "cursors").mkdir()
         with open(new / "spec.json", "wb", opener=lambda p, f: os.open(p, f, 0o600)) as file:
             file.write(spec)
-        new.rename(directory.path)
+        held = lease.acquire(new / "lease")
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
+        raise _cannot_keep(home, error) from error
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    try:
+        new.rename(directory.path)
+    except OSError as error:
+        held.release()
+        shutil.rmtree(new, ignore_errors=True)
         if directory.path.exists():
-            raise UsageError(
-                f"there is a run {run_id} already; leave out --run-id to start another"
-            ) from error
-        raise UsageError(
-            f"cannot keep a run under {home}: {error.strerror or error}; "
-            f"name another place with --home or {HOME_VARIABLE}"
-        ) from error
-    return directory
+            raise UsageError(f"there is a run {run_id} already; leave out --run-id to start another") from error
+        raise _cannot_keep(home, error) from error
+    return directory, held
+
+
+def _cannot_keep(home: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot keep a run under {home}: {error.strerror or error}; name another place with --home or {HOME_VARIABLE}"
+    )
 
 
 def runs(home: Path) -> list[RunDirectory]:

@@ -1,7 +1,7 @@
 """Identities: run ids, and every id that follows from (run, session, step, attempt, unique_id) and nothing else.
 
-Run ids are UUIDs of version 7 (RFC 9562, section 5.7). A derived id keeps its run's time and takes its other bits from a
-hash, so that it sorts beside its run, and sending an event again gives the same id.
+Run ids are UUIDs of version 7 (RFC 9562, section 5.7). A derived id keeps its run's time and takes its other bits from
+a hash, so that it sorts beside its run, and sending an event again gives the same id.
 """
 
 from __future__ import annotations

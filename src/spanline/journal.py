@@ -1,6 +1,7 @@
 """Read a journal: from an offset, to its end or following it; the same way for every reader.
 
-The cursor of a reader is a byte offset that never passes the last newline: an unterminated tail is not torn but unfinished.
+The cursor of a reader is a byte offset that never passes the last newline: an unterminated tail is not torn but
+unfinished.
 """
 
 from __future__ import annotations
@@ -83,9 +84,7 @@ class Reader:
             return False
 
 
-def follow(
-    reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS
-) -> Iterator[Record]:
+def follow(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS) -> Iterator[Record]:
     """Yield records as they are written, until `ended()` is true and everything before that was read."""
     while True:
         last = ended()
@@ -96,9 +95,7 @@ def follow(
             time.sleep(poll)
 
 
-async def afollow(
-    reader: Reader, ended: Callable[[], bool], poll: float = 0.05
-) -> AsyncIterator[Record]:
+async def afollow(reader: Reader, ended: Callable[[], bool], poll: float = 0.05) -> AsyncIterator[Record]:
     """`follow` for an event loop, which it never blocks for longer than a read of one chunk."""
     while True:
         last = ended()

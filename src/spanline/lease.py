@@ -1,7 +1,8 @@
 """The lease of a run: who supervises it holds an exclusive lock, which the runner inherits.
 
-The lock is `flock` on the run's lease file, so it is held while *either* process lives, and is gone with the last of them,
-however they die. The file's content says who it was; its heartbeat decides only where the lock can't: between hosts.
+The lock is `flock` on the run's lease file, so it is held while *either* process lives, and is gone with the last of
+them, however they die. The file's content says who it was; its heartbeat decides only where the lock can't: between
+hosts.
 """
 
 from __future__ import annotations

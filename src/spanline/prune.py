@@ -25,10 +25,9 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 def beyond(runs: Iterable[RunDirectory], bounds: Bounds, now: float | None = None) -> list[RunDirectory]:
     """The runs that one of the bounds leaves out, the oldest first."""
     moment = time.time() if now is None else now
-    kept = total = 0
+    total = 0
     found = []
-    for run in sorted(runs, key=lambda run: run.run_id, reverse=True):
-        kept += 1
+    for kept, run in enumerate(sorted(runs, key=lambda run: run.run_id, reverse=True), 1):
         total += run.size()
         if (
             (bounds.number is not None and kept > bounds.number)

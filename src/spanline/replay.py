@@ -19,10 +19,7 @@ def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapp
     held = lease.acquire(directory.lease)
     try:
         close_abandoned(directory)
-        deliveries = [
-            base.Delivery(sink, directory, lambda: True, again=everything)
-            for sink in base.configured()
-        ]
+        deliveries = [base.Delivery(sink, directory, lambda: True, again=everything) for sink in base.configured()]
         for delivery in deliveries:
             delivery.start()
         return {delivery.sink.name: delivery.finish(timeout) for delivery in deliveries}

@@ -13,7 +13,7 @@ from spanline.errors import (
     DbtRuntimeException,
     RunnerDied,
 )
-from spanline.state import CANCELLED, DIED, FAILED, SUCCESS, NodeState, RunState
+from spanline.state import CANCELLED, DIED, FAILED, SUCCESS, AttemptState, NodeState, RunState
 
 
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
 
     `outcome` is success, failed, cancelled or died. `exit_code` has dbt's meaning: 0 good, 1 nodes failed, 2 anything
-    else. `elapsed` is in seconds. `undelivered` counts what each sink still owes its backend (`spanline replay` sends it).
+    else. `elapsed` is in seconds. `undelivered` counts what each sink still owes its backend (`spanline replay` sends
+    it).
     """
 
     run_id: str
@@ -133,11 +134,15 @@ def _error(state: RunState) -> str | None:
         return None
     if ended is None or attempt is None:
         return "the supervisor ended before the run did"
-    if attempt.died is not None and not state.cancelling:
-        how = attempt.died.signal or f"exit code {attempt.died.exit_code}"
-        return f"the process that ran dbt died ({how}). {attempt.died.detail}".strip()
     if state.cancelling:
         return f"the run was cancelled ({state.cancel.by if state.cancel else 'interrupted'})"
+    if attempt.died is not None:
+        how = attempt.died.signal or f"exit code {attempt.died.exit_code}"
+        return f"the process that ran dbt died ({how}). {attempt.died.detail}".strip()
+    return _failure(state, attempt)
+
+
+def _failure(state: RunState, attempt: AttemptState) -> str:
     if state.failed:
         first = state.failed[0]
         more = f" and {len(state.failed) - 1} more" if len(state.failed) > 1 else ""

@@ -134,7 +134,7 @@ class _EndOfRun:
         now = time.monotonic()
         if now < self._look_at:
             return False
-        thread = self._run._thread  # noqa: SLF001 - one object in two classes
+        thread = self._run._thread
         self._look_at = now + (0.05 if thread is not None else _LEASE_LOOKS)
         return not self._run.live if thread is None else self._run.state.ended is not None or not thread.is_alive()
 
@@ -196,10 +196,17 @@ def start(
         if running is not None:
             return running
     dbt.check(interpreter)
-    directory = home.create_run(place, spec.run_id, spec.encode())
+    try:
+        directory, held = home.create_run(place, spec.run_id, spec.encode())
+    except UsageError:
+        # Somebody may have been faster since we looked.
+        running = _already_running(place, spec) if run_id is not None else None
+        if running is None:
+            raise
+        return running
     if detached:
-        return _start_detached(directory, passed)
-    return _start_attached(directory, spec, passed, stdio, foreground=foreground)
+        return _start_detached(directory, held, passed)
+    return _start_attached(directory, held, spec, passed, stdio, foreground=foreground)
 
 
 def run(
@@ -244,14 +251,13 @@ def _already_running(place: Path, spec: RunSpec) -> Run | None:
     if not lease.is_held(directory.lease):
         raise UsageError(f"run {spec.run_id} is over; leave out the run id to start another")
     if not spec.asks_the_same(RunSpec.load(directory.spec)):
-        raise RunBusy(
-            f"run {spec.run_id} is under way ({lease.describe(directory.lease)}) with other arguments"
-        )
+        raise RunBusy(f"run {spec.run_id} is under way ({lease.describe(directory.lease)}) with other arguments")
     return Run(directory)
 
 
 def _start_attached(
     directory: RunDirectory,
+    held: lease.Lease,
     spec: RunSpec,
     environment: Mapping[str, str],
     stdio: Stdio | None,
@@ -262,12 +268,13 @@ def _start_attached(
         supervisor = Supervisor(
             directory,
             spec,
-            lease.acquire(directory.lease),
+            held,
             stdio=stdio,
             environment=dict(environment),
             foreground=foreground,
         )
     except BaseException:
+        held.release()
         shutil.rmtree(directory.path, ignore_errors=True)
         raise
     failure: list[BaseException] = []
@@ -281,18 +288,22 @@ def _start_attached(
     # No daemon: a caller's process that ends waits for the run.
     thread = threading.Thread(target=supervise, name=f"spanline-{spec.run_id}")
     started = Run(directory, thread)
-    started._failure = failure  # noqa: SLF001
+    started._failure = failure
     thread.start()
     return started
 
 
-def _start_detached(directory: RunDirectory, environment: Mapping[str, str]) -> Run:
-    supervisor = process.spawn_detached(
-        "spanline.supervisor",
-        [str(directory.path)],
-        directory.supervisor_log,
-        environment=environment,
-    )
+def _start_detached(directory: RunDirectory, held: lease.Lease, environment: Mapping[str, str]) -> Run:
+    try:
+        supervisor = process.spawn_detached(
+            "spanline.supervisor",
+            [str(directory.path), str(held.fd)],
+            directory.supervisor_log,
+            environment=environment,
+            pass_fds=(held.fd,),
+        )
+    finally:
+        held.release()  # the supervisor holds it now
     # Somebody must wait for it, or it stays a zombie of a caller that lives on.
     threading.Thread(target=supervisor.wait, name="spanline-reaper", daemon=True).start()
     deadline = time.monotonic() + _START_SECONDS
@@ -304,4 +315,3 @@ def _start_detached(directory: RunDirectory, environment: Mapping[str, str]) -> 
         time.sleep(0.02)
     said = directory.supervisor_log.read_text(errors="replace").strip().splitlines()
     raise SpanlineError(f"the supervisor did not start: {said[-1] if said else 'it said nothing'}")
-

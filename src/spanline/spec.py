@@ -15,7 +15,8 @@ from spanline.runner.secrets import looks_secret
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `steps` are dbt commands, done in order; `python` is the interpreter that has dbt.
 
-    `environment` holds the caller's variables for dbt that are no secrets; of the others `secret_names` keeps the names.
+    `environment` holds the caller's variables for dbt that are no secrets; of the others `secret_names` keeps the
+    names.
     """
 
     run_id: str
@@ -47,7 +48,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Split the variables of a run (those passed for it, and `DBT_*`) into those to keep, and the names of secret ones."""
+    """Split a run's variables (those passed for it, and `DBT_*`) into those to keep and the names of secret ones."""
     inherited = {name: value for name, value in os.environ.items() if name.startswith("DBT_")}
     everything = {**inherited, **passed}
     secret = sorted(name for name in everything if looks_secret(name))

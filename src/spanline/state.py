@@ -1,7 +1,7 @@
 """RunState: what a run's events, taken in order, amount to.
 
-A pure fold: `apply` looks at nothing but the state and the event, so the same events, however they were cut into reads, give
-the same state. What an event *means* is said here and nowhere else.
+A pure fold: `apply` looks at nothing but the state and the event, so the same events, however they were cut into
+reads, give the same state. What an event *means* is said here and nowhere else.
 """
 
 from __future__ import annotations
@@ -170,11 +170,7 @@ def _session_ended(state: RunState, event: events.SessionEnded) -> None:
 
 
 def _attempt_started(state: RunState, event: events.AttemptStarted) -> None:
-    state.attempts.append(
-        AttemptState(
-            session=event.session, step=event.step, attempt=event.attempt, argv=event.argv
-        )
-    )
+    state.attempts.append(AttemptState(session=event.session, step=event.step, attempt=event.attempt, argv=event.argv))
 
 
 def _attempt_ended(state: RunState, event: events.AttemptEnded) -> None:
@@ -273,9 +269,7 @@ def _hook_started(state: RunState, event: events.HookStarted) -> None:
 def _node_finished(state: RunState, event: events.NodeFinished) -> None:
     node = state.nodes.get(event.unique_id)
     if node is None or node.attempt != event.attempt or node.step != event.step:
-        node = NodeState(
-            unique_id=event.unique_id, status=RUNNING, step=event.step, attempt=event.attempt
-        )
+        node = NodeState(unique_id=event.unique_id, status=RUNNING, step=event.step, attempt=event.attempt)
         state.nodes[event.unique_id] = node
     if event.status == "skipped":
         node.status, node.finished = event.status, event.time
@@ -292,9 +286,7 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
 
 
 def _hook_finished(state: RunState, event: events.HookFinished) -> None:
-    hook = state.hooks.setdefault(
-        event.unique_id, NodeState(unique_id=event.unique_id, status=RUNNING)
-    )
+    hook = state.hooks.setdefault(event.unique_id, NodeState(unique_id=event.unique_id, status=RUNNING))
     late = state.cancelling and event.status in _LATE_ERRORS
     hook.status = CANCELLED if late else event.status
     hook.finished = event.time

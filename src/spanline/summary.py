@@ -9,11 +9,8 @@ _MESSAGE_LINES = 8
 
 
 def summary(result: RunResult) -> str:
-    """Several lines: totals, counts by status, failed nodes with their messages, the slowest nodes, where it is kept."""
-    lines = [
-        f"{result.outcome}: {_plural(len(result.nodes), 'node')} in {duration(result.elapsed)}"
-        f"{_counts(result)}"
-    ]
+    """Several lines: totals, counts by status, failed nodes with messages, the slowest nodes, where it is kept."""
+    lines = [f"{result.outcome}: {_plural(len(result.nodes), 'node')} in {duration(result.elapsed)}{_counts(result)}"]
     if result.error and not result.failed:
         lines += ["", *_indented(result.error)]
     for node in result.failed:

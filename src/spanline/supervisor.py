@@ -1,7 +1,7 @@
 """Supervise one session of a run: its steps and attempts, the runner's life, cancels, and the sinks.
 
-Attached, it is a thread of the caller's process; detached, a process of its own (`main`). It holds the run's lease, and a
-pipe to the runner that carries what to do, the word to cancel, and by its end the news of our death.
+Attached, it is a thread of the caller's process; detached, a process of its own (`main`). It holds the run's lease,
+and a pipe to the runner that carries what to do, the word to cancel, and by its end the news of our death.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,7 @@ import msgspec
 from spanline import __version__, events, ids, lease, process
 from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
+from spanline.runner import tree
 from spanline.runner.secrets import secrets_of_arguments, secrets_of_environment
 from spanline.sinks import base
 from spanline.spec import RunSpec
@@ -36,6 +38,7 @@ _HEARTBEAT_SECONDS: Final = 30.0
 _RUNNER: Final = Path(__file__).with_name("runner")
 _UNHANDLED: Final = 2
 _METADATA_BYTES: Final = 4096
+_DETAIL_CHARACTERS: Final = 4096
 _INVOCATION_ID: Final = re.compile(rb'"invocation_id": ?"([^"]+)"')
 
 log = logging.getLogger("spanline")
@@ -59,14 +62,13 @@ class Stdio(msgspec.Struct, frozen=True):
 
 def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
     """Ask whoever supervises this run to cancel it: from any process, or host, that sees its directory."""
-    new = directory.cancel.with_name(f"cancel.{os.getpid()}.{threading.get_ident()}.new")
+    # A name for each order: a signal handler may order while its own thread is about to.
+    new = directory.cancel.with_name(f"cancel.{uuid.uuid4().hex}.new")
     new.write_bytes(msgspec.json.encode(order))
     new.replace(directory.cancel)
 
 
-def open_session(
-    appender: Appender, spec: RunSpec, number: int, *, detached: bool
-) -> events.SessionStarted:
+def open_session(appender: Appender, spec: RunSpec, number: int, *, detached: bool) -> events.SessionStarted:
     """Write the event with which a session begins."""
     started = events.SessionStarted(
         run_id=spec.run_id,
@@ -109,11 +111,14 @@ class Supervisor:
         self._environment = {**os.environ, **spec.environment, **(environment or {})}
         self._foreground = foreground
         self._detached = detached
+        # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
+        with contextlib.suppress(FileNotFoundError):
+            directory.cancel.unlink()
         self._appender = Appender(directory.journal, f"supervisor-{os.getpid()}")
         self._state = RunState()
         self._reader = Reader(directory.journal)
         self._session = 1
-        self._cancel_seen = 0
+        self._cancel_seen = (0, 0)
         self._deadline: float | None = None
         self._beat_at = self._heartbeat_at = time.monotonic()
         self.undelivered: dict[str, int] = {}
@@ -123,8 +128,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Do the session and return its exit code. An error of our own ends the session too, and is raised."""
-        with contextlib.suppress(FileNotFoundError):
-            self.directory.cancel.unlink()
         self._appender.redactor.add(_secrets(self._environment, self._spec))
         open_session(self._appender, self._spec, self._session, detached=self._detached)
         return self._deliver_while(self._steps)
@@ -159,9 +162,7 @@ class Supervisor:
         finally:
             self._catch_up()
             self._appender.locate(self._session, 0, 0)
-            self._appender.append(
-                events.SessionEnded(outcome=self._state.outcome(code), exit_code=code)
-            )
+            self._appender.append(events.SessionEnded(outcome=self._state.outcome(code), exit_code=code))
             self._appender.sync()
             self.over.set()
             self.undelivered = base.finish_all(deliveries, base.flush_seconds())
@@ -177,20 +178,19 @@ class Supervisor:
             code = self._attempt(step, 1, argv)
             if code != 0:
                 break
+            if self._state.cancelling and step < len(self._spec.steps):
+                return _UNHANDLED  # asked for too late for this step, in time for the next
         return code
 
     # --- one attempt ----------------------------------------------------------------------------------------------
 
     def _attempt(self, step: int, attempt: int, argv: Sequence[str]) -> int:
         self._appender.locate(self._session, step, attempt)
-        control_read, control_write = os.pipe()
-        process.keep_from_forks(control_write)
+        control_read, control_write = process.private_pipe()
         try:
             runner = self._spawn(control_read)
             os.close(control_read)
-            self._appender.append(
-                events.AttemptStarted(argv=list(argv), pid=runner.pid, python=self._spec.python)
-            )
+            self._appender.append(events.AttemptStarted(argv=list(argv), pid=runner.pid, python=self._spec.python))
             with contextlib.suppress(BrokenPipeError):  # it has died already, which is seen below
                 _write_all(control_write, self._order(step, attempt, argv))
             self._watch(runner, control_write)
@@ -243,7 +243,7 @@ class Supervisor:
             if self._deadline is not None and time.monotonic() > self._deadline:
                 self._deadline = None
                 self._appender.append(events.RunnerKilled(reason="the grace period is over"))
-                process.kill_tree(runner.pid)
+                tree.kill(runner.pid)
 
     def _beat(self) -> None:
         now = time.monotonic()
@@ -256,7 +256,8 @@ class Supervisor:
 
     def _look_for_cancel(self, control: int) -> None:
         try:
-            changed = os.stat(self.directory.cancel).st_mtime_ns  # noqa: PTH116 - twenty times a second
+            found = os.stat(self.directory.cancel)  # noqa: PTH116 - twenty times a second
+            changed = (found.st_mtime_ns, found.st_ino)
             if changed == self._cancel_seen:
                 return
             order = msgspec.json.decode(self.directory.cancel.read_bytes(), type=CancelOrder)
@@ -265,9 +266,7 @@ class Supervisor:
         except msgspec.MsgspecError:
             order = CancelOrder(by="an unreadable cancel file", grace=self._spec.grace)
         self._cancel_seen = changed
-        self._appender.append(
-            events.CancelRequested(by=order.by, reason=order.reason, grace=order.grace)
-        )
+        self._appender.append(events.CancelRequested(by=order.by, reason=order.reason, grace=order.grace))
         deadline = time.monotonic() + order.grace
         self._deadline = min(deadline, self._deadline or deadline)
         with contextlib.suppress(BrokenPipeError):
@@ -290,7 +289,7 @@ class Supervisor:
 
     def _death(self, code: int) -> events.RunnerDied:
         try:
-            detail = self.directory.faults.read_text(errors="replace")[-4096:].strip()
+            detail = _crash(self.directory.faults.read_text(errors="replace"))
         except OSError:
             detail = ""
         if code >= 0:
@@ -313,6 +312,13 @@ class Supervisor:
     def _catch_up(self) -> None:
         for record in self._reader.read():
             self._state.apply(record.event)
+
+
+def _crash(faults: str) -> str:
+    """Of what faulthandler wrote, what crashed and the stack of the thread that did; it lists every thread."""
+    what, *stacks = faults.strip().split("\n\n")
+    crashed = [stack for stack in stacks if stack.startswith("Current thread")]
+    return "\n".join([what, *crashed])[:_DETAIL_CHARACTERS]
 
 
 def _is_of_invocation(path: Path, invocation_id: str | None, started: int) -> bool:
@@ -341,8 +347,8 @@ def _secrets(environment: dict[str, str], spec: RunSpec) -> Iterator[str]:
 def main(arguments: Sequence[str]) -> int:
     """Supervise the run in this directory, detached from whoever started us.
 
-    `DIRECTORY` runs its steps. `--observe DIRECTORY LEASE_FD` only delivers what another process journals there;
-    standard input ends when that process does.
+    `DIRECTORY LEASE_FD` runs its steps. `--observe DIRECTORY LEASE_FD` only delivers what another process journals
+    there; standard input ends when that process does.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -350,7 +356,7 @@ def main(arguments: Sequence[str]) -> int:
         return _observe(RunDirectory(Path(arguments[1])), int(arguments[2]))
     directory = RunDirectory(Path(arguments[0]))
     spec = RunSpec.load(directory.spec)
-    held = lease.acquire(directory.lease)
+    held = lease.Lease(int(arguments[1]))
     with (
         open(os.devnull, "rb") as nothing,
         open(directory.stdout, "ab") as out,

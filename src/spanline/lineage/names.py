@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, Union
+from typing import Final
 
 from spanline.events import NodeDescribed
 
-Connection = Mapping[str, Union[str, float, bool, None]]
+Connection = Mapping[str, str | float | bool | None]
 
 _SUFFIXES: Final = {"model": "run", "snapshot": "snapshot", "seed": "seed"}
 
 
 def dataset_namespace(adapter: str, connection: Connection) -> str:
-    """The namespace of datasets behind a connection; for an adapter that has no rule of its own, `adapter://host:port`."""
+    """The namespace of datasets behind a connection; by default `adapter://host:port`."""
     return _NAMESPACES.get(adapter, _by_host(adapter))(connection)
 
 
 def dataset_name(node: NodeDescribed) -> str | None:
-    """`database.schema.identifier`, without the parts that the warehouse doesn't have; None where there is no relation."""
+    """`database.schema.identifier`, without the parts that the warehouse lacks; None where there is no relation."""
     relation = node.relation
     if relation is None:
         return None

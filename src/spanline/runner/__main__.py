@@ -14,9 +14,7 @@ PACKAGE = "spanline_runner"
 def _load_package() -> None:
     here = Path(__file__).resolve().parent
     sys.path[:] = [entry for entry in sys.path if not entry or Path(entry).resolve() != here]
-    spec = importlib.util.spec_from_file_location(
-        PACKAGE, here / "__init__.py", submodule_search_locations=[str(here)]
-    )
+    spec = importlib.util.spec_from_file_location(PACKAGE, here / "__init__.py", submodule_search_locations=[str(here)])
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot load the runner from {here}")
     package = importlib.util.module_from_spec(spec)

@@ -5,9 +5,10 @@ dbt's classes differ between its versions, so every attribute is asked for with 
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator
+from collections.abc import Iterator
+from typing import Any
 
-Fields = Dict[str, Any]
+Fields = dict[str, Any]
 """Plain, JSON-able fields of one record."""
 
 
@@ -98,11 +99,7 @@ def _test(node: Any, config: Any) -> Fields | None:
 
 def connection(credentials: Any) -> Fields:
     """The public part of a profile's credentials: what `dbt debug` shows, never a password."""
-    return {
-        name: value
-        for name, value in credentials.connection_info()
-        if isinstance(value, (str, int, float, bool))
-    }
+    return {name: value for name, value in credentials.connection_info() if isinstance(value, (str, int, float, bool))}
 
 
 def credential_secrets(credentials: Any) -> Iterator[str]:
@@ -112,7 +109,13 @@ def credential_secrets(credentials: Any) -> Iterator[str]:
     and is left.
     """
     public = set(map(str, connection(credentials).values())) | {credentials.type}
-    shown = set(credentials._connection_keys()) | {"type", "threads", "keepalives_idle", "sslmode", "extensions"}
+    shown = set(credentials._connection_keys()) | {
+        "type",
+        "threads",
+        "keepalives_idle",
+        "sslmode",
+        "extensions",
+    }
     for name, value in credentials.to_dict(omit_none=True).items():
         if name in shown:
             continue

@@ -2,16 +2,20 @@
 
 dbt answers a KeyboardInterrupt by cancelling its queries. Two of them in quick succession make it lose
 the first, and one that arrives while the main thread waits inside a driver (a hook's query) has no effect until that
-query ends; both are dealt with here.
+query ends, or ends it and is lost: dbt then sees a failed hook and goes on. All of that is dealt with here.
+
+Whoever asks, a signal included, only leaves a word; a thread journals it and then delivers the interrupt. So the
+journal says that dbt was interrupted before it says what came of it.
 """
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
 import time
 from types import FrameType
-from typing import Callable
+from typing import Any, Callable
 
 _PRESS_SECONDS = 2.0
 """How long a cancel may stay without effect before the adapter is asked to cancel its connections."""
@@ -22,8 +26,8 @@ class Interrupt:
 
     def __init__(self) -> None:
         self._main = threading.main_thread().ident or 0
-        self._asked = threading.Event()
-        self._reason = ""
+        # Of all of Python's means to tell another thread something, the one that a signal handler may use.
+        self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._delivered_at = 0.0
         self._last_start = 0.0
         self.pending = False
@@ -34,12 +38,8 @@ class Interrupt:
             signal.signal(signal.SIGHUP, self._on_signal)
 
     def ask(self, reason: str) -> None:
-        """Ask dbt to cancel; from any thread, and as often as one likes."""
-        if not self._asked.is_set():
-            self._reason = reason
-            self.pending = True
-            self._asked.set()
-            signal.pthread_kill(self._main, signal.SIGINT)
+        """Ask dbt to cancel; from any thread, and as often as one likes: the first time counts."""
+        self._asked.put(reason)
 
     def raise_if_owed(self) -> None:
         """Raise the KeyboardInterrupt that is still owed, when called in the main thread."""
@@ -50,36 +50,42 @@ class Interrupt:
         """Note that dbt has just started a node or a hook."""
         self._last_start = time.monotonic()
 
+    def note_hook(self) -> None:
+        """Note that dbt has come to the start or the end of a hook, which it doesn't once it was interrupted.
+
+        Raises the KeyboardInterrupt again, where a driver has swallowed it.
+        """
+        if self._delivered_at and threading.get_ident() == self._main:
+            self._deliver()
+
     def watch(self, on_asked: Callable[[str], None], on_error: Callable[[BaseException], None]) -> None:
         """Start the thread that sees a cancel through: tells `on_asked` why, once, then presses until dbt ends."""
-        threading.Thread(
-            target=self._press, args=(on_asked, on_error), name="spanline-cancel", daemon=True
-        ).start()
+        threading.Thread(target=self._press, args=(on_asked, on_error), name="spanline-cancel", daemon=True).start()
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
-        if self._delivered_at:
-            return
-        self._reason = self._reason or signal.Signals(signum).name
-        self._asked.set()
-        self._deliver()
+        if self.pending:
+            self._deliver()
+        else:
+            self.ask(signal.Signals(signum).name)
 
     def _deliver(self) -> None:
         self.pending = False
         self._delivered_at = time.monotonic()
         raise KeyboardInterrupt
 
-    def _press(
-        self, on_asked: Callable[[str], None], on_error: Callable[[BaseException], None]
-    ) -> None:
-        self._asked.wait()
-        on_asked(self._reason)
+    def _interrupt(self) -> None:
+        self.pending = True
+        signal.pthread_kill(self._main, signal.SIGINT)
+
+    def _press(self, on_asked: Callable[[str], None], on_error: Callable[[BaseException], None]) -> None:
+        on_asked(self._asked.get())
+        self._interrupt()
         while True:
             time.sleep(_PRESS_SECONDS)
             if self._delivered_at and self._last_start > self._delivered_at + 1:
                 # dbt starts nodes more than a second after it was interrupted: it has lost the interrupt.
                 self._delivered_at = 0.0
-                self.pending = True
-                signal.pthread_kill(self._main, signal.SIGINT)
+                self._interrupt()
             try:
                 _cancel_connections()
             except Exception as error:  # noqa: BLE001 - whatever a driver raises, the grace period still ends dbt
@@ -90,7 +96,8 @@ def _cancel_connections() -> None:
     """Have every adapter cancel its open connections, as dbt does itself when it is interrupted."""
     from dbt.adapters.factory import FACTORY
 
-    for adapter in list(FACTORY.adapters.values()):
+    adapters: list[Any] = list(FACTORY.adapters.values())
+    for adapter in adapters:
         if adapter.is_cancelable():
             with adapter.connection_named("spanline-cancel"):
                 adapter.cancel_open_connections()

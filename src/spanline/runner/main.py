@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     # What dbt starts must hold neither the lease nor the pipe.
     for fd in (control_fd, order["lease_fd"]):
         os.set_inheritable(fd, False)
-    watchdog.start(control_fd, order["grace"], [order["lease_fd"]])
+    say_farewell = watchdog.start(control_fd, order["grace"], [order["lease_fd"]])
 
     # A parent that ignores SIGINT (nohup, `&` in a script) hands that on; dbt needs it to cancel.
     interrupt = Interrupt()
@@ -42,9 +42,7 @@ def main(argv: list[str]) -> int:
     writer.locate(order["session"], order["step"], order["attempt"])
     faults = open(order["faults"], "w")  # noqa: SIM115 - open until the process ends, for a crash to write to
     faulthandler.enable(faults)
-    threading.Thread(
-        target=_listen, args=(control, interrupt), name="spanline-lifeline", daemon=True
-    ).start()
+    threading.Thread(target=_listen, args=(control, interrupt), name="spanline-lifeline", daemon=True).start()
     interrupt.watch(
         on_asked=lambda reason: writer.append("interrupt_received", {"reason": reason}),
         on_error=lambda error: writer.append(
@@ -58,6 +56,7 @@ def main(argv: list[str]) -> int:
     )
     code = _observed(order["args"], writer, interrupt)
     writer.append("dbt_exited", {"exit_code": code})
+    say_farewell()
     return code
 
 
@@ -67,7 +66,7 @@ def _observed(args: list[str], writer: Writer, interrupt: Interrupt) -> int:
         return _dbt(args, {"callbacks": [recorder], "manifest": None})
     except KeyboardInterrupt:
         return UNHANDLED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it is journalled, shown, and the exit code says it
         writer.append(
             "runner_failed",
             {

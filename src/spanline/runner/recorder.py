@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 from types import FrameType
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from . import describe
 from .interrupt import Interrupt
@@ -31,8 +31,8 @@ class Recorder:
     def __init__(
         self,
         writer: Writer,
-        interrupt: Optional[Interrupt] = None,
-        argv: Optional[list[str]] = None,
+        interrupt: Interrupt | None = None,
+        argv: list[str] | None = None,
     ) -> None:
         self._writer = writer
         self._interrupt = interrupt
@@ -44,7 +44,7 @@ class Recorder:
         self._queries: dict[int, int] = {}  # the thread's open query, by its number
         self._query_count = 0
         self._stats: dict[str, int] = {}
-        self._exception: Optional[str] = None
+        self._exception: str | None = None
         self.exit_code = 2
         """dbt's exit code, once dbt has finished."""
         self._reported = False
@@ -202,9 +202,7 @@ class Recorder:
         if frame is not None:
             sql = getattr(frame.f_locals["ctx"].node, "compiled_code", None)
             if sql:
-                self._write(
-                    "node_compiled", {"unique_id": event.data.node_info.unique_id, "sql": sql}
-                )
+                self._write("node_compiled", {"unique_id": event.data.node_info.unique_id, "sql": sql})
 
     def _node_finished(self, event: Any, info: Any) -> None:
         node, result = event.data.node_info, event.data.run_result
@@ -218,7 +216,10 @@ class Recorder:
         if result.message:
             fields["message"] = result.message
         for timing in result.timing_info:
-            fields[timing.name] = [_nanoseconds(timing.started_at), _nanoseconds(timing.completed_at)]
+            fields[timing.name] = [
+                _nanoseconds(timing.started_at),
+                _nanoseconds(timing.completed_at),
+            ]
         if result.num_failures:
             fields["failures"] = result.num_failures
         fields.update(describe.response(result.adapter_response))
@@ -276,8 +277,12 @@ class Recorder:
 
     def _hook_start(self, event: Any, info: Any) -> None:
         if self._interrupt is not None:
+            self._interrupt.note_hook()
             self._interrupt.note_start()
-        self._write("hook_started", {"unique_id": event.data.node_info.unique_id, "statement": event.data.statement})
+        self._write(
+            "hook_started",
+            {"unique_id": event.data.node_info.unique_id, "statement": event.data.statement},
+        )
         _log(self, event, info)
 
     def _hook_end(self, event: Any, info: Any) -> None:
@@ -290,6 +295,8 @@ class Recorder:
             },
         )
         _log(self, event, info)
+        if self._interrupt is not None:
+            self._interrupt.note_hook()
 
     def _query(self, event: Any, info: Any) -> None:
         data = event.data
@@ -323,7 +330,7 @@ def _log(recorder: Recorder, event: Any, info: Any) -> None:
     recorder._write("log", fields)
 
 
-_HANDLERS: dict[str, Optional[Handler]] = {
+_HANDLERS: dict[str, Handler | None] = {
     "MainReportVersion": Recorder._version,
     "MainEncounteredError": Recorder._error,
     "AdapterRegistered": Recorder._adapter,
@@ -348,9 +355,9 @@ _HANDLERS: dict[str, Optional[Handler]] = {
 }
 
 
-def _frame(function: str) -> Optional[FrameType]:
+def _frame(function: str) -> FrameType | None:
     """The nearest frame of dbt's that runs this function: its locals are what dbt's events leave out."""
-    frame: Optional[FrameType] = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     for _ in range(_FRAMES):
         if frame is None or frame.f_code.co_name == function:
             return frame
@@ -382,4 +389,3 @@ def _plain(text: str) -> str:
 
 def _nanoseconds(moment: Any) -> int:
     return int(moment.seconds) * 1_000_000_000 + int(moment.nanos)
-

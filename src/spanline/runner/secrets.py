@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Any, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 MASK = "*****"
 DBT_SECRET_PREFIXES = ("DBT_ENV_SECRET", "DBT_ENGINE_SECRET")
@@ -23,7 +24,16 @@ _GUESSED_MINIMUM = 6
 _NOT_SECRET = frozenset(("PWD", "OLDPWD"))
 
 _STRUCTURAL = frozenset(
-    ("unique_id", "unique_ids", "depends_on", "resource_type", "status", "relation", "cause", "invocation_id")
+    (
+        "unique_id",
+        "unique_ids",
+        "depends_on",
+        "resource_type",
+        "status",
+        "relation",
+        "cause",
+        "invocation_id",
+    )
 )
 """Fields that hold names of things in the project: readers join records by them, and they are no secrets."""
 
@@ -40,10 +50,14 @@ def looks_secret(name: str) -> bool:
 def secrets_of_environment(environ: Mapping[str, str]) -> Iterator[str]:
     """Values of the environment's variables that are secret by dbt's rule or by their name."""
     for name, value in environ.items():
-        if name.startswith(DBT_SECRET_PREFIXES):
+        guessed = looks_secret(name) and len(value) >= _GUESSED_MINIMUM and not _is_path(value)
+        if guessed or name.startswith(DBT_SECRET_PREFIXES):
             yield value
-        elif looks_secret(name) and len(value) >= _GUESSED_MINIMUM and not os.path.exists(value):
-            yield value  # the path of a key, a socket or a directory is none
+
+
+def _is_path(value: str) -> bool:
+    """Whether a value is the path of something that is there (a key file, a socket, a directory): no secret."""
+    return os.path.exists(value)  # noqa: PTH110 - a value that is no valid path at all must not raise
 
 
 def secrets_of_mapping(values: object) -> Iterator[str]:
@@ -118,8 +132,7 @@ class Redactor:
             return value
         if isinstance(value, dict):
             return {
-                self.clean(name): inner if name in _STRUCTURAL else self.clean(inner)
-                for name, inner in value.items()
+                self.clean(name): inner if name in _STRUCTURAL else self.clean(inner) for name, inner in value.items()
             }
         if isinstance(value, (list, tuple)):
             return [self.clean(inner) for inner in value]

@@ -1,4 +1,4 @@
-"""End the runner when its supervisor is gone and it doesn't end by itself.
+"""End the runner when its supervisor is gone and it doesn't end by itself, and what a runner that died has left.
 
 A small process of its own, forked before dbt is imported: it needs neither the runner's main thread nor its GIL.
 """
@@ -8,20 +8,25 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
+from typing import Callable
+
+from . import tree
 
 
-def start(lifeline: int, grace: float, close: list[int]) -> None:
-    """Fork the watchdog of this process.
+def start(lifeline: int, grace: float, close: list[int]) -> Callable[[], None]:
+    """Fork the watchdog of this process; what is returned is to be called when the runner is about to end orderly.
 
     `lifeline` is a descriptor that reads end-of-file when the supervisor is gone; the watchdog never reads data
     from it. `close` are descriptors that it must not hold (the lease). After the end of the lifeline the runner has
-    `grace` seconds before it is killed.
+    `grace` seconds before it and all that it has started are killed. A runner that dies without a word takes with it
+    what it has started, where it has a process group of its own.
     """
     alive_read, alive_write = os.pipe()
     runner = os.getpid()
     if os.fork():
-        os.close(alive_read)  # the write end stays open, unread, until this process ends
-        return
+        os.close(alive_read)  # the write end stays open until this process ends
+        return lambda: _say_farewell(alive_write)
     try:
         os.close(alive_write)
         for fd in (0, 1, 2, *close):
@@ -33,18 +38,29 @@ def start(lifeline: int, grace: float, close: list[int]) -> None:
         os._exit(0)
 
 
+def _say_farewell(alive: int) -> None:
+    os.write(alive, b".")
+
+
 def _watch(runner: int, lifeline: int, alive: int, grace: float) -> None:
     poller = select.poll()
     poller.register(lifeline, 0)  # no data wanted: only that the other end is closed
-    poller.register(alive, 0)
+    poller.register(alive, select.POLLIN)
+    deadline: float | None = None
+    orderly = False
     while True:
-        gone = {fd for fd, _ in poller.poll()}
-        if alive in gone:
+        found = dict(poller.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000))
+        if alive in found:
+            if os.read(alive, 1):
+                orderly = True
+                continue
+            if not orderly and os.getpgrp() == runner:
+                os.killpg(runner, signal.SIGKILL)  # us too: nothing is left to watch
             return
-        if lifeline in gone:
-            break
-    poller.unregister(lifeline)
-    if poller.poll(grace * 1000):
-        return
-    if os.getppid() == runner:
-        os.kill(runner, signal.SIGKILL)
+        if lifeline in found:
+            poller.unregister(lifeline)
+            deadline = time.monotonic() + grace
+        elif deadline is not None and time.monotonic() >= deadline:
+            if os.getppid() == runner:
+                tree.kill(runner)
+            return

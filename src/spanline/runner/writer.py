@@ -48,8 +48,7 @@ class Writer:
     def locate(self, session: int, step: int, attempt: int) -> None:
         """Set the invocation that the records from now on belong to."""
         self._place = (
-            f'"v":{VERSION},"writer":{_encode(self._name)},'
-            f'"session":{session},"step":{step},"attempt":{attempt},"seq":'
+            f'"v":{VERSION},"writer":{_encode(self._name)},"session":{session},"step":{step},"attempt":{attempt},"seq":'
         )
 
     def append(self, type_: str, fields: dict[str, Any], at: int | None = None) -> None:
@@ -63,9 +62,7 @@ class Writer:
             if self._stopped:
                 return
             self._seq += 1
-            line = f'\n{{"type":"{type_}",{self._place}{self._seq}{stamps}{rest}'.encode(
-                "utf-8", "backslashreplace"
-            )
+            line = f'\n{{"type":"{type_}",{self._place}{self._seq}{stamps}{rest}'.encode("utf-8", "backslashreplace")
             try:
                 written = os.write(self._fd, line)
             except OSError as error:

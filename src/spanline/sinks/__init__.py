@@ -1,1 +1,1 @@
-"""Sinks: readers of the journal that tell a backend what happened. `base` is the machinery, each other module one sink."""
+"""Sinks: readers of the journal that tell a backend what happened; `base` is the machinery."""

@@ -1,9 +1,10 @@
 """The machinery of sinks: each has a thread, a cursor, and as long as it needs; none can hold up a run.
 
-A sink says two things: what an event means to its backend (`translate`, a pure function of the events so far), and how to
-hand that over (`deliver`, which returns when the backend has acknowledged it). Everything else is here: reading the
-journal, the order of messages, parallel delivery, trying again, and the cursor, which is the offset up to which everything
-was acknowledged. After a crash, messages behind the cursor are made again, byte for byte the same, and sent again.
+A sink says two things: what an event means to its backend (`translate`, a pure function of the events so far), and how
+to hand that over (`deliver`, which returns when the backend has acknowledged it). Everything else is here: reading the
+journal, the order of messages, parallel delivery, trying again, and the cursor, which is the offset up to which
+everything was acknowledged. After a crash, messages behind the cursor are made again, byte for byte the same, and sent
+again.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ log = logging.getLogger("spanline")
 
 
 class Message(msgspec.Struct, frozen=True):
-    """Something for a backend. Messages of one `key` arrive in order; a `barrier` arrives after all before it
-    and before all after it."""
+    """Something for a backend.
+
+    Messages of one `key` arrive in order; a `barrier` arrives after all before it and before all after it.
+    """
 
     payload: object
     key: str = ""
@@ -136,9 +139,7 @@ class Delivery:
         self._cursor.undelivered = 0
         self._start = self._cursor.offset
         self._state = RunState()
-        self._lanes: list[queue.SimpleQueue[_Pending | None]] = [
-            queue.SimpleQueue() for _ in range(sink.lanes)
-        ]
+        self._lanes: list[queue.SimpleQueue[_Pending | None]] = [queue.SimpleQueue() for _ in range(sink.lanes)]
         self._changed = threading.Condition()
         self._in_flight: dict[int, int] = {}  # message number -> the offset that the cursor may have before it
         self._read_to = 0
@@ -147,15 +148,16 @@ class Delivery:
         self._given_up = threading.Event()
         self._done = threading.Event()
         self._failing = False
-        self._thread = threading.Thread(
-            target=self._run, name=f"spanline-{sink.name}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name=f"spanline-{sink.name}", daemon=True)
 
     def start(self) -> None:
         """Start the sink's threads."""
         for number, lane in enumerate(self._lanes):
             threading.Thread(
-                target=self._work, args=(lane,), name=f"spanline-{self.sink.name}-{number}", daemon=True
+                target=self._work,
+                args=(lane,),
+                name=f"spanline-{self.sink.name}-{number}",
+                daemon=True,
             ).start()
         self._thread.start()
 
@@ -285,9 +287,7 @@ class Delivery:
     def _advance(self) -> None:
         """Move the cursor to before the oldest message under way. Call it with the lock held."""
         oldest = next(iter(self._in_flight), None)
-        self._cursor.offset = max(
-            self._start, self._read_to if oldest is None else self._in_flight[oldest]
-        )
+        self._cursor.offset = max(self._start, self._read_to if oldest is None else self._in_flight[oldest])
         now = time.monotonic()
         if now > self._saved + _SAVE_SECONDS:
             self._saved = now
@@ -305,9 +305,7 @@ class _Pending(msgspec.Struct, frozen=True):
     payload: object
 
 
-def _next_batch(
-    lane: queue.SimpleQueue[_Pending | None], most: int
-) -> tuple[list[_Pending], bool]:
+def _next_batch(lane: queue.SimpleQueue[_Pending | None], most: int) -> tuple[list[_Pending], bool]:
     """Wait for a message, then take what else is there."""
     first = lane.get()
     if first is None:

@@ -1,4 +1,4 @@
-"""OpenLineage: one run for the session, one for each node that starts, over the transport that openlineage-python is told.
+"""OpenLineage: a run for the session and for each node that starts, over openlineage-python's own transport.
 
 The specification asks for exactly one START and one of COMPLETE, FAIL and ABORT for each run id:
 https://openlineage.io/docs/spec/run-cycle. Skipped nodes have no run.
@@ -17,6 +17,7 @@ import msgspec
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import (
+    DatasetFacet,
     JobFacet,
     RunFacet,
     error_message_run,
@@ -144,9 +145,7 @@ class Translator:
         self._session_open = False
         yield self._session_message(kind, event, state, facets)
 
-    def _session_message(
-        self, kind: RunState, event: Event, state: State, facets: dict[str, RunFacet]
-    ) -> Message:
+    def _session_message(self, kind: RunState, event: Event, state: State, facets: dict[str, RunFacet]) -> Message:
         run_id = _session_run_id(state)
         parent = _parent_facet(state.session.lineage_parent if state.session else None)
         if parent is not None:
@@ -227,14 +226,11 @@ class Translator:
         )
         built.inputs = [
             InputDataset(namespace=namespace, name=name, facets=_schema(upstream))
-            for upstream in _upstream_relations(node, state)
-            if (name := names.dataset_name(upstream))
+            for name, upstream in _inputs(node, state).items()
         ]
         output = names.dataset_name(node) if node.resource_type in _WRITERS else None
         if output is not None:
-            built.outputs = [
-                OutputDataset(namespace=namespace, name=output, facets=_schema(node))
-            ]
+            built.outputs = [OutputDataset(namespace=namespace, name=output, facets=_schema(node))]
         return Message(built, key=run.run_id)
 
     def _event(
@@ -274,6 +270,16 @@ def _upstream_relations(node: NodeDescribed, state: State) -> Iterator[NodeDescr
             yield upstream
 
 
+def _inputs(node: NodeDescribed, state: State) -> dict[str, NodeDescribed]:
+    """The datasets that a node reads, by name: two nodes (a seed and a source over it) may be one table."""
+    found: dict[str, NodeDescribed] = {}
+    for upstream in _upstream_relations(node, state):
+        name = names.dataset_name(upstream)
+        if name is not None and (name not in found or not found[name].columns):
+            found[name] = upstream
+    return found
+
+
 def _session_run_id(state: State) -> str:
     return state.session.lineage_run_id if state.session else state.run_id
 
@@ -301,9 +307,7 @@ def _parent_facet(parent: str | None) -> parent_run.ParentRunFacet | None:
         run = parent_run.Run(runId=run_id)
     except ValueError:
         return None
-    return parent_run.ParentRunFacet(
-        run=run, job=parent_run.Job(namespace=namespace, name=name), producer=PRODUCER
-    )
+    return parent_run.ParentRunFacet(run=run, job=parent_run.Job(namespace=namespace, name=name), producer=PRODUCER)
 
 
 def _engine(state: State) -> dict[str, RunFacet]:
@@ -320,24 +324,18 @@ def _engine(state: State) -> dict[str, RunFacet]:
 
 
 def _job_type(kind: str) -> job_type_job.JobTypeJobFacet:
-    return job_type_job.JobTypeJobFacet(
-        processingType="BATCH", integration="DBT", jobType=kind, producer=PRODUCER
-    )
+    return job_type_job.JobTypeJobFacet(processingType="BATCH", integration="DBT", jobType=kind, producer=PRODUCER)
 
 
 def _error_facet(message: str) -> error_message_run.ErrorMessageRunFacet:
-    return error_message_run.ErrorMessageRunFacet(
-        message=message, programmingLanguage="SQL", producer=PRODUCER
-    )
+    return error_message_run.ErrorMessageRunFacet(message=message, programmingLanguage="SQL", producer=PRODUCER)
 
 
-def _schema(node: NodeDescribed) -> dict[str, schema_dataset.SchemaDatasetFacet]:
+def _schema(node: NodeDescribed) -> dict[str, DatasetFacet]:
     if not node.columns:
         return {}
     fields = [
-        schema_dataset.SchemaDatasetFacetFields(
-            name=column.name, type=column.data_type, description=column.description
-        )
+        schema_dataset.SchemaDatasetFacetFields(name=column.name, type=column.data_type, description=column.description)
         for column in node.columns
     ]
     return {"schema": schema_dataset.SchemaDatasetFacet(fields=fields, producer=PRODUCER)}

@@ -1,7 +1,7 @@
 """OpenTelemetry traces: a span for the session, each node and each query, exported as it ends.
 
-Spans are built from events, with derived ids and the events' times, and given to the SDK's own exporters, whose result is
-the acknowledgement. All configuration is the SDK's: https://opentelemetry.io/docs/languages/sdk-configuration/.
+Spans are built from events, with derived ids and the events' times, and given to the SDK's own exporters, whose result
+is the acknowledgement. All configuration is the SDK's: https://opentelemetry.io/docs/languages/sdk-configuration/.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
-from typing import Final, Union
+from typing import Final
 
 import msgspec
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.span import INVALID_SPAN_CONTEXT
-from opentelemetry.trace import get_current_span
 from opentelemetry.trace.status import Status, StatusCode
 
 from spanline import __version__, events, ids
@@ -29,7 +28,7 @@ from spanline.events import Event, NodeDescribed
 from spanline.sinks.base import Message
 from spanline.state import SUCCESS, NodeState, RunState
 
-Attributes = dict[str, Union[str, int, float, bool, list[str]]]
+Attributes = dict[str, str | int | float | bool | list[str]]
 
 _PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 _CLOSING: Final = (events.DbtFinished, events.AttemptEnded, events.RunnerDied, events.SessionEnded)
@@ -95,9 +94,7 @@ def _exporters() -> Iterator[SpanExporter]:
 
 
 def _service() -> dict[str, str]:
-    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get(
-        "OTEL_RESOURCE_ATTRIBUTES", ""
-    )
+    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return {} if named else {SERVICE_NAME: "dbt"}
 
 
@@ -127,9 +124,7 @@ class Translator:
         elif isinstance(event, (events.NodeStarted, events.HookStarted)):
             self._open_nodes[event.unique_id] = place
         elif isinstance(event, events.QueryStarted):
-            self._queries[event.writer, event.query] = _OpenQuery(
-                event.time, event.sql, event.unique_id, place
-            )
+            self._queries[event.writer, event.query] = _OpenQuery(event.time, event.sql, event.unique_id, place)
         elif isinstance(event, events.QueryFinished):
             yield from self._end_query(event, state)
         elif isinstance(event, (events.NodeFinished, events.HookFinished)):
@@ -223,11 +218,7 @@ class Translator:
         )
 
     def _context(self, state: RunState, *parts: object) -> SpanContext:
-        trace = (
-            self._parent.trace_id
-            if self._parent.is_valid
-            else ids.trace_id(state.run_id, state.session_number)
-        )
+        trace = self._parent.trace_id if self._parent.is_valid else ids.trace_id(state.run_id, state.session_number)
         span = ids.span_id(state.run_id, state.session_number, *parts)
         return SpanContext(trace, span, is_remote=False, trace_flags=_SAMPLED)
 
@@ -289,5 +280,5 @@ def _node_attributes(node: NodeState, described: NodeDescribed | None) -> Attrib
     return attributes
 
 
-def _status(good: bool, description: str) -> Status:  # noqa: FBT001
+def _status(good: bool, description: str) -> Status:
     return Status(StatusCode.OK) if good else Status(StatusCode.ERROR, description[:1000])
