@@ -426,10 +426,10 @@ def _unknown(line: bytes) -> Unknown:
     name = raw.get("type")
     if not isinstance(name, str):
         raise TornRecord("the record has no type")
-    common = {key: raw[key] for key in _COMMON if isinstance(raw.get(key), int)}
-    if isinstance(raw.get("writer"), str):
-        common["writer"] = raw["writer"]
-    return msgspec.convert({**common, "name": name, "raw": raw, "type": "unknown"}, type=Unknown)
+    # A newer version may have changed these too: a default stands for what isn't of our shape.
+    shapes = {key: str if key == "writer" else int for key in _COMMON}
+    common = {key: raw[key] for key, shape in shapes.items() if type(raw.get(key)) is shape}
+    return Unknown(name=name, raw=raw, **common)  # type: ignore[arg-type]
 
 
 def fields_of(event: Event) -> tuple[str, dict[str, object]]:

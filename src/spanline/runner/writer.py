@@ -62,7 +62,8 @@ class Writer:
             if self._stopped:
                 return
             self._seq += 1
-            line = f'\n{{"type":"{type_}",{self._place}{self._seq}{stamps}{rest}'.encode("utf-8", "backslashreplace")
+            # Half a surrogate pair (of a file's name that is no UTF-8) has no place in JSON, not even escaped.
+            line = f'\n{{"type":"{type_}",{self._place}{self._seq}{stamps}{rest}'.encode("utf-8", "replace")
             try:
                 written = os.write(self._fd, line)
             except OSError as error:
