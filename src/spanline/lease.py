@@ -60,7 +60,9 @@ def acquire(path: Path) -> Lease:
 
     Raises `RunBusy` where somebody alive holds it, and `UsageError` where the file system has no working locks.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with process.no_forks():
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        process.keep_from_forks(fd)
     try:
         for _ in range(_TRIES):
             if _try_lock(fd, path, fcntl.LOCK_EX):
@@ -71,21 +73,22 @@ def acquire(path: Path) -> Lease:
         _check_locks_work(path)
         _check_other_host(path)
     except BaseException:
-        os.close(fd)
+        process.close(fd)
         raise
     return Lease(fd)
 
 
 def is_held(path: Path) -> bool:
     """Whether somebody alive holds the lease."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _try_lock(fd, path, fcntl.LOCK_SH)
-    finally:
-        os.close(fd)
+    with process.no_forks():  # a fork would go on holding what we hold for an instant
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(fd, path, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
 
 
 def read_holder(path: Path) -> Holder | None:

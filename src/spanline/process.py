@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,13 @@ from spanline.runner import tree
 _private_fds: Final[set[int]] = set()
 _forks: Final = threading.RLock()
 """Held by whoever forks, and by whoever makes a descriptor that no fork may keep."""
+
+
+@contextmanager
+def no_forks() -> Iterator[None]:
+    """Have no thread of this process fork meanwhile."""
+    with _forks:
+        yield
 
 
 def private_pipe() -> tuple[int, int]:
@@ -70,8 +77,8 @@ def spawn_detached(
     code = (
         f"import sys; sys.path[:] = [p for p in sys.path if p]; from {module} import main; sys.exit(main(sys.argv[1:]))"
     )
-    with open(log, "ab") as output:
-        return subprocess.Popen(
+    with open(log, "ab") as output, no_forks():
+        started = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=output,
@@ -80,3 +87,6 @@ def spawn_detached(
             pass_fds=pass_fds,
             start_new_session=True,
         )
+    # Somebody must wait for it, or it stays a zombie of a caller that lives on.
+    threading.Thread(target=started.wait, name="spanline-reaper", daemon=True).start()
+    return started

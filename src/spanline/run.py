@@ -31,10 +31,10 @@ _START_SECONDS: Final = 30.0
 class Run:
     """One run, whoever supervises it: this process, a detached supervisor, or somebody else."""
 
-    def __init__(self, directory: RunDirectory, thread: threading.Thread | None = None) -> None:
-        """Use `start` or `attach`."""
+    def __init__(self, directory: RunDirectory, over: threading.Event | None = None) -> None:
+        """Use `start` or `attach`. `over` is set when this process has done with supervising the run."""
         self.directory = directory
-        self._thread = thread
+        self._over = over
         self._failure: list[BaseException] = []
         self._reader = Reader(directory.journal)
         self._state = RunState()
@@ -48,9 +48,14 @@ class Run:
     @property
     def live(self) -> bool:
         """Whether somebody alive supervises it, or runs dbt for it."""
-        if self._thread is not None and self._thread.is_alive():
+        if self._over is not None and not self._over.is_set():
             return True
         return lease.is_held(self.directory.lease)
+
+    @property
+    def supervised_here(self) -> bool:
+        """Whether this process supervises the run."""
+        return self._over is not None
 
     @property
     def state(self) -> RunState:
@@ -85,17 +90,27 @@ class Run:
         try:
             self._wait(timeout)
         except KeyboardInterrupt:
-            if self._thread is not None:
+            if self.supervised_here:
                 self.cancel(by="KeyboardInterrupt")
                 self._wait(None)
             raise
         return self.result()
 
+    def supervise(self, supervisor: Supervisor) -> None:
+        """Do the session in this thread; an error of ours is raised where somebody waits for the run."""
+        try:
+            supervisor.run()
+        except BaseException as error:  # noqa: BLE001
+            self._failure.append(error)
+        finally:
+            if self._over is not None:
+                self._over.set()
+
     def _wait(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
+        if self._over is not None:
+            # An event, as a KeyboardInterrupt in Thread.join makes Python 3.11 believe that the thread has ended.
+            if not self._over.wait(timeout):
                 raise TimeoutError(f"run {self.id} goes on after {timeout} s")
             if self._failure:
                 raise self._failure[0]
@@ -129,14 +144,15 @@ class _EndOfRun:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._look_at = 0.0
+        self._ended = False
 
     def __call__(self) -> bool:
         now = time.monotonic()
-        if now < self._look_at:
-            return False
-        thread = self._run._thread
-        self._look_at = now + (0.05 if thread is not None else _LEASE_LOOKS)
-        return not self._run.live if thread is None else self._run.state.ended is not None or not thread.is_alive()
+        if not self._ended and now >= self._look_at:
+            self._look_at = now + _LEASE_LOOKS
+            # The sinks of a run of our own may go on after its journal is complete; a follower needn't wait for them.
+            self._ended = not self._run.live or (self._run.supervised_here and self._run.state.ended is not None)
+        return self._ended
 
 
 def undelivered(directory: RunDirectory) -> dict[str, int]:
@@ -277,19 +293,9 @@ def _start_attached(
         held.release()
         shutil.rmtree(directory.path, ignore_errors=True)
         raise
-    failure: list[BaseException] = []
-
-    def supervise() -> None:
-        try:
-            supervisor.run()
-        except BaseException as error:  # noqa: BLE001 - raised again where somebody waits for the run
-            failure.append(error)
-
+    started = Run(directory, threading.Event())
     # No daemon: a caller's process that ends waits for the run.
-    thread = threading.Thread(target=supervise, name=f"spanline-{spec.run_id}")
-    started = Run(directory, thread)
-    started._failure = failure
-    thread.start()
+    threading.Thread(target=started.supervise, args=(supervisor,), name=f"spanline-{spec.run_id}").start()
     return started
 
 
@@ -304,8 +310,6 @@ def _start_detached(directory: RunDirectory, held: lease.Lease, environment: Map
         )
     finally:
         held.release()  # the supervisor holds it now
-    # Somebody must wait for it, or it stays a zombie of a caller that lives on.
-    threading.Thread(target=supervisor.wait, name="spanline-reaper", daemon=True).start()
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if directory.journal.exists() and directory.journal.stat().st_size > 0:

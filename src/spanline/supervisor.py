@@ -199,6 +199,15 @@ class Supervisor:
         return self._conclude(runner)
 
     def _spawn(self, control: int) -> subprocess.Popen[bytes]:
+        # The runner unblocks them when it can handle them: an early Ctrl-C waits, instead of killing it half born.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            with process.no_forks():  # a fork would hold the pipe by which Popen learns that the runner has begun
+                return self._popen(control)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _popen(self, control: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [self._spec.python, str(_RUNNER), str(control)],
             cwd=self._spec.cwd,
@@ -303,7 +312,7 @@ class Supervisor:
         place = self.directory.artifacts(attempt.session, attempt.step, attempt.attempt)
         for path in map(Path, self._state.artifacts.values()):
             try:
-                if _is_of_invocation(path, attempt.invocation_id, self._state.started):
+                if _invocation_of(path) == attempt.invocation_id:
                     place.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, place / path.name)
             except OSError as error:
@@ -321,13 +330,11 @@ def _crash(faults: str) -> str:
     return "\n".join([what, *crashed])[:_DETAIL_CHARACTERS]
 
 
-def _is_of_invocation(path: Path, invocation_id: str | None, started: int) -> bool:
-    """Whether this invocation wrote the artifact: by the id in its metadata, else (it has none) by its time."""
+def _invocation_of(path: Path) -> str | None:
+    """The invocation that wrote an artifact, as its metadata says; None where it doesn't (the semantic manifest)."""
     with path.open("rb") as file:
         found = _INVOCATION_ID.search(file.read(_METADATA_BYTES))
-    if found is None:
-        return path.stat().st_mtime_ns >= started
-    return found.group(1).decode() == invocation_id
+    return found.group(1).decode() if found else None
 
 
 def _write_all(fd: int, data: bytes) -> None:

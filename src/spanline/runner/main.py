@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -38,6 +39,7 @@ def main(argv: list[str]) -> int:
 
     # A parent that ignores SIGINT (nohup, `&` in a script) hands that on; dbt needs it to cancel.
     interrupt = Interrupt()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # see the supervisor
     writer = Writer(order["journal"], order["writer"], _redactor(order["args"]))
     writer.locate(order["session"], order["step"], order["attempt"])
     faults = open(order["faults"], "w")  # noqa: SIM115 - open until the process ends, for a crash to write to

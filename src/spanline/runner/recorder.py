@@ -20,6 +20,8 @@ from .writer import Writer
 Handler = Callable[["Recorder", Any, Any], None]
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_HOOK_STATUS = {"OK": "success"}
+"""dbt Core 1.8's word for a hook that went well, in the words of its successors."""
 _QUIET = ("debug", "test")
 _FRAMES = 12
 """How far above the callback dbt's own function is looked for: it stands four to six frames up."""
