@@ -5,7 +5,6 @@ Source: the naming of openlineage-dbt, and https://openlineage.io/docs/spec/nami
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -69,14 +68,13 @@ def _by_host(scheme: str, default_port: str = "", *hosts: str) -> Callable[[Conn
 
 
 def _snowflake(connection: Connection) -> str:
-    account = _text(connection, "account")
-    # The legacy form, locator[.region[.cloud]], has its defaults spelt out; organization-account has no dot.
-    if "." in account or not re.search(r"-", account):
-        locator, *rest = account.split(".")
-        region = rest[0] if rest else "us-west-1"
-        cloud = rest[1] if len(rest) > 1 else "aws"
-        account = f"{locator}.{region}.{cloud}"
-    return f"snowflake://{account}"
+    locator, *rest = _text(connection, "account").split(".")
+    if "-" in locator:  # organization-account: what follows it (a region, `privatelink`) is no part of the name
+        return f"snowflake://{locator}"
+    # The legacy form, locator[.region[.cloud]], has its defaults spelt out.
+    region = rest[0] if rest else "us-west-1"
+    cloud = rest[1] if len(rest) > 1 else "aws"
+    return f"snowflake://{locator}.{region}.{cloud}"
 
 
 def _glue(connection: Connection) -> str:
@@ -103,4 +101,5 @@ _NAMESPACES: Final[dict[str, Callable[[Connection], str]]] = {
     "snowflake": _snowflake,
     "spark": _spark,
     "sqlserver": _by_host("mssql", "1433"),
+    "watsonx_presto": _by_host("presto"),
 }

@@ -99,7 +99,10 @@ def _test(node: Any, config: Any) -> Fields | None:
 
 def connection(credentials: Any) -> Fields:
     """The public part of a profile's credentials: what `dbt debug` shows, never a password."""
-    return {name: value for name, value in credentials.connection_info() if isinstance(value, (str, int, float, bool))}
+    # Port and method name the warehouse, and some adapters (Spark's) don't show them.
+    addressing = {name: getattr(credentials, name, None) for name in ("port", "method")}
+    shown = {**addressing, **dict(credentials.connection_info())}
+    return {name: value for name, value in shown.items() if isinstance(value, (str, int, float, bool))}
 
 
 def credential_secrets(credentials: Any) -> Iterator[str]:
