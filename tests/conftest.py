@@ -135,7 +135,7 @@ select * from {{ ref('raw_customers') }}
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> None:
-    """What the caller's shell has set for dbt or backends must not reach a test, nor any usage statistics dbt's home."""
+    """What the caller's shell has set for dbt or backends must not reach a test."""
     for name in list(os.environ):
         if name.startswith(_OTHERS_VARIABLES):
             del os.environ[name]
@@ -159,11 +159,11 @@ class Project:
 
     def dbt(self, *args: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
         """Run plain dbt."""
-        return _run([DBT, *args], self.path, environment)
+        return command([DBT, *args], self.path, environment)
 
     def spanline(self, *args: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
         """Run the command line."""
-        return _run([SPANLINE, *args], self.path, environment)
+        return command([SPANLINE, *args], self.path, environment)
 
     def start(self, *args: str, **options: object) -> Run:
         """Start a run whose dbt keeps quiet; `.wait()` for it."""
@@ -179,7 +179,7 @@ class Project:
         return json.loads((self.path / "target" / name).read_text())
 
 
-def _run(command: Sequence[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+def command(command: Sequence[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         command,
         cwd=cwd,
