@@ -155,7 +155,7 @@ class Supervisor:
         return self._deliver_while(wait)
 
     def _deliver_while(self, work: Callable[[], int]) -> int:
-        deliveries = base.start_all(self.directory, self.over.is_set)
+        deliveries = base.Deliveries(self.directory, self.over.is_set)
         code = _UNHANDLED
         try:
             code = work()
@@ -165,7 +165,7 @@ class Supervisor:
             self._appender.append(events.SessionEnded(outcome=self._state.outcome(code), exit_code=code))
             self._appender.sync()
             self.over.set()
-            self.undelivered = base.finish_all(deliveries, base.flush_seconds())
+            self.undelivered = deliveries.finish(base.flush_seconds())
             self._appender.close()
             self._lease.release()
         return code
@@ -253,6 +253,7 @@ class Supervisor:
                 self._deadline = None
                 self._appender.append(events.RunnerKilled(reason="the grace period is over"))
                 tree.kill(runner.pid)
+        self._look_for_cancel(control)  # a runner that dies of the same Ctrl-C may be faster than our look
 
     def _beat(self) -> None:
         now = time.monotonic()

@@ -30,6 +30,7 @@ class Interrupt:
         self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._delivered_at = 0.0
         self._last_start = 0.0
+        self._over = False
         self.pending = False
         """Whether a KeyboardInterrupt is owed to the main thread; read on every event of dbt's."""
         signal.signal(signal.SIGINT, self._on_signal)
@@ -58,6 +59,10 @@ class Interrupt:
         if self._delivered_at and threading.get_ident() == self._main:
             self._deliver()
 
+    def disarm(self) -> None:
+        """Raise nothing any more: dbt has ended, and what it has done can't be cancelled."""
+        self._over = True
+
     def watch(self, on_asked: Callable[[str], None], on_error: Callable[[BaseException], None]) -> None:
         """Start the thread that sees a cancel through: tells `on_asked` why, once, then presses until dbt ends."""
         threading.Thread(target=self._press, args=(on_asked, on_error), name="spanline-cancel", daemon=True).start()
@@ -71,7 +76,8 @@ class Interrupt:
     def _deliver(self) -> None:
         self.pending = False
         self._delivered_at = time.monotonic()
-        raise KeyboardInterrupt
+        if not self._over:
+            raise KeyboardInterrupt
 
     def _interrupt(self) -> None:
         self.pending = True

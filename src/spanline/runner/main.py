@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import traceback
-from typing import Any
+from functools import partial
+from typing import Any, Callable
 
 from . import watchdog
 from .interrupt import Interrupt
@@ -45,7 +46,8 @@ def main(argv: list[str]) -> int:
     faults = open(order["faults"], "w")  # noqa: SIM115 - open until the process ends, for a crash to write to
     faulthandler.enable(faults)
     threading.Thread(target=_listen, args=(control, interrupt), name="spanline-lifeline", daemon=True).start()
-    interrupt.watch(
+    watch = partial(
+        interrupt.watch,
         on_asked=lambda reason: writer.append("interrupt_received", {"reason": reason}),
         on_error=lambda error: writer.append(
             "log",
@@ -56,18 +58,21 @@ def main(argv: list[str]) -> int:
             },
         ),
     )
-    code = _observed(order["args"], writer, interrupt)
+    code = _observed(order["args"], writer, interrupt, watch)
     writer.append("dbt_exited", {"exit_code": code})
     say_farewell()
     return code
 
 
-def _observed(args: list[str], writer: Writer, interrupt: Interrupt) -> int:
+def _observed(args: list[str], writer: Writer, interrupt: Interrupt, watch: Callable[[], None]) -> int:
     recorder = Recorder(writer, interrupt, args)
+    code = UNHANDLED
     try:
-        return _dbt(args, {"callbacks": [recorder], "manifest": None})
+        watch()  # from here on, and no further than this block, a KeyboardInterrupt may be raised
+        code = _dbt(args, {"callbacks": [recorder], "manifest": None})
+        interrupt.disarm()
     except KeyboardInterrupt:
-        return UNHANDLED
+        interrupt.disarm()
     except Exception as error:  # noqa: BLE001 - it is journalled, shown, and the exit code says it
         writer.append(
             "runner_failed",
@@ -77,7 +82,8 @@ def _observed(args: list[str], writer: Writer, interrupt: Interrupt) -> int:
             },
         )
         traceback.print_exc()
-        return UNHANDLED
+    interrupt.disarm()
+    return code
 
 
 def _dbt(args: list[str], context: dict[str, Any]) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,7 @@ _PENDING: Final = 2000
 """How many messages may wait in memory; beyond that the sink's reader waits, and the journal keeps the rest."""
 _BACKOFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _SAVE_SECONDS: Final = 1.0
+_NICE: Final = 10
 
 log = logging.getLogger("spanline")
 
@@ -62,6 +64,8 @@ class Sink(Protocol):
     """How many messages may be under way at once."""
     batch: int
     """How many messages `deliver` takes at most."""
+    linger: float
+    """How many seconds a message may wait for others to be delivered with it."""
 
     def translate(self, event: Event, state: RunState) -> Iterable[Message]:
         """What this event, already applied to the state, means to the backend.
@@ -191,6 +195,7 @@ class Delivery:
 
     def _run(self) -> None:
         try:
+            _stand_back()
             for record in follow(self._reader, self._ended):
                 self._take(record)
             self._wait_until(lambda: not self._in_flight)
@@ -243,8 +248,9 @@ class Delivery:
     # --- the lanes' threads ---------------------------------------------------------------------------------------
 
     def _work(self, lane: queue.SimpleQueue[_Pending | None]) -> None:
+        _stand_back()
         while True:
-            batch, last = _next_batch(lane, self.sink.batch)
+            batch, last = _next_batch(lane, self.sink.batch, self.sink.linger)
             if batch:
                 self._deliver(batch)
             if last:
@@ -305,11 +311,12 @@ class _Pending(msgspec.Struct, frozen=True):
     payload: object
 
 
-def _next_batch(lane: queue.SimpleQueue[_Pending | None], most: int) -> tuple[list[_Pending], bool]:
+def _next_batch(lane: queue.SimpleQueue[_Pending | None], most: int, linger: float) -> tuple[list[_Pending], bool]:
     """Wait for a message, then take what else is there."""
     first = lane.get()
     if first is None:
         return [], True
+    time.sleep(linger)
     batch = [first]
     while len(batch) < most:
         try:
@@ -336,18 +343,34 @@ def flush_seconds() -> float:
         return FLUSH_SECONDS
 
 
-def start_all(directory: RunDirectory, ended: Callable[[], bool]) -> list[Delivery]:
-    """Start every configured sink on a run."""
-    deliveries = [Delivery(sink, directory, ended) for sink in configured()]
-    for delivery in deliveries:
-        delivery.start()
-    return deliveries
+class Deliveries:
+    """Every configured sink at work on a run; set up beside it, as clients take longer to import than dbt may wait."""
+
+    def __init__(self, directory: RunDirectory, ended: Callable[[], bool]) -> None:
+        self._directory = directory
+        self._ended = ended
+        self._started: list[Delivery] = []
+        self._thread = threading.Thread(target=self._start, name="spanline-sinks", daemon=True)
+        self._thread.start()
+
+    def _start(self) -> None:
+        _stand_back()
+        for sink in configured():
+            delivery = Delivery(sink, self._directory, self._ended)
+            delivery.start()
+            self._started.append(delivery)
+
+    def finish(self, timeout: float) -> dict[str, int]:
+        """Finish them within one time limit for all, and return how much each has left undelivered."""
+        deadline = time.monotonic() + timeout
+        self._thread.join(timeout)
+        return {
+            delivery.sink.name: delivery.finish(max(0.0, deadline - time.monotonic())).undelivered
+            for delivery in self._started
+        }
 
 
-def finish_all(deliveries: Sequence[Delivery], timeout: float) -> dict[str, int]:
-    """Finish them within one time limit for all, and return how much each has left undelivered."""
-    deadline = time.monotonic() + timeout
-    return {
-        delivery.sink.name: delivery.finish(max(0.0, deadline - time.monotonic())).undelivered
-        for delivery in deliveries
-    }
+def _stand_back() -> None:
+    """Have this thread take what processor time dbt and its warehouse leave; Linux knows priorities of threads."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

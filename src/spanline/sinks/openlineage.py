@@ -49,6 +49,7 @@ class OpenLineageSink:
 
     name = "openlineage"
     batch = 1
+    linger = 0.0
 
     def __init__(self) -> None:
         self._clients = threading.local()

@@ -44,6 +44,7 @@ class OtelSink:
     name = "otel"
     lanes = 1
     batch = 512
+    linger = 0.02
 
     def __init__(self) -> None:
         self._exporters = list(_exporters())
