@@ -13,7 +13,7 @@ import msgspec
 
 from .measure import Measurement, first_node, read_journal, run
 from .project import Template
-from .receivers import Receivers, unused_port
+from .receivers import TRACES_PATH, Receivers, unused_port
 
 Tool = Literal["dbt", "spanline", "dbt-ol"]
 Backend = Literal["none", "fast", "slow", "dead"]
@@ -95,6 +95,7 @@ def measure(case: Case, repetition: int, template: Template, tools: Tools, work:
         first_node=first_node(project, found.launched),
         journalled=read_journal(project, found.launched, receipts) if case.tool == "spanline" else None,
         lineage_events=receipts.events if receipts is not None else 0,
+        trace_requests=receipts.requests.get(TRACES_PATH, 0) if receipts is not None else 0,
     )
 
 

@@ -72,6 +72,8 @@ class Measurement(msgspec.Struct):
     journalled: Journalled | None = None
     lineage_events: int = 0
     """OpenLineage events that were received."""
+    trace_requests: int = 0
+    """OTLP requests that were received."""
 
     @property
     def run_wall(self) -> float:

@@ -89,7 +89,7 @@ async def _serve(delay: float) -> list[_Request]:
     received: list[_Request] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 received.append(await _read(reader))
                 if delay:
@@ -150,8 +150,9 @@ def main() -> None:
     parser.add_argument("--delay", type=float, required=True)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
+    before = time.process_time()
     received = asyncio.run(_serve(options.delay))
-    cpu = time.process_time()
+    cpu = time.process_time() - before
     found = _receipts(received)
     found.cpu = cpu
     options.output.write_bytes(msgspec.json.encode(found))

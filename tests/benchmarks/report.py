@@ -241,6 +241,7 @@ def _absolutes(group: Group) -> list[str]:
         "first node s",
         "journal events",
         "OpenLineage events",
+        "OTLP requests",
     )
     return _table(head, [[case.title, *_absolute(case, group.of(case))] for case in group.cases()])
 
@@ -259,6 +260,7 @@ def _absolute(case: Case, found: list[Measurement]) -> Iterator[str]:
     yield _median([m.first_node for m in found if m.first_node is not None])
     yield _median([journal.events for journal in journals], 0)
     yield _median([m.lineage_events for m in found if m.lineage_events], 0)
+    yield _median([m.trace_requests for m in found if m.trace_requests], 0)
 
 
 def _median(values: Sequence[float], digits: int = 2) -> str:
