@@ -99,7 +99,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 def _coverage(count: int, outside: int) -> float:
     """Probability that a median is between the order statistics that leave out `outside` values at either end."""
-    return max(0.0, 1 - 2 * sum(math.comb(count, k) for k in range(outside + 1)) / 2**count)
+    return max(0.0, 1 - 2 * sum(math.comb(count, k) for k in range(outside + 1)) / 2.0**count)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
