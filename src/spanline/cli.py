@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must 
     from spanline.supervisor import Stdio
 
 USAGE_ERROR: Final = 2
+_INTERRUPTED: Final = 130
 _BOUNCE_SECONDS: Final = 1.0
 """A second Ctrl-C sooner than this is the same keystroke; later it means: now."""
 _HELP: Final = frozenset(("-h", "--help"))
@@ -451,8 +452,14 @@ def main(args: Sequence[str] | None = None) -> None:
     _set_up_logging()
     from spanline.errors import SpanlineError  # noqa: PLC0415
 
+    if not (sys.argv[1:] if args is None else args):
+        args = ["--help"]
     try:
-        cli.main(args=args, prog_name="spanline")
-    except SpanlineError as error:
-        click.echo(f"spanline: {error}", err=True)
+        code = cli.main(args=args, prog_name="spanline", standalone_mode=False)
+    except (SpanlineError, click.ClickException) as error:
+        said = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        click.echo(f"spanline: {said}", err=True)
         sys.exit(USAGE_ERROR)
+    except click.Abort:
+        sys.exit(_INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
