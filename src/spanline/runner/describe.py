@@ -84,7 +84,8 @@ def _owner(node: Any) -> Fields | None:
 def _test(node: Any, config: Any) -> Fields | None:
     resource_type = str(getattr(node.resource_type, "value", node.resource_type))
     if resource_type == "unit_test":
-        return {"name": "unit_test", "attached_node": getattr(node, "tested_node_unique_id", None)}
+        # `tested_node_unique_id` is empty but while dbt builds the test; dbt itself takes it from here.
+        return {"name": "unit_test", "attached_node": next(iter(node.depends_on.nodes), None)}
     if resource_type != "test":
         return None
     metadata = getattr(node, "test_metadata", None)

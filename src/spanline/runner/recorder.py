@@ -47,6 +47,7 @@ class Recorder:
         self._query_count = 0
         self._stats: dict[str, int] = {}
         self._exception: str | None = None
+        self._handled = True
         self.exit_code = 2
         """dbt's exit code, once dbt has finished."""
         self._reported = False
@@ -149,6 +150,10 @@ class Recorder:
         _log(self, event, info)
 
     def _error(self, event: Any, info: Any) -> None:
+        self._handled = False
+        self._operation_error(event, info)
+
+    def _operation_error(self, event: Any, info: Any) -> None:
         self._exception = _plain(event.data.exc)
         _log(self, event, info)
 
@@ -157,7 +162,7 @@ class Recorder:
         _log(self, event, info)
 
     def _completed(self, event: Any, info: Any) -> None:
-        self.exit_code = 0 if event.data.success else (2 if self._exception is not None else 1)
+        self.exit_code = 0 if event.data.success else (1 if self._handled else 2)
         fields = {
             "success": event.data.success,
             "elapsed": event.data.elapsed,
@@ -191,6 +196,8 @@ class Recorder:
     def _node_compiling(self, event: Any, info: Any) -> None:
         if self._interrupt is not None:
             self._interrupt.note_start()
+        if _batch(event) is not None:
+            return
         self._write(
             "node_started",
             {
@@ -200,6 +207,8 @@ class Recorder:
         )
 
     def _node_executing(self, event: Any, info: Any) -> None:
+        if _batch(event):
+            return  # the first batch's code stands for its model's
         frame = _frame("compile_and_execute")
         if frame is not None:
             sql = getattr(frame.f_locals["ctx"].node, "compiled_code", None)
@@ -207,6 +216,9 @@ class Recorder:
                 self._write("node_compiled", {"unique_id": event.data.node_info.unique_id, "sql": sql})
 
     def _node_finished(self, event: Any, info: Any) -> None:
+        if _batch(event) is not None:
+            self._queries.pop(threading.get_ident(), None)
+            return
         node, result = event.data.node_info, event.data.run_result
         unique_id = node.unique_id
         fields: dict[str, Any] = {
@@ -263,11 +275,13 @@ class Recorder:
         _log(self, event, info)
 
     def _batch_result(self, event: Any, info: Any) -> None:
+        # Of a batch that went well dbt gives the adapter's message for its status.
+        status = event.data.status if event.data.status in ("error", "skipped") else "success"
         self._write(
             "batch_finished",
             {
                 "unique_id": event.data.node_info.unique_id,
-                "status": event.data.status,
+                "status": status,
                 "batch": event.data.batch_index,
                 "batches": event.data.total_batches,
                 "execution_time": event.data.execution_time,
@@ -335,6 +349,8 @@ def _log(recorder: Recorder, event: Any, info: Any) -> None:
 _HANDLERS: dict[str, Handler | None] = {
     "MainReportVersion": Recorder._version,
     "MainEncounteredError": Recorder._error,
+    "RunningOperationCaughtError": Recorder._operation_error,
+    "RunningOperationUncaughtError": Recorder._operation_error,
     "AdapterRegistered": Recorder._adapter,
     "ArtifactWritten": Recorder._artifact,
     "FoundStats": Recorder._found,
@@ -365,6 +381,17 @@ def _frame(function: str) -> FrameType | None:
             return frame
         frame = frame.f_back
     return None
+
+
+def _batch(event: Any) -> int | None:
+    """The number, from 0, of the batch that this event of a node's is of; None for the node itself.
+
+    dbt fires the events of a node for each batch of a microbatch model too, and then for the model.
+    """
+    if event.data.node_info.materialized != "incremental":
+        return None
+    frame = _frame("call_runner")
+    return getattr(frame.f_locals["runner"], "batch_idx", None) if frame is not None else None
 
 
 def _context_objects() -> dict[str, Any]:
