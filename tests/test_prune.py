@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SPANLINE, command
 from spanline import home, lease
 from spanline.home import RunDirectory
+
+from .conftest import SPANLINE, command
 
 DAY = 86400
 
