@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 
 import pytest
+
 from spanline import events
 
 ROOT = Path(__file__).parents[1]

@@ -92,6 +92,35 @@ def test_stuck_runner_is_killed_with_its_children(duckdb_sandbox: Sandbox) -> No
     assert run.outcome == "cancelled"
 
 
+def test_interrupted_when_dbt_has_ended(duckdb_sandbox: Sandbox) -> None:
+    """Too late: dbt has done it all, and only Python's own end is left."""
+    supervisor = duckdb_sandbox.dbt("build", "--select", "fast")
+    run = duckdb_sandbox.run()
+    runner = run.runner
+    run.waits_for("dbt_exited", exit_code=0)
+    for _ in range(5):
+        os.kill(runner, signal.SIGINT)
+    assert supervisor.ends() == 0, supervisor.text
+    assert run.outcome == "success"
+    assert not run.events("runner_died")
+    assert "Traceback" not in supervisor.text
+
+
+def test_killed_with_a_cancel_on_its_way(duckdb_sandbox: Sandbox) -> None:
+    """The supervisor learns of the cancel and of the runner's death at once."""
+    supervisor = duckdb_sandbox.dbt("build", "--select", "slow")
+    run = duckdb_sandbox.run()
+    run.is_in_slow_query()
+    supervisor.send(signal.SIGSTOP)
+    duckdb_sandbox.did("cancel", run.id, "--no-wait")
+    os.kill(run.runner, signal.SIGKILL)
+    until(lambda: not alive(run.runner), "the end of the runner")
+    supervisor.send(signal.SIGCONT)
+    assert supervisor.ends() == 2
+    assert run.one("cancel_requested")
+    assert run.outcome == "cancelled"
+
+
 def test_second_cancel_shortens_the_grace(duckdb_sandbox: Sandbox) -> None:
     supervisor = duckdb_sandbox.dbt("build", "--select", "stuck")
     run = duckdb_sandbox.run()

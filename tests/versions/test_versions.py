@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from spanline import events
 from spanline.journal import Reader
 from spanline.state import RunState
