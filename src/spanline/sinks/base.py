@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -36,7 +35,6 @@ _PENDING: Final = 2000
 """How many messages may wait in memory; beyond that the sink's reader waits, and the journal keeps the rest."""
 _BACKOFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _SAVE_SECONDS: Final = 1.0
-_NICE: Final = 10
 
 log = logging.getLogger("spanline")
 
@@ -195,7 +193,6 @@ class Delivery:
 
     def _run(self) -> None:
         try:
-            _stand_back()
             for record in follow(self._reader, self._ended):
                 self._take(record)
             self._wait_until(lambda: not self._in_flight)
@@ -248,7 +245,6 @@ class Delivery:
     # --- the lanes' threads ---------------------------------------------------------------------------------------
 
     def _work(self, lane: queue.SimpleQueue[_Pending | None]) -> None:
-        _stand_back()
         while True:
             batch, last = _next_batch(lane, self.sink.batch, self.sink.linger)
             if batch:
@@ -354,7 +350,6 @@ class Deliveries:
         self._thread.start()
 
     def _start(self) -> None:
-        _stand_back()
         for sink in configured():
             delivery = Delivery(sink, self._directory, self._ended)
             delivery.start()
@@ -369,8 +364,3 @@ class Deliveries:
             for delivery in self._started
         }
 
-
-def _stand_back() -> None:
-    """Have this thread take what processor time dbt and its warehouse leave; Linux knows priorities of threads."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
