@@ -10,6 +10,7 @@ import gzip
 import importlib.resources
 import os
 import shutil
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -208,9 +209,15 @@ def _show_next(console: Console, project: Path, received: _Received, result: Run
     console.print(f"The OpenLineage events are in {project / 'openlineage.jsonl'}\n", soft_wrap=True)
     console.print("Try next:")
     console.print(f"  cd {project}", soft_wrap=True)
-    for command, why in (
-        ("spanline show latest", "how the run ended"),
-        ("spanline tail latest", "every event of it"),
-        ("spanline dbt build --profiles-dir .", "the same, as your own run"),
+    for arguments, why in (
+        ("show latest", "how the run ended"),
+        ("tail latest", "every event of it"),
+        ("dbt build --profiles-dir .", "the same, as your own run"),
     ):
-        console.print(f"  {command:38} [dim]# {why}[/dim]")
+        console.print(f"  {_ourselves()} {arguments:28} [dim]# {why}[/dim]", soft_wrap=True)
+
+
+def _ourselves() -> str:
+    """How the reader can call the command that this is: by its name, where the shell would find it."""
+    command = Path(sys.argv[0]).absolute()
+    return command.name if shutil.which(command.name) else str(command)
