@@ -6,6 +6,7 @@ https://openlineage.io/docs/spec/run-cycle. Skipped nodes have no run.
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ from openlineage.client.facet_v2 import (
     schema_dataset,
     sql_job,
 )
+from openlineage.client.transport.http import HttpTransport
 
 from spanline import __version__, events, ids
 from spanline.events import Event, NodeDescribed
@@ -52,10 +54,11 @@ class OpenLineageSink:
     linger = 0.0
 
     def __init__(self) -> None:
-        self._clients = threading.local()
+        self._client = _configured_client()
+        self._of_threads = threading.local()
         self._translator = Translator(os.environ.get(NAMESPACE_VARIABLE) or _DEFAULT_NAMESPACE)
         # Only HTTP gains by several connections; files and consoles must be written by one.
-        self.lanes = _HTTP_LANES if self._client().transport.kind == "http" else 1
+        self.lanes = _HTTP_LANES if isinstance(self._client.transport, HttpTransport) else 1
 
     def translate(self, event: Event, state: State) -> Iterable[Message]:
         """See `Translator`."""
@@ -67,7 +70,7 @@ class OpenLineageSink:
             if not isinstance(payload, RunEvent):
                 raise TypeError(f"no OpenLineage event: {payload!r}")
             try:
-                self._client().emit(payload)
+                self._client_of_thread().emit(payload)
             except Exception as error:
                 status = getattr(getattr(error, "response", None), "status_code", None)
                 if status in _REJECTED:
@@ -75,15 +78,33 @@ class OpenLineageSink:
                 raise
 
     def close(self) -> None:
-        """Close this thread's client; those of the other threads end with them."""
-        self._client().close(timeout=1.0)
+        """Close the client; those of the other threads end with them."""
+        self._client.close(timeout=1.0)
 
-    def _client(self) -> OpenLineageClient:
-        # A client holds an HTTP session, which is not for several threads.
-        client: OpenLineageClient | None = getattr(self._clients, "client", None)
+    def _client_of_thread(self) -> OpenLineageClient:
+        # An HTTP transport holds a session, which is not for several threads.
+        transport = self._client.transport
+        if not isinstance(transport, HttpTransport):
+            return self._client
+        client: OpenLineageClient | None = getattr(self._of_threads, "client", None)
         if client is None:
-            client = self._clients.client = OpenLineageClient()
+            client = self._of_threads.client = copy.copy(self._client)
+            client.transport = HttpTransport(transport.config)
         return client
+
+
+def _configured_client() -> OpenLineageClient:
+    """The client that the environment configures.
+
+    It writes the variables that it makes of `OPENLINEAGE_URL` and the API key into our environment, where they would
+    outlast a change of these, and reach dbt: they are taken out again.
+    """
+    before = set(os.environ)
+    client = OpenLineageClient()
+    for name in set(os.environ) - before:
+        if name.startswith("OPENLINEAGE__"):
+            del os.environ[name]
+    return client
 
 
 class _Open(msgspec.Struct):
