@@ -363,4 +363,3 @@ class Deliveries:
             delivery.sink.name: delivery.finish(max(0.0, deadline - time.monotonic())).undelivered
             for delivery in self._started
         }
-
