@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,12 +21,13 @@ from openlineage.client.serde import Serde
 from spanline import events
 from spanline.events import Event
 from spanline.home import RunDirectory
+from spanline.replay import replay
 from spanline.run import Run
 from spanline.sinks.base import Cursor
 from spanline.sinks.openlineage import Translator
 from spanline.state import RunState
 
-from .conftest import Project, Receiver, eventually, journal
+from .conftest import SPANLINE, Project, Receiver, eventually, journal
 
 ONE_MODEL = ("dbt", "run", "--select", "customers")
 MESSAGES_OF_ONE_MODEL = 4  # START and COMPLETE of the session and of the model
@@ -254,45 +258,96 @@ def test_both_backends_get_the_parents_that_the_caller_names(
 # --- backends in trouble
 
 
-def test_an_outage_midway_is_made_good_by_a_replay_of_the_rest(project: Project, receiver: Receiver) -> None:
+@pytest.fixture
+def kept(build: Delivered, tmp_path: Path) -> RunDirectory:
+    """A copy of the build's run directory, as if nothing of it had been delivered yet."""
+    directory = RunDirectory(tmp_path / "home" / "runs" / build.run.id)
+    shutil.copytree(build.run.directory.path, directory.path)
+    for cursor in directory.cursors():
+        cursor.unlink()
+    return directory
+
+
+Replay = Callable[..., Cursor]
+
+
+@pytest.fixture
+def replay_to(kept: RunDirectory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Replay:
+    """Deliver what is owed of the kept run to the receiver, over OpenLineage or OTLP."""
+
+    def replay_kept(sink: str, timeout: float = 20, *, everything: bool = False) -> Cursor:
+        with monkeypatch.context() as patch:
+            environment = receiver.lineage_environment if sink == "openlineage" else receiver.otel_environment
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            return replay(kept, everything=everything, timeout=timeout)[sink]
+
+    return replay_kept
+
+
+def test_an_outage_midway_is_made_good_by_a_replay_of_the_rest(
+    build: Delivered, replay_to: Replay, receiver: Receiver
+) -> None:
+    total = len(lineage_of(build.events))
     receiver.status = lambda number: 200 if number <= 7 else 503
-    environment = {**receiver.lineage_environment, "SPANLINE_FLUSH_TIMEOUT": "0.3"}
-    done = project.spanline("dbt", "run", **environment)
-    assert done.returncode == 0
-    run = last_run(project)
-    total = len(lineage_of(journal(run)))
+    cursor = replay_to("openlineage", 0.5)
     first = {request.body for request in receiver.acknowledged("/api/v1/lineage")}
     assert len(first) == 7
-    assert run.result().undelivered == {"openlineage": total - 7}
-    assert f"{total - 7} messages were not delivered" in done.stderr.decode()
+    assert (cursor.delivered, cursor.undelivered, cursor.complete) == (7, total - 7, False)
 
     receiver.status = 200
     receiver.requests.clear()
-    assert project.spanline("replay", "latest", **environment).returncode == 0
+    cursor = replay_to("openlineage")
+    assert (cursor.undelivered, cursor.complete) == (0, True)
     second = [request.body for request in receiver.acknowledged("/api/v1/lineage")]
     assert len(set(second)) == len(second)
     # At least once: what was acknowledged behind the first gap may come again, byte for byte the same.
     assert len(first | set(second)) == total
-    assert run.result().undelivered == {}
 
     receiver.requests.clear()
-    assert project.spanline("replay", "latest", **environment).returncode == 0
-    assert receiver.requests == []
+    replay_to("openlineage")
+    assert receiver.requests == [], "nothing is owed any more"
 
 
-def test_spans_that_were_not_delivered_are_replayed_under_the_same_ids(project: Project, receiver: Receiver) -> None:
+def test_spans_that_were_not_delivered_are_replayed_under_the_same_ids(
+    build: Delivered, replay_to: Replay, receiver: Receiver
+) -> None:
     receiver.status = 503
-    environment = {**receiver.otel_environment, "SPANLINE_FLUSH_TIMEOUT": "0.3"}
-    assert project.spanline(*ONE_MODEL, **environment).returncode == 0
-    run = last_run(project)
-    assert run.result().undelivered["otel"] > 0
+    assert replay_to("otel", 0.5).undelivered == len(build.receiver.spans)
     receiver.status = 200
-    assert project.spanline("replay", "latest", **environment).returncode == 0
-    first = sorted((s.trace_id, s.span_id, s.name) for s in receiver.spans)
-    assert len(first) > 3
-    receiver.requests.clear()
-    assert project.spanline("replay", "latest", "--all", **environment).returncode == 0
-    assert sorted((s.trace_id, s.span_id, s.name) for s in receiver.spans) == first
+    assert replay_to("otel").complete
+    assert sorted(s.SerializeToString() for s in receiver.spans) == sorted(
+        s.SerializeToString() for s in build.receiver.spans
+    )
+
+
+def test_everything_again_is_byte_for_byte_the_same(build: Delivered, replay_to: Replay, receiver: Receiver) -> None:
+    replay_to("openlineage")
+    replay_to("openlineage", everything=True)
+    first = sorted(request.body for request in build.receiver.acknowledged("/api/v1/lineage"))
+    assert sorted(request.body for request in receiver.requests) == sorted(first * 2)
+
+
+def test_a_failing_answer_is_tried_again_until_it_is_good(
+    build: Delivered, replay_to: Replay, receiver: Receiver
+) -> None:
+    receiver.status = lambda number: 500 if number % 4 == 1 else 200
+    assert replay_to("openlineage").complete
+    assert_one_start_and_one_end(receiver.lineage)
+    assert len(receiver.lineage) == len(lineage_of(build.events))
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_rejected_message_is_counted_and_never_sent_again(
+    build: Delivered, replay_to: Replay, receiver: Receiver, status: int
+) -> None:
+    receiver.status = lambda number: status if number == 1 else 200
+    cursor = replay_to("openlineage")
+    total = len(lineage_of(build.events))
+    assert (cursor.rejected, cursor.delivered, cursor.undelivered, cursor.complete) == (1, total - 1, 0, True)
+    assert len(receiver.requests) == total
+    replay_to("openlineage")
+    assert len(receiver.requests) == total
 
 
 def test_a_backend_that_hangs_holds_up_the_end_no_longer_than_one_has_said(
@@ -308,26 +363,6 @@ def test_a_backend_that_hangs_holds_up_the_end_no_longer_than_one_has_said(
     (ended,) = [event for event in journal(run) if isinstance(event, events.SessionEnded)]
     assert after - ended.time / 1e9 < 1 + 4, "one second, and what it takes the process to end"
     assert run.result().undelivered["openlineage"] == MESSAGES_OF_ONE_MODEL
-
-
-def test_a_failing_answer_is_tried_again_within_the_run(project: Project, receiver: Receiver) -> None:
-    receiver.status = lambda number: 500 if number <= 3 else 200
-    done = project.spanline(*ONE_MODEL, **receiver.lineage_environment, SPANLINE_FLUSH_TIMEOUT="20")
-    assert done.returncode == 0
-    assert len(receiver.requests) == MESSAGES_OF_ONE_MODEL + 3
-    assert_one_start_and_one_end(receiver.lineage)
-
-
-def test_a_rejected_message_is_counted_and_never_sent_again(project: Project, receiver: Receiver) -> None:
-    receiver.status = lambda number: 422 if number == 1 else 200
-    assert project.spanline(*ONE_MODEL, **receiver.lineage_environment).returncode == 0
-    cursor = Cursor.load(last_run(project).directory.cursor("openlineage"))
-    assert (cursor.rejected, cursor.delivered, cursor.undelivered) == (1, MESSAGES_OF_ONE_MODEL - 1, 0)
-    assert cursor.complete
-    sent = len(receiver.requests)
-    assert sent == MESSAGES_OF_ONE_MODEL
-    project.spanline("replay", "latest", **receiver.lineage_environment)
-    assert len(receiver.requests) == sent
 
 
 def test_with_nothing_configured_there_is_no_sink(project: Project) -> None:
@@ -408,10 +443,6 @@ def test_sinks_of_third_parties_work_and_broken_ones_change_nothing(project: Pro
 
 def test_a_sink_reads_on_where_it_stood_after_its_process_was_killed(project: Project, receiver: Receiver) -> None:
     """The supervisor is killed while a model runs; a replay ends the run and delivers the rest."""
-    import subprocess
-
-    from .conftest import SPANLINE
-
     environment = {**os.environ, **receiver.lineage_environment, "GATE": str(project.path / "open")}
     with subprocess.Popen(
         [SPANLINE, "dbt", "run", "-s", "gate"],
