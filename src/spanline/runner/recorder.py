@@ -306,7 +306,7 @@ class Recorder:
             "hook_finished",
             {
                 "unique_id": event.data.node_info.unique_id,
-                "status": event.data.status,
+                "status": _HOOK_STATUS.get(event.data.status, event.data.status),
                 "execution_time": event.data.execution_time,
             },
         )
