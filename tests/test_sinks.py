@@ -361,7 +361,7 @@ def test_a_backend_that_hangs_holds_up_the_end_no_longer_than_one_has_said(
     assert done.returncode == 0
     run = last_run(project)
     (ended,) = [event for event in journal(run) if isinstance(event, events.SessionEnded)]
-    assert after - ended.time / 1e9 < 1 + 4, "one second, and what it takes the process to end"
+    assert after - ended.time / 1e9 < 1 + 8, "one second, and what it takes a busy machine to end a process"
     assert run.result().undelivered["openlineage"] == MESSAGES_OF_ONE_MODEL
 
 

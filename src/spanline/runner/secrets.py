@@ -116,6 +116,9 @@ class Redactor:
         known = set(self._secrets)
         for secret in secrets:
             known.update(part for part in (secret, secret.strip()) if part)
+            # dbt indents what it quotes: of a key of several lines each is looked for.
+            lines = [line.strip() for line in secret.splitlines()]
+            known.update(line for line in lines if len(line) >= _GUESSED_MINIMUM)
         # The longest first: a secret may contain another.
         self._secrets = sorted(known, key=len, reverse=True)
         self._needles = tuple(json.dumps(s, ensure_ascii=False)[1:-1] for s in self._secrets)
@@ -136,4 +139,6 @@ class Redactor:
             }
         if isinstance(value, (list, tuple)):
             return [self.clean(inner) for inner in value]
-        return value
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        return self.clean(str(value))  # as the journal's encoder writes what JSON has no form for
