@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .secrets import looks_secret, secrets_of_mapping
+
 Fields = dict[str, Any]
 """Plain, JSON-able fields of one record."""
 
@@ -122,17 +124,13 @@ def credential_secrets(credentials: Any) -> Iterator[str]:
     }
     for name, value in credentials.to_dict(omit_none=True).items():
         if name in shown:
+            # What is public may hold what isn't, by its name: DuckDB's settings hold the keys of S3.
+            yield from secrets_of_mapping(value)
             continue
         for text in _texts(value):
             # A short text under a name that isn't a credential's is an option ("true", "prefer", "verify-ca").
-            if text not in public and len(text) >= (3 if _is_credential(name) else 12):
+            if text not in public and len(text) >= (3 if looks_secret(name) else 12):
                 yield text
-
-
-def _is_credential(name: str) -> bool:
-    from .secrets import looks_secret
-
-    return looks_secret(name)
 
 
 def _texts(value: object) -> Iterator[str]:
