@@ -92,6 +92,18 @@ def test_stuck_runner_is_killed_with_its_children(duckdb_sandbox: Sandbox) -> No
     assert run.outcome == "cancelled"
 
 
+def test_sigterm_to_the_runner_while_a_hook_runs(sandbox: Sandbox) -> None:
+    """Nobody but the runner is told, and its main thread is inside the driver."""
+    supervisor = sandbox.dbt("build", "--select", "fast", env={"FAULT_HOOK": "1"})
+    run = sandbox.run()
+    run.is_in_slow_query()
+    os.kill(run.runner, signal.SIGTERM)
+    assert supervisor.ends(20) == 2
+    assert run.one("interrupt_received")["reason"] == "SIGTERM"
+    assert run.outcome == "cancelled"
+    assert not run.events("node_started")
+
+
 def test_interrupted_when_dbt_has_ended(duckdb_sandbox: Sandbox) -> None:
     """Too late: dbt has done it all, and only Python's own end is left."""
     supervisor = duckdb_sandbox.dbt("build", "--select", "fast")

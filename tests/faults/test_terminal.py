@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import signal
+import sys
 import termios
 import threading
 import time
@@ -212,6 +213,26 @@ def test_ctrl_c_at_a_prompt(duckdb_sandbox: Sandbox, terminal, tmp_path) -> None
     assert screen.ends() != 0
     assert not (place / "answered").exists()
     assert screen.is_as_before()
+
+
+def test_no_ctrl_c_is_lost_at_a_prompt(duckdb_sandbox: Sandbox, terminal) -> None:
+    """It must not matter whether the interrupt comes before the read begins or during it: one in six was lost."""
+    ask = """
+import sys
+from spanline.runner.interrupt import Interrupt
+interrupt = Interrupt()
+interrupt.watch(lambda reason: None, lambda error: None)
+try:
+    input("name: ")
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+    for _ in range(30):
+        screen = terminal(duckdb_sandbox, sys.executable, "-c", ask)
+        screen.shows("name: ")
+        screen.type("\x03")
+        assert screen.started.ends(10) == 7
+        screen.close()
 
 
 def test_stopped_and_continued_by_job_control(duckdb_sandbox: Sandbox, terminal) -> None:

@@ -10,13 +10,16 @@ journal says that dbt was interrupted before it says what came of it.
 
 from __future__ import annotations
 
-import queue
+import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Callable
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNAL_SECONDS = 0.05
 _PRESS_SECONDS = 2.0
 """How long a cancel may stay without effect before the adapter is asked to cancel its connections."""
 
@@ -26,8 +29,12 @@ class Interrupt:
 
     def __init__(self) -> None:
         self._main = threading.main_thread().ident or 0
-        # Of all of Python's means to tell another thread something, the one that a signal handler may use.
-        self._asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+        # Python runs a signal's handler when the main thread comes to it, which inside a driver's query or at a prompt
+        # it may not for long; but it writes the signal's number to this pipe at once.
+        self._asked, self._asking = os.pipe()
+        self._reason = ""
+        os.set_blocking(self._asking, False)
+        signal.set_wakeup_fd(self._asking, warn_on_full_buffer=False)
         self._delivered_at = 0.0
         self._last_start = 0.0
         self._over = False
@@ -40,7 +47,9 @@ class Interrupt:
 
     def ask(self, reason: str) -> None:
         """Ask dbt to cancel; from any thread, and as often as one likes: the first time counts."""
-        self._asked.put(reason)
+        self._reason = self._reason or reason
+        with suppress(BlockingIOError):  # full of what was asked for before
+            os.write(self._asking, b"\0")
 
     def raise_if_owed(self) -> None:
         """Raise the KeyboardInterrupt that is still owed, when called in the main thread."""
@@ -79,19 +88,32 @@ class Interrupt:
         if not self._over:
             raise KeyboardInterrupt
 
-    def _interrupt(self) -> None:
-        self.pending = True
-        signal.pthread_kill(self._main, signal.SIGINT)
+    def _wait_until_asked(self) -> str:
+        while True:
+            number = os.read(self._asked, 1)[0]
+            if number == 0:
+                return self._reason
+            if number in _SIGNALS:
+                return signal.Signals(number).name
+
+    def _signal_while_pending(self, seconds: float) -> None:
+        # Again and again: a signal that comes just before the main thread blocks (in a read of the terminal, say)
+        # has no effect until it wakes, which the next one makes it do.
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.pending:
+                signal.pthread_kill(self._main, signal.SIGINT)
+            time.sleep(_SIGNAL_SECONDS)
 
     def _press(self, on_asked: Callable[[str], None], on_error: Callable[[BaseException], None]) -> None:
-        on_asked(self._asked.get())
-        self._interrupt()
+        on_asked(self._wait_until_asked())
+        self.pending = True
         while True:
-            time.sleep(_PRESS_SECONDS)
+            self._signal_while_pending(_PRESS_SECONDS)
             if self._delivered_at and self._last_start > self._delivered_at + 1:
                 # dbt starts nodes more than a second after it was interrupted: it has lost the interrupt.
                 self._delivered_at = 0.0
-                self._interrupt()
+                self.pending = True
             try:
                 _cancel_connections()
             except Exception as error:  # noqa: BLE001 - whatever a driver raises, the grace period still ends dbt
