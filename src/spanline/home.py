@@ -122,13 +122,18 @@ def home_for(project: Path | None, environ: Mapping[str, str], home: Path | None
     return Path.home() / ".spanline"
 
 
+def check_run_id(run_id: str) -> None:
+    """Raise `UsageError` where this is no UUIDv7: it becomes a directory's name, and ids are derived from it."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise UsageError(f"a run id must be a UUID of version 7, in lower case, not {run_id!r}")
+
+
 def create_run(home: Path, run_id: str, spec: bytes) -> tuple[RunDirectory, lease.Lease]:
     """Make a run's directory, whole or not at all, with its lease held from the first moment that others can see it.
 
     Raises `UsageError` where the home can't be written, or the id isn't a UUIDv7 or is taken.
     """
-    if not _RUN_ID.fullmatch(run_id):
-        raise UsageError(f"a run id must be a UUID of version 7, in lower case, not {run_id!r}")
+    check_run_id(run_id)
     directory = RunDirectory(home / "runs" / run_id)
     new = directory.path.with_name(f".{run_id}.{uuid.uuid4().hex}")
     try:

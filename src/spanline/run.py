@@ -190,6 +190,8 @@ def start(
     cwd = Path(project_dir).expanduser().resolve() if project_dir else Path.cwd()
     if not cwd.is_dir():
         raise UsageError(f"there is no directory {cwd}")
+    if run_id is not None:
+        home.check_run_id(run_id)
     passed = dict(environment or {})
     variables = {**os.environ, **passed}
     project = home.project_dir(asked[0], cwd, variables)
