@@ -20,7 +20,7 @@ import pytest
 
 from spanline.events import Event
 from spanline.journal import Reader
-from spanline.run import Run, start
+from spanline.runs import Run, start
 from spanline.supervisor import Stdio
 
 T = TypeVar("T")

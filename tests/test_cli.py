@@ -21,7 +21,7 @@ import pytest
 
 from spanline import events, home
 from spanline.journal import Reader
-from spanline.run import Run
+from spanline.runs import Run
 
 from .conftest import DBT, SPANLINE, Project, command, eventually, journal
 
@@ -363,7 +363,7 @@ def test_cancel_ends_a_run_and_waits_for_its_end(project: Project, monkeypatch: 
     slow = "{{ config(materialized='table') }} select count(*) as n from range(100000000000) a"
     project.write("models/slow.sql", slow)
     run = project.start("run", "-s", "slow")
-    eventually(lambda: run.state.open_nodes, "the slow model")
+    eventually(lambda: "model.shop.slow" in run.state.nodes, "the slow model")
     assert said_by(project, "cancel", "latest") == f"cancelled: run {run.id}\n"
     result = run.wait(30)
     assert result.counts == {"cancelled": 1}

@@ -14,8 +14,8 @@ import pytest
 import referencing
 
 from spanline import events, ids
-from spanline.run import Run
 from spanline.runner.secrets import MASK
+from spanline.runs import Run
 
 from .conftest import Project, Receiver, journal
 

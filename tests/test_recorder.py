@@ -14,7 +14,7 @@ import pytest
 
 from spanline import events
 from spanline.events import Event
-from spanline.run import Run
+from spanline.runs import Run
 
 from .conftest import Project, journal
 

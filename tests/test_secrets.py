@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from spanline import events
 from spanline.journal import Reader
-from spanline.run import Run
 from spanline.runner import describe
 from spanline.runner.secrets import (
     MASK,
@@ -25,6 +24,7 @@ from spanline.runner.secrets import (
     secrets_of_environment,
 )
 from spanline.runner.writer import Writer
+from spanline.runs import Run
 from spanline.spec import RunSpec, kept_environment
 
 from .conftest import Project, Receiver, eventually, journal
@@ -176,7 +176,7 @@ def test_the_process_list_shows_no_variables(
     monkeypatch.setenv("GATE", str(project.path / "open"))
     run = project.start("run", "-s", "gate", "--vars", VARS, detached=detached)
     try:
-        eventually(lambda: run.state.open_nodes, "a model under way")
+        eventually(lambda: "model.shop.gate" in run.state.nodes, "the model under way")
         session = run.state.session
         attempt = next(e for e in journal(run) if isinstance(e, events.AttemptStarted))
         assert session is not None

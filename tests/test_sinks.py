@@ -22,7 +22,7 @@ from spanline import events
 from spanline.events import Event
 from spanline.home import RunDirectory
 from spanline.replay import replay
-from spanline.run import Run
+from spanline.runs import Run
 from spanline.sinks.base import Cursor
 from spanline.sinks.openlineage import Translator
 from spanline.state import RunState

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from spanline import events as events
-    from spanline.callback import callback as callback
+    from spanline.callbacks import callback as callback
     from spanline.errors import DbtCancelled as DbtCancelled
     from spanline.errors import DbtCompilationException as DbtCompilationException
     from spanline.errors import DbtException as DbtException
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from spanline.errors import UsageError as UsageError
     from spanline.result import NodeResult as NodeResult
     from spanline.result import RunResult as RunResult
-    from spanline.run import Run as Run
-    from spanline.run import attach as attach
-    from spanline.run import run as run
-    from spanline.run import start as start
+    from spanline.runs import Run as Run
+    from spanline.runs import attach as attach
+    from spanline.runs import run as run
+    from spanline.runs import start as start
 
 _ERRORS = (
     "DbtCancelled",
@@ -47,9 +47,9 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "spanline.errors"),
-    **dict.fromkeys(("Run", "attach", "run", "start"), "spanline.run"),
+    **dict.fromkeys(("Run", "attach", "run", "start"), "spanline.runs"),
     **dict.fromkeys(("NodeResult", "RunResult"), "spanline.result"),
-    "callback": "spanline.callback",
+    "callback": "spanline.callbacks",
 }
 
 __all__ = ["__version__", "events", *sorted(_HOMES)]  # noqa: PLE0604 - it holds names
@@ -61,7 +61,7 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'spanline' has no attribute {name!r}")
-    # Bound here, since importing `spanline.run` would bind the module to the function's name.
+    # No module may have the name of one of these: importing it would bind it here, in the function's place.
     found = getattr(importlib.import_module(home), name)
     globals()[name] = found
     return found

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must 
     from click.shell_completion import CompletionItem
 
     from spanline.result import RunResult
-    from spanline.run import Run
+    from spanline.runs import Run
     from spanline.supervisor import Stdio
 
 USAGE_ERROR: Final = 2
@@ -62,7 +62,7 @@ class _RunReference(click.ParamType):  # type: ignore[type-arg]  # generic in ne
         from click.shell_completion import CompletionItem  # noqa: PLC0415
 
         from spanline import home  # noqa: PLC0415
-        from spanline.run import find_home  # noqa: PLC0415
+        from spanline.runs import find_home  # noqa: PLC0415
 
         root = ctx.find_root()
         known = [run.run_id for run in home.runs(find_home(root.params.get("home")))]
@@ -170,7 +170,7 @@ def _silent() -> Iterator[Stdio]:
 
 
 def _start(options: Options, args: tuple[str, ...], stdio: Stdio | None) -> Run:
-    from spanline.run import start  # noqa: PLC0415
+    from spanline.runs import start  # noqa: PLC0415
 
     return start(
         list(args),
@@ -232,7 +232,7 @@ class _Signals:
 def runs(options: Options, limit: int, *, as_json: bool) -> None:
     """List the latest runs, the newest first."""
     from spanline import home  # noqa: PLC0415
-    from spanline.run import Run, find_home  # noqa: PLC0415
+    from spanline.runs import Run, find_home  # noqa: PLC0415
 
     for directory in reversed(home.runs(find_home(options.home))[-limit:]):
         line = _listed(Run(directory))
@@ -263,7 +263,7 @@ def _listed(run: Run) -> dict[str, object]:
 def show(options: Options, reference: str, *, as_json: bool) -> None:
     """Show how a run ended, or where it stands."""
     from spanline.result import result_of  # noqa: PLC0415
-    from spanline.run import undelivered  # noqa: PLC0415
+    from spanline.runs import undelivered  # noqa: PLC0415
     from spanline.summary import summary  # noqa: PLC0415
 
     run = _attach(options, reference)
@@ -355,7 +355,7 @@ def prune(
     """Remove old runs. A live run is never removed."""
     from spanline import home  # noqa: PLC0415
     from spanline import prune as pruning  # noqa: PLC0415
-    from spanline.run import find_home  # noqa: PLC0415
+    from spanline.runs import find_home  # noqa: PLC0415
 
     bounds = pruning.Bounds(
         age=_quantity("--older-than", older_than, {"m": 60, "h": 3600, "d": 86400, "w": 604800}),
@@ -416,7 +416,7 @@ def demo(options: Options, directory: Path | None) -> None:
 
 
 def _attach(options: Options, reference: str) -> Run:
-    from spanline.run import attach  # noqa: PLC0415
+    from spanline.runs import attach  # noqa: PLC0415
 
     return attach(reference, home_dir=options.home)
 

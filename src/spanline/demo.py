@@ -29,7 +29,7 @@ from rich.tree import Tree
 
 from spanline.errors import UsageError
 from spanline.result import RunResult
-from spanline.run import start
+from spanline.runs import start
 from spanline.summary import duration
 
 DIRECTORY: Final = "spanline-demo"

@@ -11,7 +11,7 @@ import msgspec
 
 from spanline import lease
 from spanline.home import RunDirectory
-from spanline.run import undelivered
+from spanline.runs import undelivered
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
