@@ -92,7 +92,6 @@ def pair(project: Project, twin: Project) -> Pair:
         (["show", "--select", "customers"], "Ada"),
         (["run-operation", "say", "--args", "{text: hello there}"], "hello there"),
         (["docs", "generate"], "Catalog written to"),
-        (["--quiet", "run", "--select", "customers"], ""),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
