@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import re
+import select
 import signal
 import sys
 import termios
@@ -36,12 +37,15 @@ class Terminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             **popen,
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._closing = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):
-            while chunk := os.read(self.master, 65536):
-                self._data += chunk
+            while not self._closing.is_set():
+                if select.select([self.master], [], [], 0.02)[0]:
+                    self._data += os.read(self.master, 65536)
 
     @property
     def text(self) -> str:
@@ -60,9 +64,11 @@ class Terminal:
         return termios.tcgetattr(self.slave) == self.before
 
     def close(self) -> None:
-        for fd in (self.slave, self.master):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        if not self._closing.is_set():
+            self._closing.set()
+            self._reader.join()  # the next terminal gets these numbers
+            os.close(self.slave)
+            os.close(self.master)
 
 
 @pytest.fixture

@@ -69,8 +69,11 @@ class Interrupt:
             self._deliver()
 
     def disarm(self) -> None:
-        """Raise nothing any more: dbt has ended, and what it has done can't be cancelled."""
+        """Raise nothing any more: dbt has ended, and can't be cancelled. Call it in the main thread."""
         self._over = True
+        # Python's own end gives its handlers back for the default, by which a late Ctrl-C would kill.
+        for signum in _SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
 
     def watch(self, on_asked: Callable[[str], None], on_error: Callable[[BaseException], None]) -> None:
         """Start the thread that sees a cancel through: tells `on_asked` why, once, then presses until dbt ends."""
