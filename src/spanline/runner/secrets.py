@@ -125,7 +125,11 @@ class Redactor:
 
     def finds(self, encoded: str) -> bool:
         """Whether a secret may stand in this JSON text."""
-        return any(needle in encoded for needle in self._needles)
+        # `any` over a generator takes three times as long, and this is done for every record.
+        for needle in self._needles:  # noqa: SIM110
+            if needle in encoded:
+                return True
+        return False
 
     def clean(self, value: Any) -> Any:
         """Return the same plain data with every secret in it masked."""
