@@ -1,105 +1,417 @@
 """Names of datasets and jobs in OpenLineage, as dbt-ol gives them, so that histories go on and lineage joins.
 
-Source: the naming of openlineage-dbt, and https://openlineage.io/docs/spec/naming for what it leaves open.
+A dataset has one name, dbt-ol's, and for some warehouses others, which go into the `symlinks` facet: the naming
+specification's where that differs, and the name as the warehouse stores it, where that folds its case. dbt-ol knows
+16 adapters; for the others the scheme is the specification's if it names the warehouse, else the adapter's own name.
+
+Sources: openlineage-dbt 1.54 (`extract_namespace`, `fix_account_name`, `job_name`); https://openlineage.io/docs/spec/naming;
+the credentials classes of the adapters for what a connection holds. The whole table is in docs/naming.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
-from spanline.events import NodeDescribed
+from spanline.events import NodeDescribed, Relation
 
 Connection = Mapping[str, str | float | bool | None]
 
-_SUFFIXES: Final = {"model": "run", "snapshot": "snapshot", "seed": "seed"}
+_CHOSEN: Final = "OPENLINEAGE_DBT_JOB_NAME"
+_EXTENDED: Final = "OPENLINEAGE_DBT_USE_EXTENDED_JOB_NAME"
+JOB_NAME_VARIABLES: Final = (_CHOSEN, _EXTENDED)
+"""dbt-ol's variables that `session_job_name` heeds."""
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """Another name of a dataset, as an entry of the `symlinks` facet."""
+
+    namespace: str
+    name: str
+    type: str = "TABLE"
+
+
+# --- datasets -----------------------------------------------------------------------------------------------------
 
 
 def dataset_namespace(adapter: str, connection: Connection) -> str:
-    """The namespace of datasets behind a connection; by default `adapter://host:port`."""
-    return _NAMESPACES.get(adapter, _by_host(adapter))(connection)
+    """The namespace of datasets behind a connection.
+
+    For an adapter that nobody has named, `adapter://host:port`; without a host, what else says where the warehouse
+    is (an account, a path); without any of that, `adapter`. Nothing that is missing raises.
+    """
+    special = _NAMESPACES.get(adapter)
+    if special is not None:
+        return special(connection)
+    scheme, port = _SERVERS.get(adapter, (adapter, ""))
+    return _server(scheme, connection, port)
 
 
 def dataset_name(node: NodeDescribed) -> str | None:
-    """`database.schema.identifier`, without the parts that the warehouse lacks; None where there is no relation."""
-    relation = node.relation
-    if relation is None:
-        return None
-    parts = (relation.database, relation.schema, relation.identifier)
-    return ".".join(part for part in parts if part)
+    """`database.schema.identifier`, without the parts that the warehouse lacks; None where there is no relation.
+
+    Names are as the project writes them: in their case, without quotes, with dots inside of them unescaped.
+    """
+    return _dotted(*_parts(node.relation)) if node.relation is not None else None
+
+
+def dataset_symlinks(adapter: str, connection: Connection, relation: Relation) -> list[Identifier]:
+    """The other names of the dataset that a relation is; none where everybody calls it the same."""
+    own = Identifier(dataset_namespace(adapter, connection), _dotted(*_parts(relation)))
+    stored = _as_stored(adapter, relation)
+    others = [Identifier(own.namespace, _dotted(*stored))]
+    if adapter in _SPECIFIED:
+        others.extend(_SPECIFIED[adapter](own.namespace, connection, stored))
+    return [other for other in dict.fromkeys(others) if other != own]
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------------
 
 
 def job_name(node: NodeDescribed, command: str) -> str:
-    """The job that builds a node: `database.schema.project.name`, and what is done with it.
+    """The job that works on a node: `database.schema.project.name`, and what is done with it.
 
-    Tests, and other nodes that build no relation of their own, are named by their unique id.
+    Tests, and other nodes that build no relation of their own, are named by their unique id. `command` is the step's:
+    for a `dbt retry` the command that it repeats.
     """
     suffix = _SUFFIXES.get(node.resource_type)
     if suffix is None or node.relation is None:
         return node.unique_id
     project_and_name = node.unique_id.partition(".")[2]
-    parts = (node.relation.database, node.relation.schema, project_and_name)
-    name = ".".join(part for part in parts if part)
+    name = _dotted(node.relation.database, node.relation.schema, project_and_name)
+    if command in _NOT_BUILDING:
+        return f"{name}.{_NOT_BUILDING[command]}"
     if command == "build":
         return f"{name}.build.{suffix}"
     return name if suffix == "run" else f"{name}.{suffix}"
 
 
-def session_job_name(project: str) -> str:
-    """The job of a whole dbt run."""
-    return f"dbt-run-{project}"
+def session_job_name(
+    project: str,
+    profile: str | None = None,
+    argv: Sequence[str] = (),
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """The job of a whole dbt run: `dbt-run-<project>`, or what dbt-ol's variables in `environ` ask for.
+
+    `OPENLINEAGE_DBT_JOB_NAME` is the name. With `OPENLINEAGE_DBT_USE_EXTENDED_JOB_NAME=true` the profile, and the
+    models or the selector that `argv` names, are added.
+    """
+    chosen = environ.get(_CHOSEN)
+    if chosen:
+        return chosen
+    name = f"dbt-run-{project}"
+    if environ.get(_EXTENDED, "").lower() not in ("true", "1"):
+        return name
+    selected = _values(argv, _SELECT_OPTIONS) or _values(argv, ("--selector",))[:1]
+    words = (re.sub(r"[^a-zA-Z0-9_-]", "_", word) for word in selected)
+    return "-".join((name, *filter(None, (profile,)), *words))
+
+
+_SUFFIXES: Final = {"model": "run", "snapshot": "snapshot", "seed": "seed"}
+_NOT_BUILDING: Final = {"clone": "clone", "compile": "compile", "docs generate": "compile", "show": "show"}
+_SELECT_OPTIONS: Final = ("-m", "-s", "--model", "--models", "--select")
+
+
+def _values(argv: Sequence[str], options: Sequence[str]) -> list[str]:
+    """The values of some options, given as `--option value value` or `--option=value`."""
+    found: list[str] = []
+    inside = False
+    for arg in argv:
+        option, equals, value = arg.partition("=")
+        if arg.startswith("-"):
+            inside = arg in options
+            found.extend([value] if equals and option in options else [])
+        elif inside:
+            found.append(arg)
+    return found
+
+
+# --- what a connection says ---------------------------------------------------------------------------------------
 
 
 def _text(connection: Connection, *keys: str) -> str:
+    """The first of these values that is there. A whole number is written as one: the journal's reader makes floats."""
     for key in keys:
         value = connection.get(key)
-        if value not in (None, ""):
-            return str(int(value)) if isinstance(value, float) else str(value)
+        if value is None or value == "" or isinstance(value, bool):
+            continue
+        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     return ""
 
 
-def _by_host(scheme: str, default_port: str = "", *hosts: str) -> Callable[[Connection], str]:
-    def namespace(connection: Connection) -> str:
-        host = _text(connection, *hosts, "host", "server")
-        port = _text(connection, "port") or default_port
-        return f"{scheme}://{host}:{port}" if port else f"{scheme}://{host}"
-
-    return namespace
+_HOSTS: Final = ("host", "server", "hostname")
+_PLACES: Final = ("unix_socket", "account", "account_name", "workspace_id", "workspace_name", "tns_name", "dsn", "path")
+"""What says where a warehouse is that has no host."""
 
 
-def _snowflake(connection: Connection) -> str:
-    locator, *rest = _text(connection, "account").split(".")
-    if "-" in locator:  # organization-account: what follows it (a region, `privatelink`) is no part of the name
-        return f"snowflake://{locator}"
-    # The legacy form, locator[.region[.cloud]], has its defaults spelt out.
-    region = rest[0] if rest else "us-west-1"
-    cloud = rest[1] if len(rest) > 1 else "aws"
-    return f"snowflake://{locator}.{region}.{cloud}"
+def _server(scheme: str, connection: Connection, default_port: str = "") -> str:
+    host = _text(connection, *_HOSTS)
+    if not host:
+        return _place(scheme, _text(connection, *_PLACES))
+    port = _text(connection, "port") or default_port
+    return f"{scheme}://{host}:{port}" if port else f"{scheme}://{host}"
+
+
+def _place(scheme: str, where: str) -> str:
+    where = _PARAMETERS.sub("", _USER.sub(r"\1", where))
+    return f"{scheme}://{where}" if where else scheme
+
+
+_USER: Final = re.compile(r"(//)[^/@\s]*@")
+_PARAMETERS: Final = re.compile(r"(?i)\?.*$|\s*\b\w*(?:password|passwd|pwd|secret|token)\w*\s*=\s*(?:'[^']*'|\S*)")
+"""What may hold a secret in a path or a data source name, and is no part of where it is."""
+
+
+# --- namespaces ---------------------------------------------------------------------------------------------------
+
+_SERVERS: Final[Mapping[str, tuple[str, str]]] = {
+    # adapter: the scheme, and the port where the profile may leave it out
+    "db2": ("db2", "50000"),
+    "fabric": ("fabric-warehouse", ""),
+    "hive": ("hive", "10000"),
+    "ibmdb2": ("db2", "50000"),
+    "impala": ("impala", "21050"),
+    "mariadb": ("mysql", "3306"),
+    "mysql": ("mysql", "3306"),
+    "mysql5": ("mysql", "3306"),
+    "postgres": ("postgres", "5432"),
+    "redshift": ("redshift", "5439"),
+    "sqlserver": ("mssql", "1433"),
+    "starburst": ("trino", ""),
+    "starrocks": ("starrocks", "9030"),
+    "synapse": ("sqlserver", "1433"),
+    "teradata": ("teradata", "1025"),
+    "vertica": ("vertica", "5433"),
+    "watsonx_presto": ("presto", ""),
+}
+
+
+def _athena(connection: Connection) -> str:
+    region = _text(connection, "region_name")
+    return f"awsathena://athena.{region}.amazonaws.com" if region else "awsathena"
+
+
+def _clickhouse(connection: Connection) -> str:
+    secure = connection.get("secure") is True
+    if _text(connection, "driver") == "native":
+        return _server("clickhouse", connection, "9440" if secure else "9000")
+    return _server("clickhouse", connection, "8443" if secure else "8123")
+
+
+def _dremio(connection: Connection) -> str:
+    cloud = _text(connection, "cloud_host")
+    if cloud:  # one host for everybody: the project tells them apart
+        return f"dremio://{cloud}/{_text(connection, 'cloud_project_id')}".rstrip("/")
+    return _server("dremio", {"host": _text(connection, "software_host"), "port": connection.get("port")})
+
+
+def _exasol(connection: Connection) -> str:
+    hosts, _, port = _text(connection, "dsn").partition(":")
+    # Of `hosts/fingerprint:port` the fingerprint of the certificate is no part of the address.
+    return _server("exasol", {"host": hosts.partition("/")[0], "port": port}, "8563")
 
 
 def _glue(connection: Connection) -> str:
-    role = _text(connection, "role_arn").split(":")
-    account = _text(connection, "account_id") or (role[4] if len(role) > 4 else "")
-    return f"arn:aws:glue:{_text(connection, 'region')}:{account}"
+    account = _text(connection, "account_id") or _account_of_role(_text(connection, "role_arn"))
+    return _glue_catalog(_text(connection, "region"), account)
+
+
+def _glue_catalog(region: str, account: str) -> str:
+    return f"arn:aws:glue:{region}:{account}"
+
+
+def _account_of_role(arn: str) -> str:
+    parts = arn.split(":")
+    return parts[4] if len(parts) > 4 else ""
+
+
+class _OracleAddress(NamedTuple):
+    host: str
+    port: str
+    service: str
+
+
+def _oracle_address(connection: Connection) -> _OracleAddress:
+    """The address of a database, from the fields or the connection string, in the order in which dbt-oracle looks."""
+    whole = _text(connection, "connection_string")
+    if not whole:
+        return _OracleAddress(*(_text(connection, key) for key in ("host", "port", "service")))
+    if whole.lstrip().startswith("("):
+        found = (re.search(rf"(?i)\b{key}\s*=\s*([^\s()]+)", whole) for key in ("host", "port", "(?:service_name|sid)"))
+        return _OracleAddress(*(match.group(1) if match else "" for match in found))
+    easy = re.match(r"(?:(?:\w+:)?//)?([^:/?]+)(?::(\d+))?(?:/([^:/?]+))?", whole)
+    return _OracleAddress(*easy.groups("")) if easy else _OracleAddress("", "", "")
+
+
+def _oracle(connection: Connection) -> str:
+    address = _oracle_address(connection)
+    place = {"host": address.host, "port": address.port, "tns_name": connection.get("tns_name")}
+    return _server("oracle", place, "1521")
+
+
+def _snowflake(connection: Connection) -> str:
+    # dbt-snowflake writes a hyphen for each underscore of the account; dbt-ol reads the profile, where they stand.
+    account = _text(connection, "account_as_written", "account")
+    return f"snowflake://{_snowflake_account(account)}" if account else "snowflake"
+
+
+def _snowflake_account(account: str) -> str:
+    locator, *rest = account.split(".")
+    if "-" in locator:  # organization-account: what follows it (a region, `privatelink`) is no part of the name
+        return locator
+    # The legacy form, locator.region.cloud, with dbt-ol's defaults for what isn't there.
+    return ".".join((account, *("us-west-1", "aws")[len(rest) :]))
 
 
 def _spark(connection: Connection) -> str:
-    defaults = {"http": "443", "odbc": "443", "thrift": "10001"}
-    return _by_host("spark", defaults.get(_text(connection, "method"), ""))(connection)
+    method = _text(connection, "method")
+    if method == "session":  # Spark inside of dbt's process: the host is a placeholder
+        return _place("spark", _text(connection, "host"))
+    return _server("spark", connection, {"thrift": "10001", "http": "443", "odbc": "443"}.get(method, ""))
 
 
-_NAMESPACES: Final[dict[str, Callable[[Connection], str]]] = {
-    "athena": lambda c: f"awsathena://athena.{_text(c, 'region_name')}.amazonaws.com",
+_NAMESPACES: Final[Mapping[str, Callable[[Connection], str]]] = {
+    "athena": _athena,
     "bigquery": lambda _: "bigquery",
-    "databricks": lambda c: f"databricks://{_text(c, 'host')}",
-    "dremio": _by_host("dremio", "", "software_host", "cloud_host"),
-    "duckdb": lambda c: f"duckdb://{_text(c, 'path')}",
-    "fabric": _by_host("fabric-warehouse"),
+    "clickhouse": _clickhouse,
+    "databricks": lambda c: _place("databricks", _text(c, "host")),
+    "dremio": _dremio,
+    "duckdb": lambda c: _place("duckdb", _text(c, "path") or ":memory:"),
+    "exasol": _exasol,
+    "fabricspark": lambda c: _place("fabric-lakehouse", _text(c, "workspaceid")),
     "glue": _glue,
-    "postgres": _by_host("postgres", "5432"),
-    "redshift": _by_host("redshift", "5439"),
+    "oracle": _oracle,
     "snowflake": _snowflake,
     "spark": _spark,
-    "sqlserver": _by_host("mssql", "1433"),
-    "watsonx_presto": _by_host("presto"),
+    "sqlite": lambda c: _place("sqlite", _text(c, "schema_directory")),
+}
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+class _Parts(NamedTuple):
+    database: str
+    schema: str
+    table: str
+
+
+def _parts(relation: Relation) -> _Parts:
+    return _Parts(relation.database or "", relation.schema or "", relation.identifier)
+
+
+def _dotted(*parts: str | None) -> str:
+    return ".".join(part for part in parts if part)
+
+
+_UPPER: Final = str.maketrans(ascii_lowercase, ascii_uppercase)
+_LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
+_FOLDS: Final = {
+    # adapter: what the warehouse does to a name, and whether it does so to a quoted one too
+    **dict.fromkeys(("db2", "exasol", "ibmdb2", "oracle", "snowflake"), (_UPPER, False)),
+    **dict.fromkeys(("greenplum", "materialize", "postgres", "risingwave"), (_LOWER, False)),
+    **dict.fromkeys(("athena", "databricks", "glue", "hive", "impala", "presto", "redshift"), (_LOWER, True)),
+    **dict.fromkeys(("spark", "starburst", "trino", "watsonx_presto"), (_LOWER, True)),
+}
+
+
+def _as_stored(adapter: str, relation: Relation) -> _Parts:
+    """The parts of a relation's name in the case in which the warehouse keeps them."""
+    parts = _parts(relation)
+    if adapter not in _FOLDS:
+        return parts
+    fold, quoted_too = _FOLDS[adapter]
+    foldable = (quoted_too or bare for bare in _unquoted(relation))
+    return _Parts(*(part.translate(fold) if folds else part for part, folds in zip(parts, foldable, strict=True)))
+
+
+def _unquoted(relation: Relation) -> list[bool]:
+    """Which of database, schema and table stand without quotes in the relation as dbt writes it."""
+    rest = relation.name
+    bare = []
+    for part in reversed(_parts(relation)):
+        bare.append(bool(part) and rest.endswith(part))
+        cut = len(part) if bare[-1] else len(part) + len('""')
+        rest = rest[:-cut].removesuffix(".") if part else rest
+    return bare[::-1]
+
+
+# --- the specification's names, where they differ -------------------------------------------------------------------
+
+
+def _without_database(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifier]:
+    yield Identifier(namespace, _dotted(parts.schema, parts.table))
+
+
+def _of_athena(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+    account = _account_of_role(_text(connection, "assume_role_arn"))
+    if account and parts.database in ("", "awsdatacatalog"):
+        catalog = _glue_catalog(_text(connection, "region_name"), account)
+        yield Identifier(catalog, f"table/{parts.schema}/{parts.table}")
+
+
+def _of_databricks(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+    host = _text(connection, "host").removeprefix("https://").rstrip("/")
+    if host and parts.database not in ("", "hive_metastore", "spark_catalog"):
+        yield Identifier(f"unitycatalog://{host}", _dotted(*parts))
+
+
+def _of_dremio(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifier]:
+    if parts.schema == "no_schema":  # dbt-dremio's word for none: it isn't in the SQL
+        yield Identifier(namespace, _dotted(parts.database, parts.table))
+
+
+def _of_fabric(namespace: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+    # The specification has both forms, with the port and without it. There is but one port.
+    if _text(connection, *_HOSTS):
+        other = namespace.removesuffix(":1433") if namespace.endswith(":1433") else f"{namespace}:1433"
+        yield Identifier(other, _dotted(*parts))
+
+
+def _of_glue(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifier]:
+    if not namespace.endswith(":"):
+        yield Identifier(namespace, f"table/{parts.schema}/{parts.table}")
+
+
+def _of_oracle(namespace: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+    service = _oracle_address(connection).service
+    if service:
+        yield Identifier(namespace, _dotted(service, parts.schema, parts.table))
+
+
+_REDSHIFT_HOST: Final = re.compile(r"([^.]+)\.[^.]+\.([^.]+)\.redshift(?:-serverless)?\.amazonaws\.com(?:\.cn)?")
+
+
+def _of_redshift(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+    host = _REDSHIFT_HOST.fullmatch(_text(connection, "host"))
+    cluster, region = host.groups() if host else (_text(connection, "cluster_id"), _text(connection, "region"))
+    if cluster and region:
+        yield Identifier(_server("redshift", {**connection, "host": f"{cluster}.{region}"}, "5439"), _dotted(*parts))
+
+
+_SNOWFLAKE_SUFFIX: Final = re.compile(r"(?i)(?:\.privatelink)?\.snowflakecomputing\.\w+$|\.privatelink$")
+
+
+def _of_snowflake(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+    account = _SNOWFLAKE_SUFFIX.sub("", _text(connection, "account")).replace("_", "-")
+    if account:
+        yield Identifier(f"snowflake://{_snowflake_account(account)}", _dotted(*parts))
+
+
+_SPECIFIED: Final[Mapping[str, Callable[[str, Connection, _Parts], Iterable[Identifier]]]] = {
+    "athena": _of_athena,
+    "databricks": _of_databricks,
+    "dremio": _of_dremio,
+    "fabric": _of_fabric,
+    "glue": _of_glue,
+    "oracle": _of_oracle,
+    "redshift": _of_redshift,
+    "snowflake": _of_snowflake,
+    **dict.fromkeys(("hive", "mariadb", "mysql", "mysql5", "synapse", "teradata"), _without_database),
 }
