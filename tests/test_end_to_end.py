@@ -21,6 +21,7 @@ from .conftest import Project, Receiver, journal
 
 _CLOCK = re.compile(rb"\d\d:\d\d:\d\d")
 SPECIFICATION = Path(__file__).parents[2] / "shared" / "openlineage-spec"
+OWN_FACETS = Path(__file__).parents[1] / "docs" / "facets"
 
 
 def last_run(project: Project) -> Run:
@@ -106,7 +107,7 @@ def test_lineage_is_complete_ordered_and_valid(project: Project, receiver: Recei
     begun = {
         event.unique_id
         for event in journal(run)
-        if isinstance(event, events.NodeStarted) and event.unique_id != "model.shop.priced"
+        if isinstance(event, (events.NodeStarted, events.HookStarted)) and event.unique_id != "model.shop.priced"
     }
     assert set(by_run) == {run.id, *(ids.lineage_run_id(run.id, 1, 1, 1, unique_id) for unique_id in begun)}
     totals = [e for e in received if e["job"]["name"] == "shop.main.shop.totals.build.run"]
@@ -125,7 +126,7 @@ def test_lineage_is_complete_ordered_and_valid(project: Project, receiver: Recei
 def test_every_lineage_event_and_facet_is_valid(project: Project, receiver: Receiver) -> None:
     project.spanline("dbt", "build", "--vars", "{break: true}", **receiver.lineage_environment)
     schemas = {}
-    for file in SPECIFICATION.rglob("*.json"):
+    for file in (*SPECIFICATION.rglob("*.json"), *OWN_FACETS.glob("*.json")):
         schema = json.loads(file.read_text())
         schemas[schema["$id"]] = referencing.Resource.from_contents(schema)
     registry = referencing.Registry().with_resources(schemas.items())
@@ -137,7 +138,8 @@ def test_every_lineage_event_and_facet_is_valid(project: Project, receiver: Rece
             format_checker=jsonschema.FormatChecker(),
         ).validate(event)
         holders = [event["run"], event["job"], *event["inputs"], *event["outputs"]]
-        for facet in (facet for holder in holders for facet in holder.get("facets", {}).values()):
+        groups = [h.get(key, {}) for h in holders for key in ("facets", "inputFacets", "outputFacets")]
+        for facet in (facet for group in groups for facet in group.values()):
             jsonschema.Draft202012Validator({"$ref": facet["_schemaURL"]}, registry=registry).validate(facet)
 
 
@@ -170,7 +172,8 @@ def test_a_dead_backend_costs_no_outcome_and_loses_nothing(
     done = project.spanline("dbt", "build", OPENLINEAGE_URL=nowhere, SPANLINE_FLUSH_TIMEOUT="0.5")
     assert done.returncode == 0, done.stderr.decode()
     run = last_run(project)
-    begun = sum(isinstance(e, events.NodeStarted) and e.unique_id != "model.shop.priced" for e in journal(run))
+    beginnings = [e for e in journal(run) if isinstance(e, (events.NodeStarted, events.HookStarted))]
+    begun = sum(event.unique_id != "model.shop.priced" for event in beginnings)
     owed = 2 * (begun + 1)
     assert f"{owed} messages were not delivered" in done.stderr.decode()
     assert run.result().undelivered == {"openlineage": owed}
@@ -201,8 +204,8 @@ def test_a_rejected_event_is_counted_and_not_sent_again(project: Project, receiv
     receiver.status = 422
     done = project.spanline("dbt", "run", "--select", "customers", **receiver.lineage_environment)
     assert done.returncode == 0
-    assert "rejected 4 messages" in done.stderr.decode()
-    assert len(receiver.requests) == 4
+    assert "rejected 8 messages" in done.stderr.decode()  # START and the end of the session, the model and two hooks
+    assert len(receiver.requests) == 8
 
 
 def test_no_secret_leaves_the_process(project: Project, receiver: Receiver) -> None:

@@ -399,7 +399,7 @@ def test_the_specifications_name_is_a_symlink_where_it_differs(
 ) -> None:
     found = names.dataset_symlinks(adapter, connection, relation)
     assert [(other.namespace, other.name) for other in found] == expected
-    assert {other.type for other in found} <= {"TABLE"}
+    assert {(other.namespace[:4] == "arn:", other.type) for other in found} <= {(True, "TABLE"), (False, "ALIAS")}
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     detached: bool = False
     traceparent: str | None = None
     lineage_parent: str | None = None
+    lineage_root: str | None = None
     caller: dict[str, str] = {}
 
 
@@ -64,6 +65,15 @@ class SessionEnded(Event, frozen=True, kw_only=True):
 
     outcome: str
     exit_code: int
+
+
+class RepositoryFound(Event, frozen=True, kw_only=True):
+    """The project is in a git repository: its remote without credentials, and the project's path within it."""
+
+    commit: str
+    url: str | None = None
+    branch: str | None = None
+    path: str = ""
 
 
 class StepStarted(Event, frozen=True, kw_only=True):
@@ -209,7 +219,7 @@ class Relation(msgspec.Struct, frozen=True):
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A documented column."""
+    """A column of a relation."""
 
     name: str
     data_type: str | None = None
@@ -224,17 +234,32 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class TestInfo(msgspec.Struct, frozen=True):
-    """What a test tests: its kind's name, the column, the node that it is attached to."""
+    """What a test tests: its kind's name, the column, the node that it is attached to; when it warns and fails."""
 
     name: str
     kind: str | None = None
     severity: str | None = None
     column: str | None = None
     attached_node: str | None = None
+    warn_if: str | None = None
+    error_if: str | None = None
+    arguments: dict[str, object] = {}
+
+
+class ExposureInfo(msgspec.Struct, frozen=True):
+    """A consumer of the project's data: https://docs.getdbt.com/docs/build/exposures."""
+
+    type: str | None = None
+    url: str | None = None
+    label: str | None = None
 
 
 class NodeDescribed(Event, frozen=True, kw_only=True):
-    """What dbt's manifest says of a node; once for each node, before it starts."""
+    """What dbt's manifest says of a node; once for each node, before it starts.
+
+    `columns` are the documented ones, of a seed those in its header. `added_columns` are those that dbt adds to what a
+    snapshot selects.
+    """
 
     unique_id: str
     resource_type: str
@@ -251,7 +276,11 @@ class NodeDescribed(Event, frozen=True, kw_only=True):
     meta: dict[str, object] = {}
     owner: Owner | None = None
     checksum: str | None = None
+    added_columns: list[str] = []
+    table_format: str | None = None
+    catalog: str | None = None
     test: TestInfo | None = None
+    exposure: ExposureInfo | None = None
 
 
 class NodeStarted(Event, frozen=True, kw_only=True):
@@ -308,13 +337,15 @@ class TestResult(Event, frozen=True, kw_only=True):
 
 
 class FreshnessResult(Event, frozen=True, kw_only=True):
-    """How fresh a source is. Times are ISO 8601, `age` is in seconds."""
+    """How fresh a source is. Times are ISO 8601, `age` is in seconds; the limits are as the project says them."""
 
     unique_id: str
     status: str
     max_loaded_at: str | None = None
     snapshotted_at: str | None = None
     age: float | None = None
+    warn_after: str | None = None
+    error_after: str | None = None
 
 
 class BatchFinished(Event, frozen=True, kw_only=True):
@@ -360,9 +391,53 @@ class QueryFinished(Event, frozen=True, kw_only=True):
     unique_id: str | None = None
 
 
+# --- written by the column resolver, a process beside the session (and `ColumnsResolved` by the runner, of sources)
+
+
+class ColumnResolverStarted(Event, frozen=True, kw_only=True):
+    """From here on every compiled SQL node gets a `ColumnsResolved`, for which readers may wait."""
+
+    sqlglot_version: str
+    compiled: bool
+
+
+class ColumnResolverStopped(Event, frozen=True, kw_only=True):
+    """No more of them will come; written by the supervisor."""
+
+    reason: str
+
+
+class ColumnInput(msgspec.Struct, frozen=True, array_like=True):
+    """A column that is read: the number of its dataset in `ColumnsResolved.datasets`, its name, and what for.
+
+    `transformations` are `TYPE:SUBTYPE`:
+    https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet.
+    """
+
+    dataset: int
+    field: str
+    transformations: list[str] = []
+
+
+class ColumnsResolved(Event, frozen=True, kw_only=True):
+    """The columns of a node's relation, and what each is made from.
+
+    `lineage` is by column; `reads` is what affects every column (joins, filters, grouping). `datasets` are names as
+    lineage has them. `error` says why something is missing.
+    """
+
+    unique_id: str
+    columns: list[Column] = []
+    datasets: list[str] = []
+    lineage: dict[str, list[ColumnInput]] = {}
+    reads: list[ColumnInput] = []
+    error: str | None = None
+
+
 EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read worse
     SessionStarted,
     SessionEnded,
+    RepositoryFound,
     StepStarted,
     AttemptStarted,
     AttemptEnded,
@@ -392,6 +467,9 @@ EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read
     HookFinished,
     QueryStarted,
     QueryFinished,
+    ColumnResolverStarted,
+    ColumnResolverStopped,
+    ColumnsResolved,
 ]
 
 _decoder = msgspec.json.Decoder(EventType)

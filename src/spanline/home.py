@@ -74,6 +74,16 @@ class RunDirectory(msgspec.Struct, frozen=True):
         """What a detached supervisor says."""
         return self.path / "supervisor.log"
 
+    @property
+    def columns_log(self) -> Path:
+        """What the column resolver complains of."""
+        return self.path / "columns.log"
+
+    @property
+    def columns_cache(self) -> Path:
+        """What is known of columns, for all runs of this home."""
+        return self.path.parent.parent / "cache" / "columns.sqlite"
+
     def cursor(self, sink: str) -> Path:
         """How far a sink has delivered."""
         return self.path / "cursors" / f"{sink}.json"

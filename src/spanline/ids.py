@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 import uuid
+from typing import Final
 
 
 def new_run_id() -> str:
@@ -30,6 +32,15 @@ def lineage_run_id(run_id: str, session: int = 1, *parts: object) -> str:
 def trace_id(run_id: str, session: int) -> int:
     """The trace of a session: 128 bits, never 0."""
     return int.from_bytes(_digest("trace", run_id, session)[:16], "big") or 1
+
+
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+
+
+def trace_of_parent(traceparent: str | None) -> int:
+    """The trace that a `traceparent` names; 0 where it names none: https://www.w3.org/TR/trace-context/."""
+    found = _TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
+    return int(found.group(1), 16) if found else 0
 
 
 def span_id(run_id: str, session: int, *parts: object) -> int:

@@ -26,6 +26,9 @@ import msgspec
 from spanline import __version__, events, ids, lease, process
 from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
+from spanline.lineage.beside import ResolverProcess, start_resolver
+from spanline.lineage.parent import lineage_parent
+from spanline.repository import find_repository
 from spanline.runner import tree
 from spanline.runner.secrets import secrets_of_arguments, secrets_of_environment
 from spanline.sinks import base
@@ -35,6 +38,9 @@ from spanline.state import AttemptState, RunState
 _TICK: Final = 0.05
 _BEAT_SECONDS: Final = 5.0
 _HEARTBEAT_SECONDS: Final = 30.0
+_SILENCE_SECONDS: Final = 2.0
+_COLUMNS_SECONDS: Final = 2.0
+"""How long the end of a session waits for columns that are still being looked for."""
 _RUNNER: Final = Path(__file__).with_name("runner")
 _UNHANDLED: Final = 2
 _METADATA_BYTES: Final = 4096
@@ -70,6 +76,7 @@ def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
 
 def open_session(appender: Appender, spec: RunSpec, number: int, *, detached: bool) -> events.SessionStarted:
     """Write the event with which a session begins."""
+    parent, root = lineage_parent(os.environ)
     started = events.SessionStarted(
         run_id=spec.run_id,
         lineage_run_id=ids.lineage_run_id(spec.run_id, number),
@@ -81,7 +88,8 @@ def open_session(appender: Appender, spec: RunSpec, number: int, *, detached: bo
         pid=os.getpid(),
         detached=detached,
         traceparent=os.environ.get("TRACEPARENT"),
-        lineage_parent=os.environ.get("OPENLINEAGE_PARENT_ID"),
+        lineage_parent=parent,
+        lineage_root=root,
         caller=spec.caller,
     )
     appender.locate(number, 0, 0)
@@ -120,7 +128,10 @@ class Supervisor:
         self._session = 1
         self._cancel_seen = (0, 0)
         self._deadline: float | None = None
-        self._beat_at = self._heartbeat_at = time.monotonic()
+        self._beat_at = time.monotonic()
+        self._silence = _Silence(directory.journal)
+        self._resolver: ResolverProcess | None = None
+        self._repository_told = False
         self.undelivered: dict[str, int] = {}
         """What each sink had not delivered when the session ended."""
         self.over = threading.Event()
@@ -139,6 +150,7 @@ class Supervisor:
         """
 
         def wait() -> int:
+            self._tell_repository()
             while os.read(caller_gone, 64):
                 pass
             self._catch_up()
@@ -156,12 +168,14 @@ class Supervisor:
 
     def _deliver_while(self, work: Callable[[], int]) -> int:
         deliveries = base.Deliveries(self.directory, self.over.is_set)
+        self._resolver = start_resolver(self.directory, self._session, os.environ)
         code = _UNHANDLED
         try:
             code = work()
         finally:
             self._catch_up()
             self._appender.locate(self._session, 0, 0)
+            self._stop_resolver(_COLUMNS_SECONDS if self._state.nodes else 0.0)
             self._appender.append(events.SessionEnded(outcome=self._state.outcome(code), exit_code=code))
             self._appender.sync()
             self.over.set()
@@ -169,6 +183,12 @@ class Supervisor:
             self._appender.close()
             self._lease.release()
         return code
+
+    def _stop_resolver(self, timeout: float) -> None:
+        if self._resolver is not None:
+            reason = self._resolver.finish(timeout)
+            self._appender.append(events.ColumnResolverStopped(reason=reason))
+            self._resolver = None
 
     def _steps(self) -> int:
         code = 0
@@ -182,6 +202,14 @@ class Supervisor:
                 return _UNHANDLED  # asked for too late for this step, in time for the next
         return code
 
+    def _tell_repository(self) -> None:
+        """Say once where the project's code is, while dbt is being imported."""
+        if not self._repository_told:
+            self._repository_told = True
+            found = find_repository(Path(self._spec.project_dir))
+            if found is not None:
+                self._appender.append(found)
+
     # --- one attempt ----------------------------------------------------------------------------------------------
 
     def _attempt(self, step: int, attempt: int, argv: Sequence[str]) -> int:
@@ -193,6 +221,7 @@ class Supervisor:
             self._appender.append(events.AttemptStarted(argv=list(argv), pid=runner.pid, python=self._spec.python))
             with contextlib.suppress(BrokenPipeError):  # it has died already, which is seen below
                 _write_all(control_write, self._order(step, attempt, argv))
+            self._tell_repository()
             self._watch(runner, control_write)
         finally:
             process.close(control_write)
@@ -260,9 +289,11 @@ class Supervisor:
         if now > self._beat_at + _BEAT_SECONDS:
             self._beat_at = now
             self._lease.beat()
-        if now > self._heartbeat_at + _HEARTBEAT_SECONDS:
-            self._heartbeat_at = now
+        if self._silence.lasts(now):
             self._appender.append(events.Heartbeat())
+            self._silence.broken(now)
+        if self._resolver is not None and self._resolver.ended:
+            self._stop_resolver(0.0)
 
     def _look_for_cancel(self, control: int) -> None:
         try:
@@ -322,6 +353,37 @@ class Supervisor:
     def _catch_up(self) -> None:
         for record in self._reader.read():
             self._state.apply(record.event)
+
+
+class _Silence:
+    """Says when a heartbeat is due: readers that wait for a time to pass see it pass by events alone.
+
+    That is some seconds after the last event of whoever writes, and from then on now and then.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._size = -1
+        self._due = 0.0
+
+    def lasts(self, now: float) -> bool:
+        """Whether nobody has written for so long that a heartbeat is due."""
+        size = self._written()
+        if size != self._size:
+            self._size = size
+            self._due = now + _SILENCE_SECONDS
+        return now >= self._due
+
+    def broken(self, now: float) -> None:
+        """Take note of a heartbeat, which is no news."""
+        self._size = self._written()
+        self._due = now + _HEARTBEAT_SECONDS
+
+    def _written(self) -> int:
+        try:
+            return os.stat(self._journal).st_size  # noqa: PTH116 - twenty times a second
+        except OSError:
+            return self._size
 
 
 def _crash(faults: str) -> str:

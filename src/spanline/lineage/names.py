@@ -29,11 +29,14 @@ JOB_NAME_VARIABLES: Final = (_CHOSEN, _EXTENDED)
 
 @dataclass(frozen=True)
 class Identifier:
-    """Another name of a dataset, as an entry of the `symlinks` facet."""
+    """Another name of a dataset, as an entry of the `symlinks` facet.
+
+    DataHub moves a dataset with a symlink of type `TABLE` to Glue or Hive, so only the names in a Glue catalog have it.
+    """
 
     namespace: str
     name: str
-    type: str = "TABLE"
+    type: str = "ALIAS"
 
 
 # --- datasets -----------------------------------------------------------------------------------------------------
@@ -353,7 +356,7 @@ def _of_athena(_: str, connection: Connection, parts: _Parts) -> Iterable[Identi
     account = _account_of_role(_text(connection, "assume_role_arn"))
     if account and parts.database in ("", "awsdatacatalog"):
         catalog = _glue_catalog(_text(connection, "region_name"), account)
-        yield Identifier(catalog, f"table/{parts.schema}/{parts.table}")
+        yield Identifier(catalog, f"table/{parts.schema}/{parts.table}", "TABLE")
 
 
 def _of_databricks(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
@@ -376,7 +379,7 @@ def _of_fabric(namespace: str, connection: Connection, parts: _Parts) -> Iterabl
 
 def _of_glue(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifier]:
     if not namespace.endswith(":"):
-        yield Identifier(namespace, f"table/{parts.schema}/{parts.table}")
+        yield Identifier(namespace, f"table/{parts.schema}/{parts.table}", "TABLE")
 
 
 def _of_oracle(namespace: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:

@@ -5,6 +5,8 @@ dbt's classes differ between its versions, so every attribute is asked for with 
 
 from __future__ import annotations
 
+import csv
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,14 +16,14 @@ Fields = dict[str, Any]
 """Plain, JSON-able fields of one record."""
 
 
-def node(node: Any) -> Fields:
+def node(node: Any, manifest: Any = None) -> Fields:
     """Describe a node of the manifest (a model, seed, snapshot, test, unit test, source, exposure, function …)."""
     config = getattr(node, "config", None)
     depends_on = getattr(node, "depends_on", None)
     checksum = getattr(node, "checksum", None)
     fields = {
         "unique_id": node.unique_id,
-        "resource_type": str(getattr(node.resource_type, "value", node.resource_type)),
+        "resource_type": _kind(node),
         "name": node.name,
         "package_name": node.package_name,
         "materialized": getattr(config, "materialized", None),
@@ -33,9 +35,13 @@ def node(node: Any) -> Fields:
         "depends_on": list(getattr(depends_on, "nodes", None) or ()),
         "tags": list(getattr(node, "tags", None) or ()),
         "meta": getattr(node, "meta", None) or getattr(config, "meta", None),
-        "owner": _owner(node),
+        "owner": _owner(node, manifest),
         "checksum": getattr(checksum, "checksum", None) or None,
+        "added_columns": _added_columns(node, config),
+        "table_format": getattr(config, "table_format", None),
+        "catalog": getattr(config, "catalog_name", None) or getattr(config, "catalog", None),
         "test": _test(node, config),
+        "exposure": _exposure(node),
     }
     return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
 
@@ -58,9 +64,9 @@ def relation(node: Any) -> Fields | None:
 
 
 def columns(node: Any) -> list[Fields]:
-    """The documented columns of a node."""
-    return [
-        {
+    """The columns of a node that the project knows: the documented ones, of a seed all that its header names."""
+    documented = {
+        column.name: {
             key: value
             for key, value in (
                 ("name", column.name),
@@ -70,21 +76,63 @@ def columns(node: Any) -> list[Fields]:
             if value
         }
         for column in (getattr(node, "columns", None) or {}).values()
-    ]
+    }
+    if _kind(node) != "seed":
+        return list(documented.values())
+    types = getattr(node.config, "column_types", None) or {}
+    by_name = {name.lower(): fields for name, fields in documented.items()}
+    found = []
+    for name in _header(node):
+        fields = {"name": name, **({"data_type": str(types[name])} if name in types else {})}
+        found.append({**fields, **by_name.pop(name.lower(), {}), "name": name})
+    return [*found, *by_name.values()]
 
 
-def _owner(node: Any) -> Fields | None:
+def _header(node: Any) -> list[str]:
+    """The first line of a seed's file; nothing where it can't be read, which dbt will say."""
+    root = getattr(node, "root_path", None)
+    if not root:
+        return []
+    try:
+        with open(os.path.join(root, node.original_file_path), encoding="utf-8-sig", newline="") as file:  # noqa: PTH118
+            return next(csv.reader(file, delimiter=getattr(node.config, "delimiter", None) or ","), [])
+    except (OSError, UnicodeError, csv.Error):
+        return []
+
+
+def _added_columns(node: Any, config: Any) -> list[str]:
+    """What dbt adds to a snapshot: https://docs.getdbt.com/reference/resource-configs/snapshot_meta_column_names."""
+    if _kind(node) != "snapshot":
+        return []
+    named = getattr(config, "snapshot_meta_column_names", None)
+    names = ["dbt_scd_id", "dbt_updated_at", "dbt_valid_from", "dbt_valid_to"]
+    if getattr(config, "hard_deletes", None) == "new_record":
+        names.append("dbt_is_deleted")
+    return [getattr(named, name, None) or name for name in names]
+
+
+def _kind(node: Any) -> str:
+    return str(getattr(node.resource_type, "value", node.resource_type))
+
+
+def _owner(node: Any, manifest: Any) -> Fields | None:
     owner = getattr(node, "owner", None)
+    group = getattr(node, "group", None)
+    if owner is None and group and not (getattr(node, "meta", None) or {}).get("owner"):
+        groups = getattr(manifest, "groups", None) or {}
+        owner = next((g.owner for g in groups.values() if g.name == group), None)
     if owner is not None:
         named = {key: getattr(owner, key, None) for key in ("name", "email")}
-        return {key: value for key, value in named.items() if isinstance(value, str)} or None
-    meta = getattr(node, "meta", None) or {}
-    named_in_meta = meta.get("owner") or getattr(node, "group", None)
+        # dbt takes several addresses of an owner too.
+        texts = {key: ", ".join(v) if isinstance(v, list) else v for key, v in named.items()}
+        found = {key: value for key, value in texts.items() if isinstance(value, str)}
+        return found or ({"name": str(group)} if group else None)
+    named_in_meta = (getattr(node, "meta", None) or {}).get("owner") or group
     return {"name": str(named_in_meta)} if named_in_meta else None
 
 
 def _test(node: Any, config: Any) -> Fields | None:
-    resource_type = str(getattr(node.resource_type, "value", node.resource_type))
+    resource_type = _kind(node)
     if resource_type == "unit_test":
         # `tested_node_unique_id` is empty but while dbt builds the test; dbt itself takes it from here.
         return {"name": "unit_test", "attached_node": next(iter(node.depends_on.nodes), None)}
@@ -97,7 +145,26 @@ def _test(node: Any, config: Any) -> Fields | None:
         "severity": str(getattr(config, "severity", "error")).lower(),
         "column": getattr(node, "column_name", None),
         "attached_node": getattr(node, "attached_node", None),
+        "warn_if": getattr(config, "warn_if", None),
+        "error_if": getattr(config, "error_if", None),
+        "arguments": {
+            name: value
+            for name, value in (metadata.kwargs if metadata else {}).items()
+            if name not in ("model", "column_name")
+        },
     }
+
+
+def _exposure(node: Any) -> Fields | None:
+    if _kind(node) != "exposure":
+        return None
+    kind = getattr(node, "type", None)
+    fields = {
+        "type": getattr(kind, "value", kind),
+        "url": getattr(node, "url", None),
+        "label": getattr(node, "label", None),
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def connection(credentials: Any) -> Fields:
@@ -181,4 +248,9 @@ def freshness(result: Any) -> Fields:
     age = getattr(result, "age", None)
     if age is not None:
         fields["age"] = age
+    criteria = getattr(getattr(result, "node", None), "freshness", None)
+    for name in ("warn_after", "error_after"):
+        limit = getattr(criteria, name, None)
+        if limit is not None and limit.count is not None:
+            fields[name] = f"{limit.count} {getattr(limit.period, 'value', limit.period)}"
     return fields

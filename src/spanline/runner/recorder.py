@@ -146,8 +146,15 @@ class Recorder:
             chosen = {node.unique_id for node in task._flattened_nodes or ()}
             chosen.update(getattr(task, "selected_unit_tests", ()))
             self._write("selection", {"unique_ids": sorted(chosen)})
+            self._describe_exposures(chosen, getattr(task, "manifest", None))
         self._enter("run")
         _log(self, event, info)
+
+    def _describe_exposures(self, chosen: set[str], manifest: Any) -> None:
+        """Dbt runs no exposure, so nothing else would tell of those that show what this invocation makes."""
+        for exposure in (getattr(manifest, "exposures", None) or {}).values():
+            if not chosen.isdisjoint(exposure.depends_on.nodes):
+                self._describe(exposure, manifest)
 
     def _error(self, event: Any, info: Any) -> None:
         self._handled = False
@@ -183,7 +190,7 @@ class Recorder:
             self._describe(scope["runner"].node, getattr(scope["self"], "manifest", None))
 
     def _describe(self, node: Any, manifest: Any) -> None:
-        fields = describe.node(node)
+        fields = describe.node(node, manifest)
         self._described.add(node.unique_id)
         if manifest is not None:
             for upstream in fields.get("depends_on", ()):

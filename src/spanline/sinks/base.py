@@ -247,6 +247,8 @@ class Delivery:
     def _work(self, lane: queue.SimpleQueue[_Pending | None]) -> None:
         while True:
             batch, last = _next_batch(lane, self.sink.batch, self.sink.linger)
+            if self._given_up.is_set():
+                return  # what is left is counted, and a replay's to send
             if batch:
                 self._deliver(batch)
             if last:

@@ -1,0 +1,134 @@
+"""Keep what was found out of columns, so that SQL that hasn't changed isn't looked at again.
+
+An analysis is kept by a checksum of the SQL and of the columns of what it reads; the columns of a relation, as they
+were last seen, by its name. One SQLite file, shared by runs at the same time; what can't be kept is found out again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spanline.events import Column
+from spanline.lineage import columns
+
+_VERSION: Final = 1
+_KEEP_SECONDS: Final = 60 * 24 * 3600
+_TABLES: Final = """
+create table if not exists analyses (key blob primary key, value blob not null, used integer not null) without rowid;
+create table if not exists reads (key blob primary key, value blob not null, used integer not null) without rowid;
+create table if not exists relations (key text primary key, value blob not null, used integer not null) without rowid;
+"""
+_COMMIT_SECONDS: Final = 1.0
+
+log = logging.getLogger("spanline")
+
+_analyses: Final = msgspec.msgpack.Decoder(columns.Analysis)
+_relations: Final = msgspec.msgpack.Decoder(list[columns.Relation])
+_columns: Final = msgspec.msgpack.Decoder(list[Column])
+
+
+class Cache:
+    """What is kept; without a connection nothing is."""
+
+    def __init__(self, connection: sqlite3.Connection | None) -> None:
+        self._connection = connection
+        self._committed = time.monotonic()
+        self._now = int(time.time())
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path) -> Iterator[Cache]:
+        """The cache in this file, which is made where it isn't there."""
+        cache = cls(_connect(path))
+        try:
+            yield cache
+        finally:
+            cache._close()
+
+    def analysis(
+        self, sql: str, adapter: str, schema: columns.Schema, analyse: Callable[[], columns.Analysis]
+    ) -> columns.Analysis:
+        """What was found of this SQL over these columns, or else what `analyse` finds now."""
+        base = f"{_VERSION}\x1f{columns.VERSION}\x1f{adapter}\x1f{sql}".encode("utf-8", "surrogatepass")
+        of_sql = hashlib.sha256(base).digest()
+        read = self._get("reads", of_sql)
+        if read is not None:
+            kept = self._get("analyses", _key(of_sql, _relations.decode(read), schema))
+            if kept is not None:
+                return _analyses.decode(kept)
+        found = analyse()
+        self._put("reads", of_sql, msgspec.msgpack.encode(found.relations))
+        self._put("analyses", _key(of_sql, found.relations, schema), msgspec.msgpack.encode(found))
+        return found
+
+    def relation(self, namespace: str, name: str) -> list[Column]:
+        """The columns of a relation as they were last seen; none where they weren't."""
+        kept = self._get("relations", f"{namespace}\x1f{name}")
+        return _columns.decode(kept) if kept is not None else []
+
+    def remember_relation(self, namespace: str, name: str, found: Sequence[Column]) -> None:
+        """Keep the columns of a relation."""
+        self._put("relations", f"{namespace}\x1f{name}", msgspec.msgpack.encode(found))
+
+    # --- the file -------------------------------------------------------------------------------------------------
+
+    def _get(self, table: str, key: bytes | str) -> bytes | None:
+        if self._connection is None:
+            return None
+        try:
+            row = self._connection.execute(f"select value from {table} where key = ?", (key,)).fetchone()  # noqa: S608
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return None
+        return row[0] if row is not None else None
+
+    def _put(self, table: str, key: bytes | str, value: bytes) -> None:
+        if self._connection is None:
+            return
+        try:
+            self._connection.execute(f"insert or replace into {table} values (?, ?, ?)", (key, value, self._now))  # noqa: S608
+            if time.monotonic() > self._committed + _COMMIT_SECONDS:
+                self._connection.commit()
+                self._committed = time.monotonic()
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        log.warning("what is found out of columns is not kept: %s", error)
+        self._connection = None
+
+    def _close(self) -> None:
+        if self._connection is None:
+            return
+        try:
+            for table in ("analyses", "reads", "relations"):
+                self._connection.execute(f"delete from {table} where used < ?", (self._now - _KEEP_SECONDS,))  # noqa: S608
+            self._connection.commit()
+            self._connection.close()
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+
+def _connect(path: Path) -> sqlite3.Connection | None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=2.0)
+        connection.executescript("pragma journal_mode = wal; pragma synchronous = off;" + _TABLES)
+    except (OSError, sqlite3.Error) as error:
+        log.warning("what is found out of columns is not kept in %s: %s", path, error)
+        return None
+    return connection
+
+
+def _key(of_sql: bytes, relations: Sequence[columns.Relation], schema: columns.Schema) -> bytes:
+    known = [(relation, schema.find(relation), schema.columns(relation)) for relation in relations]
+    return hashlib.sha256(of_sql + msgspec.msgpack.encode(known)).digest()

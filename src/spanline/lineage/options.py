@@ -1,0 +1,24 @@
+"""What lineage may tell: variables of ours, for what OpenLineage's own configuration has no word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+SQL_VARIABLE: Final = "SPANLINE_LINEAGE_SQL"
+COLUMNS_VARIABLE: Final = "SPANLINE_LINEAGE_COLUMNS"
+_OFF: Final = frozenset(("0", "false", "no", "off"))
+
+
+def tells_sql(environ: Mapping[str, str]) -> bool:
+    """Whether events may hold SQL text."""
+    return _is_on(environ, SQL_VARIABLE)
+
+
+def tells_columns(environ: Mapping[str, str]) -> bool:
+    """Whether events may hold names of columns; where not, none are looked for."""
+    return _is_on(environ, COLUMNS_VARIABLE)
+
+
+def _is_on(environ: Mapping[str, str], name: str) -> bool:
+    return environ.get(name, "").strip().lower() not in _OFF

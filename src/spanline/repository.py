@@ -1,0 +1,53 @@
+"""The git repository that a project is in, as `git` says it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from spanline.events import RepositoryFound
+
+_SECONDS: Final = 5.0
+
+
+def find_repository(project: Path) -> RepositoryFound | None:
+    """The repository around a project; None without one, without a commit, or without git."""
+    said = _git(project, "rev-parse", "--show-prefix", "HEAD", "--abbrev-ref", "HEAD")
+    if said is None:
+        return None
+    prefix, commit, branch = said.split("\n")[:3]
+    remote = _git(project, "config", "--get", "remote.origin.url")
+    return RepositoryFound(
+        commit=commit,
+        url=without_credentials(remote.strip()) if remote else None,
+        branch=None if branch == "HEAD" else branch,
+        path=prefix.rstrip("/"),
+    )
+
+
+def _git(project: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(project), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace")
+
+
+def without_credentials(url: str) -> str:
+    """A remote's address without the password or token that it may hold; the user of SSH stays."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    if not user:
+        return url
+    kept = user.partition(":")[0] + "@" if parts.scheme == "ssh" else ""
+    return parts._replace(netloc=kept + host).geturl()

@@ -1,0 +1,506 @@
+"""Facets of runs and jobs: plain functions from what the journal says to what OpenLineage calls it.
+
+https://openlineage.io/docs/spec/facets. Our own (`spanline_run`, `spanline_session`, `spanline_columns`) are described
+in `docs/facets`, each with its JSON schema.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Final
+from urllib.parse import quote
+
+import attr
+from openlineage.client.constants import __version__ as client_version
+from openlineage.client.facet_v2 import (
+    JobFacet,
+    RunFacet,
+    documentation_job,
+    error_message_run,
+    execution_parameters_run,
+    external_query_run,
+    extraction_error_run,
+    job_dependencies_run,
+    job_type_job,
+    nominal_time_run,
+    ownership_job,
+    parent_run,
+    processing_engine_run,
+    source_code_job,
+    source_code_location_job,
+    sql_job,
+    tags_job,
+    tags_run,
+    test_run,
+)
+
+from spanline import __version__, ids
+from spanline.events import NodeDescribed, RepositoryFound
+from spanline.state import FAILED, NodeState, RunState
+
+HOME: Final = "https://github.com/spanline/spanline"
+PRODUCER: Final = f"{HOME}/tree/v{__version__}"
+PARENT_PRODUCER: Final = f"https://github.com/OpenLineage/OpenLineage/tree/{client_version}/integration/dbt"
+"""DataHub takes the orchestrator from the producer of the parent facet, and refuses events whose it doesn't know."""
+
+SCHEMAS: Final = f"{HOME}/blob/v{__version__}/docs/facets"
+_MESSAGE_CHARACTERS: Final = 16_000
+_TAG_SOURCE, _META_SOURCE = "DBT", "DBT_META"
+_SECRET_PARAMETERS: Final = frozenset(("vars",))
+
+RunFacets = dict[str, RunFacet]
+JobFacets = dict[str, JobFacet]
+
+
+def time_of(nanoseconds: int) -> str:
+    """Nanoseconds since the epoch as OpenLineage writes a time: ISO 8601, to the microsecond."""
+    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=nanoseconds // 1000)).isoformat()
+
+
+def cut(text: str, characters: int) -> str:
+    """The text, or as much of it as may be sent, with a mark."""
+    if len(text) <= characters:
+        return text
+    return f"{text[:characters]}\n… cut by spanline: {len(text)} characters in all"
+
+
+# --- our own --------------------------------------------------------------------------------------------------------
+
+
+@attr.define
+class SpanlineRunFacet(RunFacet):
+    """Ids by which a run's journal, logs and traces are found, and versions: `docs/facets.md`."""
+
+    run_id: str
+    session: int
+    spanline_version: str
+    step: int | None = None
+    attempt: int | None = None
+    unique_id: str | None = None
+    invocation_id: str | None = None
+    command: str | None = None
+    dbt_version: str | None = None
+    adapter: str | None = None
+    target: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    resumes: str | None = None
+
+    @staticmethod
+    def _get_schema() -> str:
+        return f"{SCHEMAS}/SpanlineRunFacet.json#/$defs/SpanlineRunFacet"
+
+
+@attr.define
+class SkippedNode:
+    """A node that wasn't run, and the failed one because of which."""
+
+    unique_id: str
+    cause: str | None = None
+
+
+@attr.define
+class SpanlineSessionFacet(RunFacet):
+    """How a session ended: nodes by status, and those that were skipped: `docs/facets.md`."""
+
+    outcome: str
+    counts: dict[str, int]
+    skipped: list[SkippedNode]
+    skipped_count: int
+
+    @staticmethod
+    def _get_schema() -> str:
+        return f"{SCHEMAS}/SpanlineSessionFacet.json#/$defs/SpanlineSessionFacet"
+
+
+@attr.define
+class SpanlineColumnsFacet(RunFacet):
+    """Says that a run only carries the columns that came too late for the run `of`: `docs/facets.md`."""
+
+    of: str
+
+    @staticmethod
+    def _get_schema() -> str:
+        return f"{SCHEMAS}/SpanlineColumnsFacet.json#/$defs/SpanlineColumnsFacet"
+
+
+_SKIPPED_LISTED: Final = 1000
+
+
+def session_end(state: RunState, outcome: str) -> RunFacets:
+    """What the last event of a session adds."""
+    skipped = [node for node in state.nodes.values() if node.status == "skipped"]
+    return {
+        "spanline_session": SpanlineSessionFacet(
+            outcome=outcome,
+            counts=state.counts,
+            skipped=[SkippedNode(node.unique_id, node.cause) for node in skipped[:_SKIPPED_LISTED]],
+            skipped_count=len(skipped),
+            producer=PRODUCER,
+        )
+    }
+
+
+def late_columns(of: str) -> RunFacets:
+    """What says that a run only carries columns."""
+    return {"spanline_columns": SpanlineColumnsFacet(of=of, producer=PRODUCER)}
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def of_session(state: RunState) -> RunFacets:
+    """The facets of every event of a session's own run."""
+    found = {**engine(state), "spanline_run": _identity(state, None)}
+    session = state.session
+    if session is not None:
+        parent = outer_parent(session.lineage_parent, session.lineage_root)
+        if parent is not None:
+            found["parent"] = parent
+        nominal = nominal_time(session.steps)
+        if nominal is not None:
+            found["nominalTime"] = nominal
+    return found
+
+
+def of_node(state: RunState, unique_id: str, place: tuple[int, int, int]) -> RunFacets:
+    """The facets of every event of a node's run, but for the parent."""
+    return {**engine(state), "spanline_run": _identity(state, unique_id, place)}
+
+
+def _identity(state: RunState, unique_id: str | None, place: tuple[int, int, int] = (0, 0, 0)) -> SpanlineRunFacet:
+    session, step, attempt = place
+    number = state.session_number
+    span = ids.span_id(state.run_id, session, step, attempt, unique_id) if unique_id else None
+    dbt, config = state.dbt, state.config
+    return SpanlineRunFacet(
+        run_id=state.run_id,
+        session=number,
+        spanline_version=state.session.spanline_version if state.session else __version__,
+        step=step or None,
+        attempt=attempt or None,
+        unique_id=unique_id,
+        invocation_id=dbt.invocation_id if dbt else None,
+        command=dbt.command if dbt else None,
+        dbt_version=dbt.dbt_version if dbt else None,
+        adapter=f"{config.adapter_type}={config.adapter_version}" if config else None,
+        target=config.target if config else None,
+        trace_id=f"{trace_of(state):032x}",
+        span_id=f"{span or ids.span_id(state.run_id, number, 'session'):016x}",
+        resumes=ids.lineage_run_id(state.run_id, number - 1) if number > 1 else None,
+        producer=PRODUCER,
+    )
+
+
+def trace_of(state: RunState) -> int:
+    """The trace that the OpenTelemetry sink puts this session's spans in."""
+    traceparent = state.session.traceparent if state.session else None
+    return ids.trace_of_parent(traceparent) or ids.trace_id(state.run_id, state.session_number)
+
+
+def engine(state: RunState) -> RunFacets:
+    """What ran: dbt, by its version."""
+    return {
+        "processing_engine": processing_engine_run.ProcessingEngineRunFacet(
+            version=state.dbt.dbt_version if state.dbt else "unknown",
+            name="dbt",
+            openlineageAdapterVersion=__version__,
+            producer=PRODUCER,
+        )
+    }
+
+
+def parent(namespace: str, job: str, run_id: str, outer: parent_run.ParentRunFacet | None) -> parent_run.ParentRunFacet:
+    """The session as the parent of its nodes; the root is what started the session, else the session."""
+    if outer is not None and outer.root is not None:
+        root = outer.root
+    elif outer is not None:
+        root = parent_run.Root(
+            run=parent_run.RootRun(runId=outer.run.runId),
+            job=parent_run.RootJob(namespace=outer.job.namespace, name=outer.job.name),
+        )
+    else:
+        root = parent_run.Root(
+            run=parent_run.RootRun(runId=run_id), job=parent_run.RootJob(namespace=namespace, name=job)
+        )
+    return parent_run.ParentRunFacet(
+        run=parent_run.Run(runId=run_id),
+        job=parent_run.Job(namespace=namespace, name=job),
+        root=root,
+        producer=PARENT_PRODUCER,
+    )
+
+
+def outer_parent(parent: str | None, root: str | None) -> parent_run.ParentRunFacet | None:
+    """What `OPENLINEAGE_PARENT_ID` and `OPENLINEAGE_ROOT_PARENT_ID` name, each as `namespace/job/run id`."""
+    named = _named_run(parent)
+    if named is None:
+        return None
+    namespace, job, run_id = named
+    top = _named_run(root)
+    return parent_run.ParentRunFacet(
+        run=parent_run.Run(runId=run_id),
+        job=parent_run.Job(namespace=namespace, name=job),
+        root=parent_run.Root(
+            run=parent_run.RootRun(runId=top[2]), job=parent_run.RootJob(namespace=top[0], name=top[1])
+        )
+        if top is not None
+        else None,
+        producer=PARENT_PRODUCER,
+    )
+
+
+def _named_run(text: str | None) -> tuple[str, str, str] | None:
+    parts = text.rsplit("/", 2) if text else []
+    if len(parts) != 3:
+        return None
+    try:
+        parent_run.Run(runId=parts[2])
+    except ValueError:
+        return None
+    return parts[0], parts[1], parts[2]
+
+
+def nominal_time(steps: Sequence[Sequence[str]]) -> nominal_time_run.NominalTimeRunFacet | None:
+    """The stretch of time that dbt was told to build, by `--event-time-start` and `--event-time-end`."""
+    start, end = (_option(steps, f"--event-time-{name}") for name in ("start", "end"))
+    if start is None:
+        return None
+    try:
+        return nominal_time_run.NominalTimeRunFacet(
+            nominalStartTime=_utc(start), nominalEndTime=_utc(end) if end else None, producer=PRODUCER
+        )
+    except ValueError:
+        return None  # dbt says what is wrong with it
+
+
+def _option(steps: Iterable[Sequence[str]], name: str) -> str | None:
+    for argv in steps:
+        for argument, following in zip(argv, [*argv[1:], None], strict=True):
+            if argument == name:
+                return following
+            if argument.startswith(f"{name}="):
+                return argument.partition("=")[2]
+    return None
+
+
+def _utc(moment: str) -> str:
+    # dbt takes a date, or a time in UTC.
+    found = datetime.fromisoformat(moment.strip())
+    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).isoformat()
+
+
+def execution_parameters(state: RunState) -> RunFacets:
+    """What dbt was called with, without the values of vars."""
+    dbt, config = state.dbt, state.config
+    argv = list(dbt.argv) if dbt else []
+    values: dict[str, object] = {"argv": shlex.join(_without_values(argv))}
+    if config is not None:
+        values |= {"project": config.project, "profile": config.profile, "target": config.target}
+        values["threads"] = config.threads
+    parameters = [
+        execution_parameters_run.ExecutionParameter(key=key, value=cut(str(value), _MESSAGE_CHARACTERS))
+        for key, value in values.items()
+        if value is not None
+    ]
+    return {
+        "executionParameters": execution_parameters_run.ExecutionParametersRunFacet(
+            parameters=parameters, producer=PRODUCER
+        )
+    }
+
+
+def _without_values(argv: Sequence[str]) -> list[str]:
+    """The arguments, with the values of `--vars` left out: they may hold anything."""
+    found: list[str] = []
+    for argument in argv:
+        if found and found[-1] == "--vars":
+            found.append("…")
+        else:
+            found.append("--vars=…" if argument.startswith("--vars=") else argument)
+    return found
+
+
+def error(message: str) -> RunFacets:
+    """Why a run failed."""
+    return {
+        "errorMessage": error_message_run.ErrorMessageRunFacet(
+            message=cut(message, _MESSAGE_CHARACTERS), programmingLanguage="SQL", producer=PRODUCER
+        )
+    }
+
+
+def external_query(query_id: str, source: str) -> RunFacets:
+    """The warehouse's own id of the query that built a node."""
+    return {
+        "externalQuery": external_query_run.ExternalQueryRunFacet(
+            externalQueryId=query_id, source=source, producer=PRODUCER
+        )
+    }
+
+
+def extraction_error(why: str, unique_id: str) -> RunFacets:
+    """Why lineage is less than it should be."""
+    return {
+        "extractionError": extraction_error_run.ExtractionErrorRunFacet(
+            totalTasks=1,
+            failedTasks=1,
+            errors=[extraction_error_run.Error(errorMessage=cut(why, _MESSAGE_CHARACTERS), task=unique_id)],
+            producer=PRODUCER,
+        )
+    }
+
+
+def dependencies(upstream: Iterable[tuple[str, str | None]], namespace: str) -> RunFacets:
+    """The jobs, and where they have them their run ids, that must have succeeded before a node may start."""
+    found = [
+        job_dependencies_run.JobDependency(
+            job=job_dependencies_run.JobIdentifier(namespace=namespace, name=job),
+            run=job_dependencies_run.RunIdentifier(runId=run_id) if run_id else None,
+            dependency_type="DIRECT_INVOCATION",
+            sequence_trigger_rule="FINISH_TO_START",
+            status_trigger_rule="EXECUTE_ON_SUCCESS",
+        )
+        for job, run_id in upstream
+    ]
+    if not found:
+        return {}
+    return {"jobDependencies": job_dependencies_run.JobDependenciesRunFacet(upstream=found, producer=PRODUCER)}
+
+
+def run_tags(node: NodeDescribed) -> RunFacets:
+    """A node's tags, and its meta, as dbt-ol has them."""
+    fields = [tags_run.TagsRunFacetFields(key=tag, value="true", source=_TAG_SOURCE) for tag in node.tags]
+    fields += [
+        tags_run.TagsRunFacetFields(key=key, value=text, source=_META_SOURCE) for key, text in meta_texts(node.meta)
+    ]
+    return {"tags": tags_run.TagsRunFacet(tags=fields, producer=PRODUCER)} if fields else {}
+
+
+def meta_texts(meta: Mapping[str, object]) -> Iterable[tuple[str, str]]:
+    """The entries of a node's meta that are one value."""
+    for key, value in meta.items():
+        if isinstance(value, bool):
+            yield key, str(value).lower()
+        elif isinstance(value, (str, int, float)) and value != "":
+            yield key, cut(str(value), 1000)
+
+
+def test(node: NodeDescribed, result: NodeState, sql: str | None) -> RunFacets:
+    """What a test, or a unit test, found."""
+    info = node.test
+    if info is None:
+        return {}
+    execution = test_run.TestExecution(
+        name=node.name,
+        status="fail" if found_issues(result) else "pass",
+        severity=info.severity or "error",
+        type=test_type(node),
+        description=node.description or None,
+        expected=expectation(node),
+        actual=None if result.failures is None else str(result.failures),
+        content=sql,
+        contentType="sql" if sql else None,
+        params=dict(info.arguments) or None,
+    )
+    return {"test": test_run.TestRunFacet(tests=[execution], producer=PRODUCER)}
+
+
+def found_issues(result: NodeState) -> bool:
+    """Whether a test found something, were it only worth a warning."""
+    return result.status == "warn" or result.status in FAILED
+
+
+def test_type(node: NodeDescribed) -> str:
+    """What kind of test it is: not_null, unique, …, custom_sql, unit_test."""
+    info = node.test
+    if info is None:
+        return node.resource_type
+    return "custom_sql" if info.kind == "singular" else info.name
+
+
+def expectation(node: NodeDescribed) -> str | None:
+    """The number of failing rows that a test complains of."""
+    info = node.test
+    if info is None or info.kind is None:
+        return None
+    return info.warn_if if info.severity == "warn" else info.error_if
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+def job_type(kind: str) -> JobFacets:
+    """What a job is: JOB for the session, else dbt's resource type."""
+    return {
+        "jobType": job_type_job.JobTypeJobFacet(
+            processingType="BATCH", integration="DBT", jobType=kind.upper(), producer=PRODUCER
+        )
+    }
+
+
+def code(text: str, language: str | None, characters: int) -> JobFacets:
+    """The compiled code: SQL, or another language's."""
+    text = cut(text, characters)
+    if language in (None, "sql"):
+        return {"sql": sql_job.SQLJobFacet(query=text, producer=PRODUCER)}
+    return {
+        "sourceCode": source_code_job.SourceCodeJobFacet(language=str(language), sourceCode=text, producer=PRODUCER)
+    }
+
+
+def of_job(node: NodeDescribed, repository: RepositoryFound | None) -> JobFacets:
+    """What the project says of a node's job."""
+    found = job_type(node.resource_type)
+    if node.description:
+        found["documentation"] = documentation_job.DocumentationJobFacet(
+            description=cut(node.description, _MESSAGE_CHARACTERS), contentType="text/markdown", producer=PRODUCER
+        )
+    if owner_name(node) is not None:
+        found["ownership"] = ownership_job.OwnershipJobFacet(
+            owners=[ownership_job.Owner(name=str(owner_name(node)), type="OWNER")], producer=PRODUCER
+        )
+    if node.tags:
+        fields = [tags_job.TagsJobFacetFields(key=tag, value="true", source=_TAG_SOURCE) for tag in node.tags]
+        found["tags"] = tags_job.TagsJobFacet(tags=fields, producer=PRODUCER)
+    if repository is not None and node.path:
+        path = f"{repository.path}/{node.path}" if repository.path else node.path
+        found |= source_location(repository, path)
+    return found
+
+
+def owner_name(node: NodeDescribed) -> str | None:
+    """Who answers for a node, by the name or else the address."""
+    return (node.owner.name or node.owner.email) if node.owner is not None else None
+
+
+def source_location(repository: RepositoryFound, path: str) -> JobFacets:
+    """Where the code of a job is."""
+    web = _web_address(repository.url)
+    url = f"{web}/blob/{repository.commit}/{quote(path)}" if web else f"git:{repository.commit}/{quote(path)}"
+    return {
+        "sourceCodeLocation": source_code_location_job.SourceCodeLocationJobFacet(
+            type="git",
+            url=url,
+            repoUrl=repository.url,
+            path=path,
+            version=repository.commit,
+            branch=repository.branch,
+            producer=PRODUCER,
+        )
+    }
+
+
+def _web_address(remote: str | None) -> str | None:
+    """Where a browser sees a remote: hosts of git serve `ssh://git@host/x`, `git@host:x` and `https://host/x` alike."""
+    if not remote:
+        return None
+    address = remote.removesuffix(".git")
+    for scheme in ("https://", "http://"):
+        if address.startswith(scheme):
+            return address
+    address = address.removeprefix("ssh://").rpartition("@")[2]
+    host, _, path = address.partition(":" if ":" in address.partition("/")[0] else "/")
+    return f"https://{host}/{path}" if path else None

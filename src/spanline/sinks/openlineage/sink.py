@@ -1,0 +1,145 @@
+"""Send OpenLineage events over openlineage-python's own transport, whatever it is configured to be."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import attr
+import requests
+from openlineage.client import OpenLineageClient
+from openlineage.client.event_v2 import JobEvent, RunEvent
+from openlineage.client.transport.async_http import AsyncHttpTransport
+from openlineage.client.transport.console import ConsoleTransport
+from openlineage.client.transport.http import HttpTransport
+
+from spanline.events import Event
+from spanline.sinks.base import Message, Rejected
+from spanline.sinks.openlineage.translate import Options, Translator
+from spanline.state import RunState
+
+_HTTP_LANES: Final = 8
+_ASYNCHRONOUS_BATCH: Final = 200
+_REJECTED: Final = frozenset((400, 401, 403, 404, 405, 406, 410, 411, 413, 414, 415, 422, 501))
+"""Answers that say that the event, or the address, is wrong; all others may be different the next time."""
+_NO_RUN: Final = 500
+"""What a backend answers that knows run events only (DataHub) to an event of a job: not worth another try either."""
+_CONSOLE: Final = "openlineage.client.transport.console"
+
+
+class OpenLineageSink:
+    """Tells an OpenLineage backend of one run."""
+
+    name = "openlineage"
+    linger = 0.0
+
+    def __init__(self) -> None:
+        self._client = _configured_client()
+        self._of_threads = threading.local()
+        self._translator = Translator(Options.of_environment(os.environ))
+        transport = self._client.transport
+        # Only HTTP gains by several connections; files and consoles must be written by one.
+        self.lanes = _HTTP_LANES if isinstance(transport, HttpTransport) else 1
+        # What sends in a thread of its own is waited for: seldom, as it looks a hundred times a second.
+        self.batch = _ASYNCHRONOUS_BATCH if isinstance(transport, AsyncHttpTransport) else 1
+        if isinstance(transport, ConsoleTransport):
+            _show(logging.getLogger(_CONSOLE))
+
+    def translate(self, event: Event, state: RunState) -> Iterable[Message]:
+        """See `Translator`."""
+        return self._translator(event, state)
+
+    def deliver(self, payloads: Sequence[object]) -> None:
+        """Emit over the configured transport. Raises `Rejected` where the backend says that the event is wrong."""
+        transport = self._client.transport
+        if isinstance(transport, AsyncHttpTransport):
+            self._emit_and_wait(payloads, transport)
+            return
+        for payload in payloads:
+            self._emit(payload)
+
+    def _emit(self, payload: object) -> None:
+        if not isinstance(payload, (RunEvent, JobEvent)):
+            raise TypeError(f"no OpenLineage event: {payload!r}")
+        try:
+            self._client_of_thread().emit(payload)
+        except Exception as error:
+            status = _status(error)
+            if status in _REJECTED or (status == _NO_RUN and isinstance(payload, JobEvent)):
+                raise Rejected(str(error)) from error
+            raise
+
+    def _emit_and_wait(self, payloads: Sequence[object], transport: AsyncHttpTransport) -> None:
+        failed = transport.get_stats()["failed"]
+        for payload in payloads:
+            self._emit(payload)
+        transport.wait_for_completion()
+        failed = transport.get_stats()["failed"] - failed
+        if failed:
+            raise ConnectionError(f"{failed} of {len(payloads)} events failed; the client's log says why")
+
+    def close(self) -> None:
+        """Close the client; those of the other threads end with them."""
+        self._client.close(timeout=1.0)
+
+    def _client_of_thread(self) -> OpenLineageClient:
+        """An HTTP transport holds a session, which is not for several threads: each has its own."""
+        transport = self._client.transport
+        if not isinstance(transport, HttpTransport):
+            return self._client
+        client: OpenLineageClient | None = getattr(self._of_threads, "client", None)
+        if client is None:
+            client = self._of_threads.client = copy.copy(self._client)
+            # A failure is for `Delivery` to try again: for as long as there is time, and no longer.
+            own = HttpTransport(attr.evolve(transport.config, retry={"total": 0, "raise_on_status": False}))
+            own.session = _Session()
+            client.transport = own
+        return client
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status that an error speaks of; transports of transports wrap those of theirs."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+        error = error.__cause__
+    return None
+
+
+def _show(logger: logging.Logger) -> None:
+    """Have the events seen that the console transport only logs; standard output is dbt's."""
+    if not logger.isEnabledFor(logging.INFO) or not logging.getLogger().handlers:
+        logger.setLevel(logging.INFO)
+        logger.addHandler(logging.StreamHandler())
+        logger.propagate = False
+
+
+class _Session(requests.Session):
+    """Asks the environment for proxies and certificates once: at every request, that is a third of its work."""
+
+    _found: dict[str, Any] | None = None
+
+    def merge_environment_settings(self, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - as `requests` has it
+        """What was found the first time: a transport has one address and one set of options."""
+        if self._found is None:
+            self._found = dict(super().merge_environment_settings(*arguments, **named))
+        return dict(self._found)
+
+
+def _configured_client() -> OpenLineageClient:
+    """The client that the environment configures.
+
+    It writes the variables that it makes of `OPENLINEAGE_URL` and the API key into our environment, where they would
+    outlast a change of these, and reach dbt: they are taken out again.
+    """
+    before = set(os.environ)
+    client = OpenLineageClient()
+    for name in set(os.environ) - before:
+        if name.startswith("OPENLINEAGE__"):
+            del os.environ[name]
+    return client

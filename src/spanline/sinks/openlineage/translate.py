@@ -1,0 +1,421 @@
+"""From a run's events to OpenLineage events: which there are, and when.
+
+A pure function of the events so far, so that an event made again is the same event. The specification asks for exactly
+one START and one of COMPLETE, FAIL and ABORT for each run id: https://openlineage.io/docs/spec/run-cycle. Skipped nodes
+have no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from openlineage.client.event_v2 import InputDataset, Job, JobEvent, OutputDataset, Run, RunEvent
+from openlineage.client.event_v2 import RunState as Kind
+from openlineage.client.facet_v2 import InputDatasetFacet, RunFacet, parent_run
+
+from spanline import events, ids
+from spanline.events import ColumnsResolved, Event, NodeDescribed
+from spanline.lineage import names
+from spanline.lineage.options import tells_columns, tells_sql
+from spanline.sinks.base import Message
+from spanline.sinks.openlineage import datasets, facets
+from spanline.sinks.openlineage.bounds import SQL_CHARACTERS, bounded
+from spanline.sinks.openlineage.datasets import Datasets
+from spanline.sinks.openlineage.facets import PRODUCER, JobFacets, RunFacets, time_of
+from spanline.state import CANCELLED, DIED, INTERRUPTED, SUCCESS, NodeState, RunState
+
+NAMESPACE_VARIABLE: Final = "OPENLINEAGE_NAMESPACE"
+_DEFAULT_NAMESPACE: Final = "dbt"
+COLUMNS_WAIT: Final = 2_000_000_000
+"""How long the end of a node waits for its columns, in nanoseconds."""
+
+_ABORTED: Final = frozenset((CANCELLED, INTERRUPTED))
+_NOT_BUILDING: Final = frozenset(("compile", "docs generate", "show"))
+_HAS_COLUMNS: Final = frozenset(("model", "snapshot"))
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be told, and under which names."""
+
+    namespace: str = _DEFAULT_NAMESPACE
+    sql: bool = True
+    columns: bool = True
+    job_name_variables: dict[str, str] = {}
+
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str]) -> Options:
+        """The options that the environment sets."""
+        return cls(
+            namespace=environ.get(NAMESPACE_VARIABLE) or _DEFAULT_NAMESPACE,
+            sql=tells_sql(environ),
+            columns=tells_columns(environ),
+            job_name_variables={name: value for name, value in environ.items() if name in names.JOB_NAME_VARIABLES},
+        )
+
+
+class _Open(msgspec.Struct):
+    """A run that has begun and whose end wasn't told."""
+
+    unique_id: str
+    run_id: str
+    place: tuple[int, int, int]
+    command: str
+    sql: str | None = None
+    awaits_columns: bool = False
+    columns: ColumnsResolved | None = None
+    freshness: events.FreshnessResult | None = None
+    ended: int = 0
+    result: NodeState | None = None
+    query_id: str | None = None
+
+
+class Translator:
+    """Yields the messages that each event means."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options if options is not None else Options()
+        self._handlers: dict[type[Event], Callable[[Any, RunState], Iterator[Message]]] = {
+            events.SessionStarted: self._begin,
+            events.RepositoryFound: self._repository_found,
+            events.DbtConfigured: self._start_session,
+            events.NodeDescribed: self._described,
+            events.NodeStarted: self._start,
+            events.HookStarted: self._start,
+            events.NodeCompiled: self._compiled,
+            events.FreshnessResult: self._freshness,
+            events.ColumnResolverStarted: self._resolver_started,
+            events.ColumnResolverStopped: self._resolver_stopped,
+            events.ColumnsResolved: self._columns_resolved,
+            events.NodeFinished: self._finished,
+            events.HookFinished: self._finished,
+            events.DbtFinished: self._abort_open,
+            events.AttemptEnded: self._abort_open,
+            events.RunnerDied: self._abort_open,
+            events.SessionEnded: self._end_session,
+        }
+        self._reset()
+
+    def _reset(self) -> None:
+        self._open: dict[str, _Open] = {}
+        self._waiting: dict[str, _Open] = {}
+        self._gone_without: dict[str, _Open] = {}
+        self._datasets = Datasets(columns=self._options.columns)
+        self._repository: events.RepositoryFound | None = None
+        self._session_open = False
+        self._resolving = False
+
+    def __call__(self, event: Event, state: RunState) -> Iterator[Message]:
+        """Yield what this event, already applied to the state, means."""
+        if self._waiting:
+            yield from self._overdue(event.time, state)
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            yield from handler(event, state)
+
+    # --- the session ----------------------------------------------------------------------------------------------
+
+    def _begin(self, _event: events.SessionStarted, _state: RunState) -> Iterator[Message]:
+        self._reset()
+        yield from ()
+
+    def _repository_found(self, event: events.RepositoryFound, _state: RunState) -> Iterator[Message]:
+        self._repository = event
+        yield from ()
+
+    def _start_session(self, event: Event, state: RunState) -> Iterator[Message]:
+        if self._session_open:
+            return
+        self._session_open = True
+        yield self._of_session(Kind.START, event, state, facets.execution_parameters(state))
+
+    def _end_session(self, event: events.SessionEnded, state: RunState) -> Iterator[Message]:
+        yield from self._abort_open(event, state)
+        yield from self._flush_waiting(state)
+        self._gone_without.clear()
+        yield from self._start_session(event, state)
+        yield from self._exposures(event, state)
+        found = facets.session_end(state, event.outcome)
+        if event.outcome == SUCCESS:
+            kind = Kind.COMPLETE
+        elif event.outcome in (CANCELLED, DIED):
+            kind = Kind.ABORT
+        else:
+            kind = Kind.FAIL
+            found |= facets.error(_session_error(state))
+        self._session_open = False
+        yield self._of_session(kind, event, state, found)
+
+    def _of_session(self, kind: Kind, event: Event, state: RunState, more: RunFacets) -> Message:
+        run_id = _session_run_id(state)
+        job_facets = facets.job_type("JOB")
+        if self._repository is not None:
+            path = f"{self._repository.path}/dbt_project.yml".lstrip("/")
+            job_facets |= facets.source_location(self._repository, path)
+        built = RunEvent(
+            eventTime=time_of(event.time),
+            eventType=kind,
+            run=Run(runId=run_id, facets=facets.of_session(state) | more),
+            job=Job(namespace=self._options.namespace, name=self._session_job(state), facets=job_facets),
+            producer=PRODUCER,
+        )
+        return Message(bounded(built), key=run_id, barrier=True)
+
+    def _session_job(self, state: RunState) -> str:
+        config, session = state.config, state.session
+        project = config.project if config else None
+        if project is None:
+            project = Path(session.project_dir).name if session else "unknown"
+        steps = session.steps if session else []
+        argv = [argument for step in steps for argument in step]
+        variables = self._options.job_name_variables
+        return names.session_job_name(project, config.profile if config else None, argv, variables)
+
+    def _exposures(self, event: Event, state: RunState) -> Iterator[Message]:
+        """Consumers are run by nobody here, so they are jobs without a run; they are told of what was built."""
+        for node in state.descriptions.values():
+            built = (state.nodes.get(unique_id) for unique_id in node.depends_on)
+            if node.resource_type == "exposure" and any(one is not None and one.status == SUCCESS for one in built):
+                yield Message(
+                    bounded(
+                        JobEvent(
+                            eventTime=time_of(event.time),
+                            job=Job(
+                                namespace=self._options.namespace,
+                                name=node.unique_id,
+                                facets=facets.of_job(node, self._repository),
+                            ),
+                            inputs=self._datasets.inputs(node, state),
+                            producer=PRODUCER,
+                        )
+                    ),
+                    key=node.unique_id,
+                )
+
+    # --- nodes and hooks ------------------------------------------------------------------------------------------
+
+    def _described(self, event: NodeDescribed, _state: RunState) -> Iterator[Message]:
+        self._datasets.describe(event)
+        yield from ()
+
+    def _start(self, event: events.NodeStarted | events.HookStarted, state: RunState) -> Iterator[Message]:
+        unique_id = event.unique_id
+        node = _description(unique_id, state)
+        if node is None or node.materialized == "ephemeral":
+            return
+        place = (event.session, event.step, event.attempt)
+        run = _Open(unique_id, ids.lineage_run_id(state.run_id, *place, unique_id), place, _command(state, event.step))
+        if isinstance(event, events.HookStarted):
+            run.sql = event.statement
+        self._open[unique_id] = run
+        more = facets.dependencies(self._upstream_jobs(node, run, state), self._options.namespace)
+        inputs, outputs = self._datasets.inputs(node, state), self._outputs(node, run, state)
+        yield self._of_node(Kind.START, event.time, node, run, state, more | facets.run_tags(node), inputs, outputs)
+
+    def _upstream_jobs(self, node: NodeDescribed, run: _Open, state: RunState) -> Iterator[tuple[str, str | None]]:
+        for one in datasets.upstream(node, state):
+            if one.resource_type == "source":
+                continue
+            ran = state.nodes.get(one.unique_id)
+            here = ran is not None and (ran.step, ran.attempt) == run.place[1:] and ran.status != "skipped"
+            run_id = ids.lineage_run_id(state.run_id, *run.place, one.unique_id) if here else None
+            yield names.job_name(one, run.command), run_id
+
+    def _compiled(self, event: events.NodeCompiled, state: RunState) -> Iterator[Message]:
+        run, node = self._open.get(event.unique_id), state.descriptions.get(event.unique_id)
+        if run is not None and node is not None:
+            run.sql = event.sql
+            run.awaits_columns = self._resolving and node.resource_type in _HAS_COLUMNS and node.language == "sql"
+        yield from ()
+
+    def _freshness(self, event: events.FreshnessResult, _state: RunState) -> Iterator[Message]:
+        if event.unique_id in self._open:
+            self._open[event.unique_id].freshness = event
+        yield from ()
+
+    def _finished(self, event: events.NodeFinished | events.HookFinished, state: RunState) -> Iterator[Message]:
+        run = self._open.pop(event.unique_id, None)
+        result = state.nodes.get(event.unique_id) or state.hooks.get(event.unique_id)
+        if run is None or result is None:
+            return
+        run.ended = event.time
+        run.result = msgspec.structs.replace(result)
+        run.query_id = event.query_id if isinstance(event, events.NodeFinished) else None
+        if run.awaits_columns and _kind(result) is Kind.COMPLETE:
+            self._waiting[event.unique_id] = run
+        else:
+            yield self._end(run, state)
+
+    def _abort_open(self, event: Event, state: RunState) -> Iterator[Message]:
+        for unique_id, run in list(self._open.items()):
+            result = state.nodes.get(unique_id) or state.hooks.get(unique_id)
+            del self._open[unique_id]
+            if result is not None:
+                run.ended = event.time
+                run.result = msgspec.structs.replace(result)
+                yield self._end(run, state)
+
+    def _end(self, run: _Open, state: RunState) -> Message:
+        node, result = _description(run.unique_id, state), run.result
+        if node is None or result is None:
+            raise LookupError(f"{run.unique_id} has ended without having begun")
+        kind = _kind(result)
+        more: RunFacets = {}
+        if kind is Kind.FAIL:
+            more |= facets.error(result.message or result.status)
+        if run.query_id:
+            more |= facets.external_query(run.query_id, datasets.namespace_of(state))
+        sql = run.sql if self._options.sql else None
+        if node.resource_type in ("test", "unit_test") and kind is not Kind.ABORT:
+            more |= facets.test(node, result, sql)
+        if run.columns is not None and run.columns.error and self._options.columns:
+            more |= facets.extraction_error(run.columns.error, run.unique_id)
+        inputs = self._datasets.inputs(node, state, _of_input(node, run, kind))
+        outputs = self._outputs(node, run, state)
+        if kind is Kind.COMPLETE:
+            for output in outputs:
+                output.outputFacets = datasets.statistics(result)
+        return self._of_node(kind, run.ended, node, run, state, more, inputs, outputs)
+
+    def _outputs(self, node: NodeDescribed, run: _Open, state: RunState) -> list[OutputDataset]:
+        """What a node writes: nothing, where it is only compiled or shown."""
+        return [] if run.command in _NOT_BUILDING else self._datasets.output(node, state, run.columns)
+
+    def _of_node(
+        self,
+        kind: Kind,
+        at: int,
+        node: NodeDescribed,
+        run: _Open,
+        state: RunState,
+        more: RunFacets,
+        inputs: list[InputDataset],
+        outputs: list[OutputDataset],
+        run_id: str | None = None,
+    ) -> Message:
+        run_id = run_id or run.run_id
+        job_facets: JobFacets = facets.of_job(node, self._repository)
+        if run.sql and kind is not Kind.START and self._options.sql:
+            job_facets |= facets.code(run.sql, node.language, SQL_CHARACTERS)
+        run_facets: dict[str, RunFacet] = {
+            **facets.of_node(state, node.unique_id, run.place),
+            "parent": self._parent(state),
+            **more,
+        }
+        built = RunEvent(
+            eventTime=time_of(at),
+            eventType=kind,
+            run=Run(runId=run_id, facets=run_facets),
+            job=Job(
+                namespace=self._options.namespace,
+                name=names.job_name(node, run.command),
+                facets=job_facets,
+            ),
+            inputs=inputs,
+            outputs=outputs,
+            producer=PRODUCER,
+        )
+        return Message(bounded(built), key=run_id)
+
+    def _parent(self, state: RunState) -> parent_run.ParentRunFacet:
+        session = state.session
+        outer = facets.outer_parent(session.lineage_parent, session.lineage_root) if session else None
+        return facets.parent(self._options.namespace, self._session_job(state), _session_run_id(state), outer)
+
+    # --- columns --------------------------------------------------------------------------------------------------
+
+    def _resolver_started(self, _event: Event, _state: RunState) -> Iterator[Message]:
+        self._resolving = self._options.columns
+        yield from ()
+
+    def _resolver_stopped(self, _event: Event, state: RunState) -> Iterator[Message]:
+        self._resolving = False
+        for run in self._open.values():
+            run.awaits_columns = False
+        yield from self._flush_waiting(state)
+
+    def _columns_resolved(self, event: ColumnsResolved, state: RunState) -> Iterator[Message]:
+        self._datasets.resolve(event)
+        unique_id = event.unique_id
+        if unique_id in self._open:
+            self._open[unique_id].columns = event
+            self._open[unique_id].awaits_columns = False
+        elif unique_id in self._waiting:
+            run = self._waiting.pop(unique_id)
+            run.columns = event
+            yield self._end(run, state)
+        elif unique_id in self._gone_without:
+            run = self._gone_without.pop(unique_id)
+            run.columns = event
+            if event.columns:
+                yield from self._follow(run, event, state)
+
+    def _overdue(self, now: int, state: RunState) -> Iterator[Message]:
+        for unique_id, run in list(self._waiting.items()):
+            if now < run.ended + COLUMNS_WAIT:
+                return  # they are in the order in which they ended
+            del self._waiting[unique_id]
+            self._gone_without[unique_id] = run
+            yield self._end(run, state)
+
+    def _flush_waiting(self, state: RunState) -> Iterator[Message]:
+        for unique_id in list(self._waiting):
+            yield self._end(self._waiting.pop(unique_id), state)
+
+    def _follow(self, run: _Open, event: ColumnsResolved, state: RunState) -> Iterator[Message]:
+        """Columns that came too late: in a run of their own of the same job, as `docs/marquez.md` says why."""
+        node = _description(run.unique_id, state)
+        if node is None:
+            return
+        run_id = ids.lineage_run_id(state.run_id, *run.place, run.unique_id, "columns")
+        more = facets.late_columns(run.run_id)
+        inputs, outputs = self._datasets.inputs(node, state), self._outputs(node, run, state)
+        for kind in (Kind.START, Kind.COMPLETE):
+            yield self._of_node(kind, event.time, node, run, state, more, inputs, outputs, run_id)
+
+
+def _description(unique_id: str, state: RunState) -> NodeDescribed | None:
+    """What is known of a node; a hook of the project is in no manifest's list of nodes."""
+    found = state.descriptions.get(unique_id)
+    if found is not None or unique_id not in state.hooks:
+        return found
+    package, _, name = unique_id.removeprefix("operation.").partition(".")
+    return NodeDescribed(
+        unique_id=unique_id, resource_type="operation", name=name or unique_id, package_name=package, language="sql"
+    )
+
+
+def _kind(result: NodeState) -> Kind:
+    if result.status in _ABORTED:
+        return Kind.ABORT
+    return Kind.FAIL if result.failed else Kind.COMPLETE
+
+
+def _of_input(node: NodeDescribed, run: _Open, kind: Kind) -> dict[str, dict[str, InputDatasetFacet]]:
+    """What a test, or a check of freshness, says of the datasets that it read."""
+    if run.freshness is not None:
+        return {node.unique_id: datasets.freshness(run.freshness)}
+    if node.resource_type != "test" or node.test is None or run.result is None or kind is Kind.ABORT:
+        return {}
+    # A singular test is attached to nothing: it speaks of all that it reads.
+    tested = [node.test.attached_node] if node.test.attached_node else node.depends_on
+    return {unique_id: datasets.assertion(node, run.result) for unique_id in tested}
+
+
+def _command(state: RunState, step: int) -> str:
+    """The step's command: later attempts are `dbt retry`, of jobs that keep their names."""
+    return next((attempt.command for attempt in state.attempts if attempt.step == step), "")
+
+
+def _session_run_id(state: RunState) -> str:
+    return state.session.lineage_run_id if state.session else state.run_id
+
+
+def _session_error(state: RunState) -> str:
+    attempt = state.attempt
+    if attempt is not None and attempt.finished is not None and attempt.finished.exception:
+        return attempt.finished.exception
+    failed = [node.unique_id for node in state.failed]
+    return f"{len(failed)} failed: {', '.join(failed[:20])}" if failed else "dbt failed"
