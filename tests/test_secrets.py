@@ -384,3 +384,34 @@ def test_a_secret_of_several_lines_is_cut_from_a_text_that_indents_them() -> Non
 def test_ids_that_records_are_joined_by_stay_whatever_a_secret_says() -> None:
     fields = {"unique_id": "model.shop.orders", "message": "of shop"}
     assert Redactor(["shop"]).clean(fields) == {"unique_id": "model.shop.orders", "message": f"of {MASK}"}
+
+
+class TrustingCredentials:
+    """An adapter's that shows its password, as dbt-ibmdb2's does, and an address that holds a token."""
+
+    type = "trusting"
+    host, port, password = "db.example.com", 50000, "hush-hush-1"
+    path = "md:shop?motherduck_token=hush-hush-2&saas_mode=true"
+    dsn = "https://someone:hush-hush-3@db.example.com/x"
+
+    def _connection_keys(self) -> tuple[str, ...]:
+        return ("host", "password", "path", "dsn")
+
+    def connection_info(self) -> list[tuple[str, object]]:
+        return [(key, getattr(self, key)) for key in self._connection_keys()]
+
+    def to_dict(self, *, omit_none: bool) -> dict[str, object]:
+        assert omit_none
+        return {**dict(self.connection_info()), "port": self.port}
+
+
+def test_what_an_adapter_shows_of_its_secrets_is_not_public() -> None:
+    credentials = TrustingCredentials()
+    shown = describe.connection(credentials)
+    assert shown == {
+        "host": "db.example.com",
+        "port": 50000,
+        "path": f"md:shop?motherduck_token={MASK}&saas_mode=true",
+        "dsn": f"https://someone:{MASK}@db.example.com/x",
+    }
+    assert set(describe.credential_secrets(credentials)) == {"hush-hush-1", "hush-hush-2", "hush-hush-3"}

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from .secrets import looks_secret, secrets_of_mapping
+from .secrets import Redactor, looks_secret, secrets_of_address, secrets_of_mapping
 
 Fields = dict[str, Any]
 """Plain, JSON-able fields of one record."""
@@ -167,12 +167,25 @@ def _exposure(node: Any) -> Fields | None:
     return {name: value for name, value in fields.items() if value}
 
 
+_ADDRESSES = ("dsn", "connection_string")
+"""Settings that hold a secret only where `secrets_of_address` finds one; elsewhere they say where the warehouse is."""
+
+
 def connection(credentials: Any) -> Fields:
     """The public part of a profile's credentials: what `dbt debug` shows, never a password."""
-    # Port and method name the warehouse, and some adapters (Spark's) don't show them.
-    addressing = {name: getattr(credentials, name, None) for name in ("port", "method")}
+    # They name the warehouse, and some adapters don't show them: Spark's port and method, Fabric's host.
+    addressing = {name: getattr(credentials, name, None) for name in ("port", "method", "host")}
     shown = {**addressing, **dict(credentials.connection_info())}
-    return {name: value for name, value in shown.items() if isinstance(value, (str, int, float, bool))}
+    return {
+        name: Redactor(secrets_of_address(value)).clean(value) if isinstance(value, str) else value
+        for name, value in shown.items()
+        if isinstance(value, (str, int, float, bool)) and _is_public(name)
+    }
+
+
+def _is_public(name: str) -> bool:
+    # An adapter's list of what it shows is not to be trusted: dbt-ibmdb2's has the password.
+    return name in _ADDRESSES or not looks_secret(name)
 
 
 def credential_secrets(credentials: Any) -> Iterator[str]:
@@ -182,7 +195,7 @@ def credential_secrets(credentials: Any) -> Iterator[str]:
     and is left.
     """
     public = set(map(str, connection(credentials).values())) | {credentials.type}
-    shown = set(credentials._connection_keys()) | {
+    shown = set(filter(_is_public, credentials._connection_keys())) | {
         "type",
         "threads",
         "keepalives_idle",
@@ -193,6 +206,8 @@ def credential_secrets(credentials: Any) -> Iterator[str]:
         if name in shown:
             # What is public may hold what isn't, by its name: DuckDB's settings hold the keys of S3.
             yield from secrets_of_mapping(value)
+            if isinstance(value, str):
+                yield from secrets_of_address(value)
             continue
         for text in _texts(value):
             # A short text under a name that isn't a credential's is an option ("true", "prefer", "verify-ca").

@@ -19,6 +19,8 @@ _SECRET_NAME = re.compile(
     r"password|secret|passphrase|apikey|(?<!key)token$"
 )
 _PATH_NAME = re.compile(r"(?i)[_.-](?:file|path|dir|type|method)$")
+_PARAMETER = re.compile(r"(?i)(?P<name>[\w.-]+)=(?P<value>[^&;\s]+)")
+_USERINFO = re.compile(r"(?<=//)[^/@\s:]*:(?P<value>[^/@\s]+)(?=@)")
 _GUESSED_MINIMUM = 6
 """Shortest value taken for a secret by its variable's name alone: `TOKEN=on` must not blank every "on"."""
 _NOT_SECRET = frozenset(("PWD", "OLDPWD"))
@@ -71,6 +73,15 @@ def secrets_of_mapping(values: object) -> Iterator[str]:
     elif isinstance(values, (list, tuple)):
         for value in values:
             yield from secrets_of_mapping(value)
+
+
+def secrets_of_address(text: str) -> Iterator[str]:
+    """Passwords in an address, and values of its parameters with secret-looking names: `md:db?motherduck_token=…`."""
+    for found in _PARAMETER.finditer(text):
+        if looks_secret(found["name"]):
+            yield found["value"]
+    for found in _USERINFO.finditer(text):
+        yield found["value"]
 
 
 def secrets_of_arguments(args: Sequence[str]) -> Iterator[str]:
