@@ -218,7 +218,7 @@ class Relation(msgspec.Struct, frozen=True):
     schema: str | None = None
 
 
-class Column(msgspec.Struct, frozen=True):
+class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     """A column of a relation."""
 
     name: str
@@ -419,14 +419,16 @@ class ColumnInput(msgspec.Struct, frozen=True, array_like=True):
     transformations: list[str] = []
 
 
-class ColumnsResolved(Event, frozen=True, kw_only=True):
+class ColumnsResolved(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The columns of a node's relation, and what each is made from.
 
-    `lineage` is by column; `reads` is what affects every column (joins, filters, grouping). `datasets` are names as
-    lineage has them. `error` says why something is missing.
+    `origin` is where that comes from: `sql` (the compiled code: the last word), `catalog`, `earlier` (a run before) or
+    `warehouse` (which the runner has asked). `lineage` is by column; `reads` is what affects every column (joins,
+    filters, grouping). `datasets` are names as lineage has them. `error` says why something is missing.
     """
 
     unique_id: str
+    origin: str
     columns: list[Column] = []
     datasets: list[str] = []
     lineage: dict[str, list[ColumnInput]] = {}

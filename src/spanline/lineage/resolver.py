@@ -72,12 +72,14 @@ class Resolver:
         name = names.dataset_name(node)
         if name is None:
             return None
-        found = self._catalog.get(node.unique_id) or self._cache.relation(self._namespace, name)
+        in_catalog = self._catalog.get(node.unique_id)
+        found = in_catalog or self._cache.relation(self._namespace, name)
         known = _documented(found, node) if found else node.columns
         self._know(node, known)
         if not found:
             return None  # the project's own words stand
-        return ColumnsResolved(unique_id=node.unique_id, columns=list(known))
+        origin = "catalog" if in_catalog else "earlier"
+        return ColumnsResolved(unique_id=node.unique_id, origin=origin, columns=list(known))
 
     def _asked(self, event: ColumnsResolved) -> None:
         node = self._nodes.get(event.unique_id)
@@ -118,6 +120,7 @@ class Resolver:
             derived += [Column(name) for name in node.added_columns]
         return ColumnsResolved(
             unique_id=node.unique_id,
+            origin="sql",
             columns=_documented(derived, node, self._catalog.get(node.unique_id, ())),
             datasets=list(numbers),
             lineage={name: inputs for name, inputs in lineage.items() if inputs},

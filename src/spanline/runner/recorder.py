@@ -13,7 +13,7 @@ import traceback
 from types import FrameType
 from typing import Any, Callable
 
-from . import describe
+from . import describe, warehouse
 from .interrupt import Interrupt
 from .writer import Writer
 
@@ -146,7 +146,10 @@ class Recorder:
             chosen = {node.unique_id for node in task._flattened_nodes or ()}
             chosen.update(getattr(task, "selected_unit_tests", ()))
             self._write("selection", {"unique_ids": sorted(chosen)})
-            self._describe_exposures(chosen, getattr(task, "manifest", None))
+            manifest = getattr(task, "manifest", None)
+            self._describe_exposures(chosen, manifest)
+            if warehouse.wanted():
+                self._ask_for_columns(chosen, manifest, task.config)
         self._enter("run")
         _log(self, event, info)
 
@@ -155,6 +158,15 @@ class Recorder:
         for exposure in (getattr(manifest, "exposures", None) or {}).values():
             if not chosen.isdisjoint(exposure.depends_on.nodes):
                 self._describe(exposure, manifest)
+
+    def _ask_for_columns(self, chosen: set[str], manifest: Any, config: Any) -> None:
+        sources = warehouse.undocumented_sources(chosen, manifest)
+        for source in sources:
+            if source.unique_id not in self._described:
+                self._describe(source, manifest)
+        if sources:
+            for unique_id, columns in warehouse.columns_of(sources, config):
+                self._write("columns_resolved", {"unique_id": unique_id, "origin": "warehouse", "columns": columns})
 
     def _error(self, event: Any, info: Any) -> None:
         self._handled = False

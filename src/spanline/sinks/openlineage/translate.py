@@ -339,6 +339,8 @@ class Translator:
     def _columns_resolved(self, event: ColumnsResolved, state: RunState) -> Iterator[Message]:
         self._datasets.resolve(event)
         unique_id = event.unique_id
+        if event.origin != "sql":
+            return
         if unique_id in self._open:
             self._open[unique_id].columns = event
             self._open[unique_id].awaits_columns = False
