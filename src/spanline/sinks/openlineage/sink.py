@@ -25,7 +25,7 @@ from spanline.state import RunState
 _HTTP_LANES: Final = 8
 _ASYNCHRONOUS_BATCH: Final = 200
 _REJECTED: Final = frozenset((400, 406, 410, 411, 413, 414, 415, 422))
-"""Answers that say that the event is wrong. A wrong key or address (401, 403, 404) can be mended, and then all is sent."""
+"""Answers that say that the event is wrong. A wrong key or address (401, 403, 404) can be mended: then all is sent."""
 _NO_RUN: Final = 500
 """What a backend answers that knows run events only (DataHub) to an event of a job: not worth another try either."""
 _CONSOLE: Final = "openlineage.client.transport.console"
