@@ -85,7 +85,7 @@ class Datasets:
         """`columns` is whether names of columns may be told."""
         self._tells_columns = columns
         self._resolved: dict[str, ColumnsResolved] = {}
-        self._exposures: dict[str, list[NodeDescribed]] = {}
+        self._exposures: dict[str, dict[str, NodeDescribed]] = {}
         self._common: dict[str, Facets] = {}  # what doesn't change between two events on a dataset
 
     def describe(self, node: NodeDescribed) -> None:
@@ -93,7 +93,8 @@ class Datasets:
         self._common.pop(node.unique_id, None)
         if node.resource_type == "exposure":
             for unique_id in node.depends_on:
-                self._exposures.setdefault(unique_id, []).append(node)
+                self._common.pop(unique_id, None)
+                self._exposures.setdefault(unique_id, {})[node.unique_id] = node
 
     def resolve(self, columns: ColumnsResolved) -> None:
         """Take what was found out of a node's columns."""
@@ -155,7 +156,7 @@ class Datasets:
         exposures = self._exposures.get(node.unique_id)
         if exposures:
             found["dbt_exposures"] = ExposuresFacet(
-                exposures=[_exposure(one) for one in exposures],
+                exposures=[_exposure(one) for one in exposures.values()],
                 producer=PRODUCER,
             )
         return found

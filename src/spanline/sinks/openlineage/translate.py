@@ -176,8 +176,7 @@ class Translator:
     def _exposures(self, event: Event, state: RunState) -> Iterator[Message]:
         """Consumers are run by nobody here, so they are jobs without a run; they are told of what was built."""
         for node in state.descriptions.values():
-            built = (state.nodes.get(unique_id) for unique_id in node.depends_on)
-            if node.resource_type == "exposure" and any(one is not None and one.status == SUCCESS for one in built):
+            if node.resource_type == "exposure" and any(_is_built(upstream, state) for upstream in node.depends_on):
                 yield Message(
                     bounded(
                         JobEvent(
@@ -203,7 +202,7 @@ class Translator:
     def _start(self, event: events.NodeStarted | events.HookStarted, state: RunState) -> Iterator[Message]:
         unique_id = event.unique_id
         node = _description(unique_id, state)
-        if node is None or node.materialized == "ephemeral":
+        if node is None or node.resource_type == "exposure" or node.materialized == "ephemeral":
             return
         place = (event.session, event.step, event.attempt)
         run = _Open(unique_id, ids.lineage_run_id(state.run_id, *place, unique_id), place, _command(state, event.step))
@@ -387,6 +386,11 @@ def _description(unique_id: str, state: RunState) -> NodeDescribed | None:
     return NodeDescribed(
         unique_id=unique_id, resource_type="operation", name=name or unique_id, package_name=package, language="sql"
     )
+
+
+def _is_built(unique_id: str, state: RunState) -> bool:
+    node = state.nodes.get(unique_id)
+    return node is not None and node.status == SUCCESS and _command(state, node.step) not in _NOT_BUILDING
 
 
 def _kind(result: NodeState) -> Kind:
