@@ -85,6 +85,7 @@ class Translator:
             events.NodeStarted: self._start,
             events.HookStarted: self._start,
             events.NodeCompiled: self._compiled,
+            events.QueryStarted: self._asked,
             events.FreshnessResult: self._freshness,
             events.ColumnResolverStarted: self._resolver_started,
             events.ColumnResolverStopped: self._resolver_stopped,
@@ -206,8 +207,6 @@ class Translator:
             return
         place = (event.session, event.step, event.attempt)
         run = _Open(unique_id, ids.lineage_run_id(state.run_id, *place, unique_id), place, _command(state, event.step))
-        if isinstance(event, events.HookStarted):
-            run.sql = event.statement
         self._open[unique_id] = run
         more = facets.dependencies(self._upstream_jobs(node, run, state), self._options.namespace)
         inputs, outputs = self._datasets.inputs(node, state), self._outputs(node, run, state)
@@ -227,6 +226,14 @@ class Translator:
         if run is not None and node is not None:
             run.sql = event.sql
             run.awaits_columns = self._resolving and node.resource_type in _HAS_COLUMNS and node.language == "sql"
+        yield from ()
+
+    def _asked(self, event: events.QueryStarted, state: RunState) -> Iterator[Message]:
+        # dbt says the name of a hook where it begins with it: its SQL is what it asks the warehouse.
+        if event.unique_id in state.hooks:
+            run = self._open.get(event.unique_id)
+            if run is not None and run.sql is None:
+                run.sql = event.sql
         yield from ()
 
     def _freshness(self, event: events.FreshnessResult, _state: RunState) -> Iterator[Message]:
