@@ -232,12 +232,14 @@ def assertion(node: NodeDescribed, result: NodeState) -> dict[str, InputDatasetF
 
 def freshness(found: events.FreshnessResult) -> dict[str, InputDatasetFacet]:
     """How fresh a source is, as a statement on it and by the time of its last row."""
+    failed = found.status in ("error", "runtime error")
+    limits = (found.error_after, found.warn_after) if failed else (found.warn_after, found.error_after)
     one = data_quality_assertions_dataset.Assertion(
         assertion="freshness",
         success=found.status == "pass",
-        severity="error" if found.status in ("error", "runtime error") else "warn",
+        severity="error" if failed else "warn",
         name=found.unique_id,
-        expected=found.error_after or found.warn_after,
+        expected=limits[0] or limits[1],
         actual=None if found.age is None else f"{found.age:.0f} s",
     )
     facets_found = _assertions(one)

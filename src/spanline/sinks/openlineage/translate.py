@@ -208,9 +208,14 @@ class Translator:
         place = (event.session, event.step, event.attempt)
         run = _Open(unique_id, ids.lineage_run_id(state.run_id, *place, unique_id), place, _command(state, event.step))
         self._open[unique_id] = run
-        more = facets.dependencies(self._upstream_jobs(node, run, state), self._options.namespace)
+        more = self._dependencies(node, run, state)
         inputs, outputs = self._datasets.inputs(node, state), self._outputs(node, run, state)
         yield self._of_node(Kind.START, event.time, node, run, state, more | facets.run_tags(node), inputs, outputs)
+
+    def _dependencies(self, node: NodeDescribed, run: _Open, state: RunState) -> facets.RunFacets:
+        if node.resource_type == "unit_test":
+            return {}  # it runs before its model
+        return facets.dependencies(self._upstream_jobs(node, run, state), self._options.namespace)
 
     def _upstream_jobs(self, node: NodeDescribed, run: _Open, state: RunState) -> Iterator[tuple[str, str | None]]:
         for one in datasets.upstream(node, state):
@@ -274,11 +279,11 @@ class Translator:
         if run.query_id:
             more |= facets.external_query(run.query_id, datasets.namespace_of(state))
         sql = run.sql if self._options.sql else None
-        if node.resource_type in ("test", "unit_test") and kind is not Kind.ABORT:
+        if _is_tested(node, result):
             more |= facets.test(node, result, sql)
         if run.columns is not None and run.columns.error and self._options.columns:
             more |= facets.extraction_error(run.columns.error, run.unique_id)
-        inputs = self._datasets.inputs(node, state, _of_input(node, run, kind))
+        inputs = self._datasets.inputs(node, state, _of_input(node, run))
         outputs = self._outputs(node, run, state)
         if kind is Kind.COMPLETE:
             for output in outputs:
@@ -406,15 +411,28 @@ def _kind(result: NodeState) -> Kind:
     return Kind.FAIL if result.failed else Kind.COMPLETE
 
 
-def _of_input(node: NodeDescribed, run: _Open, kind: Kind) -> dict[str, dict[str, InputDatasetFacet]]:
+def _is_tested(node: NodeDescribed, result: NodeState) -> bool:
+    """Whether a test has been done: `dbt compile` and its like end with it in success, which says nothing."""
+    return node.resource_type in ("test", "unit_test") and result.status != SUCCESS and result.status not in _ABORTED
+
+
+def _of_input(node: NodeDescribed, run: _Open) -> dict[str, dict[str, InputDatasetFacet]]:
     """What a test, or a check of freshness, says of the datasets that it read."""
     if run.freshness is not None:
         return {node.unique_id: datasets.freshness(run.freshness)}
-    if node.resource_type != "test" or node.test is None or run.result is None or kind is Kind.ABORT:
+    if node.resource_type != "test" or run.result is None or not _is_tested(node, run.result):
         return {}
-    # A singular test is attached to nothing: it speaks of all that it reads.
-    tested = [node.test.attached_node] if node.test.attached_node else node.depends_on
-    return {unique_id: datasets.assertion(node, run.result) for unique_id in tested}
+    return {unique_id: datasets.assertion(node, run.result) for unique_id in _tested(node)}
+
+
+def _tested(node: NodeDescribed) -> list[str]:
+    """What a test speaks of. dbt attaches one of a model to it, one of a source to nothing, a singular one neither."""
+    info = node.test
+    if info is not None and info.attached_node:
+        return [info.attached_node]
+    if info is not None and info.kind == "generic":
+        return [unique_id for unique_id in node.depends_on if unique_id.startswith("source.")] or node.depends_on
+    return node.depends_on
 
 
 def _command(state: RunState, step: int) -> str:
