@@ -1,0 +1,720 @@
+"""One walk over a parsed query: for each column that it gives, the input columns that it owes something to.
+
+The query is read as it was parsed. sqlglot's `qualify` would rewrite it first, every name resolved, every star and
+alias expanded: that takes three times as long as the parse, copies an expression to wherever its alias is used (a chain
+of aliases doubles with each), and gives the whole query up at the first name that it can't make out. Here a name is
+looked up when it is met, and what is found is a lineage that has been added up already: no path is followed twice, and
+a name that nobody knows costs its own edge only.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from sqlglot import exp
+from sqlglot.dialects import TSQL, DuckDB, Oracle, Snowflake
+from sqlglot.dialects.dialect import Dialect, UsingColumnOrder
+
+from spanline.lineage.dialects import Spelling
+from spanline.lineage.edges import (
+    CONDITIONAL,
+    FILTER,
+    GROUP_BY,
+    IDENTITY,
+    JOIN,
+    NOTHING,
+    SORT,
+    TRANSFORMATION,
+    Field,
+    Kinds,
+    Lineage,
+    add,
+    through,
+)
+from spanline.lineage.expressions import aggregates, flat, parts_of, star_of
+from spanline.lineage.schema import Relation, Schema
+from spanline.lineage.scopes import NO_CTES, NOWHERE, Ctes, Output, Rows, Scope, Unlisted
+
+_MOST_STEPS: Final = 5_000_000
+_MOST_ROUNDS: Final = 32
+_CLAUSES: Final = (
+    ("prewhere", FILTER),
+    ("where", FILTER),
+    ("connect", FILTER),
+    ("having", FILTER),
+    ("qualify", FILTER),
+    ("sort", SORT),
+    ("cluster", SORT),
+)
+_COUNT_TYPES: Final = {
+    "athena": "BIGINT",
+    "bigquery": "INT64",
+    "databricks": "BIGINT",
+    "duckdb": "BIGINT",
+    "postgres": "BIGINT",
+    "redshift": "BIGINT",
+    "spark": "BIGINT",
+    "trino": "BIGINT",
+}
+_FLATTENED: Final = ("SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS")
+
+
+class TooMuch(Exception):  # noqa: N818
+    """The SQL is more than any that a person, or a macro of theirs, would write."""
+
+
+class Walk:
+    """Reads one query; see `query`."""
+
+    def __init__(self, dialect: Dialect, schema: Schema, this: Relation | None = None) -> None:
+        self.relations: dict[Relation, None] = {}
+        self._dialect = dialect
+        self._spell = Spelling(dialect)
+        self._schema = schema
+        self._this = None if this is None else schema.find(this)
+        self._tables: dict[Relation, Rows] = {}
+        self._steps = 0
+
+    # --- queries --------------------------------------------------------------------------------------------------
+
+    def query(self, node: exp.Expr, outer: Scope | None = None, ctes: Ctes = NO_CTES) -> Rows:
+        """What a query gives, read inside another one or by itself."""
+        self._spend(1)
+        clause = node.args.get("with_")
+        if clause is not None:
+            ctes = self._with(clause, outer, ctes)
+        if isinstance(node, exp.Select):
+            return self._select(node, outer, ctes)
+        if isinstance(node, exp.SetOperation):
+            return self._sorted(node, self._combined(node, outer, ctes))
+        return self._sorted(node, self._rows(node, Scope(outer, ctes)))
+
+    def _with(self, clause: exp.With, outer: Scope | None, ctes: Ctes) -> Ctes:
+        known = dict(ctes)
+        for cte in clause.expressions:
+            if not isinstance(cte, exp.CTE) or cte.args.get("scalar"):
+                continue
+            name = cte.alias.lower()
+            if self._reads_itself(cte, clause):
+                known[name] = self._recursive(cte, outer, known)
+            else:
+                known[name] = self.query(cte.this, outer, known).renamed(self._alias_columns(cte))
+        return known
+
+    def _reads_itself(self, cte: exp.CTE, clause: exp.With) -> bool:
+        """Whether a CTE is recursive: some dialects have no word for it, in others it reads a table of its own name."""
+        if not isinstance(cte.this, exp.SetOperation):
+            return False
+        if clause.args.get("recursive"):
+            return True
+        name = cte.alias.lower()
+        return isinstance(self._dialect, (Oracle, Snowflake, TSQL)) and any(
+            table.name.lower() == name and not table.db for table in cte.this.expression.find_all(exp.Table)
+        )
+
+    def _recursive(self, cte: exp.CTE, outer: Scope | None, ctes: Ctes) -> Rows:
+        """Read a recursive CTE until nothing new is found.
+
+        It takes as many rounds as a value needs to get from column to column: two, nearly always.
+        """
+        anchor = cte.this
+        while isinstance(anchor, exp.SetOperation):
+            anchor = anchor.this
+        name, names = cte.alias.lower(), self._alias_columns(cte)
+        rows = self.query(anchor, outer, ctes).renamed(names)
+        for _ in range(_MOST_ROUNDS):
+            before = rows
+            rows = self.query(cte.this, outer, {**ctes, name: before}).renamed(names)
+            if rows.whole == before.whole and rows.columns == before.columns:
+                break
+        return rows
+
+    def _select(self, select: exp.Select, outer: Scope | None, ctes: Ctes) -> Rows:
+        scope = Scope(outer, ctes)
+        self._read_from(select, scope)
+        self._define(select, scope)
+        columns, unlisted = self._projections(select, scope)
+        rows = Rows(columns, unlisted=unlisted)
+        rows.whole = self._sum(
+            (
+                *self._joined(scope),
+                *self._clauses(select, scope, rows),
+                *self._grouped(select, scope, rows),
+                *self._ordered(select, scope, rows),
+            )
+        )
+        return rows
+
+    def _define(self, select: exp.Select, scope: Scope) -> None:
+        """Tell the scope what a SELECT names besides columns: windows, and expressions in ClickHouse's WITH."""
+        clause = select.args.get("with_")
+        for cte in clause.expressions if clause is not None else ():
+            if cte.args.get("scalar"):
+                scope.aliases[cte.alias.lower()] = Output(cte.alias, self.lineage(cte.this, scope))
+        for window in select.args.get("windows") or ():
+            scope.windows[window.name.lower()] = self.lineage(window, scope)
+
+    def _clauses(self, select: exp.Select, scope: Scope, rows: Rows) -> Iterator[tuple[Lineage, Kinds]]:
+        for name, kinds in _CLAUSES:
+            clause = select.args.get(name)
+            if clause is not None:
+                yield self.lineage(clause, scope), kinds
+        limit = select.args.get("limit")
+        distinct = select.args.get("distinct")
+        keys = limit.args.get("expressions") if limit is not None else None  # ClickHouse's LIMIT n BY
+        on = distinct.args.get("on") if distinct is not None else None
+        for key in (*(keys or ()), *(flat(on) if on is not None else ())):
+            yield self._key(key, scope, rows), GROUP_BY
+
+    def _grouped(self, select: exp.Select, scope: Scope, rows: Rows) -> Iterator[tuple[Lineage, Kinds]]:
+        group = select.args.get("group")
+        if group is None:
+            return
+        if group.args.get("all"):
+            for projection, column in zip(select.expressions, rows.columns, strict=False):
+                if not aggregates(projection):
+                    yield column.lineage, GROUP_BY
+        for key in group.iter_expressions():
+            yield self._key(key, scope, rows), GROUP_BY
+
+    def _ordered(self, query: exp.Expr, scope: Scope, rows: Rows) -> Iterator[tuple[Lineage, Kinds]]:
+        order = query.args.get("order")
+        for ordered in order.expressions if order is not None else ():
+            key = ordered.this if isinstance(ordered, exp.Ordered) else ordered
+            if isinstance(key, exp.Var) and key.name.upper() == "ALL":
+                yield from ((column.lineage, SORT) for column in rows.columns)
+                continue
+            # A column of the output stands before one of a source that has its name.
+            named = rows.listed(self._spell(key.this)) if isinstance(key, exp.Column) and not key.table else None
+            yield named.lineage if named is not None else self._key(key, scope, rows), SORT
+
+    def _key(self, key: exp.Expr, scope: Scope, rows: Rows) -> Lineage:
+        """What GROUP BY and ORDER BY mean: an expression, or a column by its number."""
+        if isinstance(key, exp.Literal):
+            place = int(key.name) - 1 if key.name.isdecimal() and len(key.name) < 6 else -1
+            return rows.columns[place].lineage if 0 <= place < len(rows.columns) else NOTHING
+        return self.lineage(key, scope)
+
+    def _sorted(self, node: exp.Expr, rows: Rows) -> Rows:
+        """The rows of a set operation, or of a query in brackets, in the order that stands behind it."""
+        if node.args.get("order") is None:
+            return rows
+        scope = Scope(None, NO_CTES)
+        scope.add("", "", rows)
+        whole = self._sum(((rows.whole, IDENTITY), *self._ordered(node, scope, rows)))
+        return Rows(rows.columns, unlisted=rows.unlisted, strays=rows.strays, whole=whole)
+
+    # --- set operations -------------------------------------------------------------------------------------------
+
+    def _combined(self, node: exp.SetOperation, outer: Scope | None, ctes: Ctes) -> Rows:
+        operations: list[exp.SetOperation] = []
+        first: exp.Expr = node
+        while isinstance(first, exp.SetOperation):
+            operations.append(first)
+            first = first.this
+        branches = [self.query(first, outer, ctes)]
+        by_name = False
+        for operation in reversed(operations):
+            right = self.query(operation.expression, outer, ctes)
+            named = bool(operation.args.get("by_name") or operation.args.get("on"))
+            if not isinstance(operation, exp.Union):
+                branches = [self._compared(self._united(branches, by_name), right)]
+            elif named == by_name:
+                branches.append(right)
+            else:
+                branches, by_name = [self._united(branches, by_name), right], named
+        return self._united(branches, by_name)
+
+    def _united(self, branches: Sequence[Rows], by_name: bool) -> Rows:
+        """UNION; by name too where columns aren't listed, since nobody knows the places of the others then."""
+        if len(branches) == 1:
+            return branches[0]
+        unlisted = self._all_unlisted([branch.unlisted for branch in branches if branch.unlisted is not None])
+        columns: Iterable[Sequence[Output | None]]
+        if by_name or unlisted is not None:
+            names: dict[str, str] = {}
+            for column in itertools.chain.from_iterable(branch.columns for branch in branches):
+                names.setdefault(column.name.lower(), column.name)
+            self._spend(len(names) * len(branches))
+            columns = ([branch.column(name) for branch in branches] for name in names.values())
+        else:
+            columns = itertools.zip_longest(*(branch.columns for branch in branches))
+        whole = self._sum([(branch.whole, IDENTITY) for branch in branches])
+        return Rows([self._any_of(each) for each in columns], unlisted=unlisted, whole=whole)
+
+    def _any_of(self, columns: Sequence[Output | None]) -> Output:
+        """The column that holds, row by row, one of these."""
+        present = [column for column in columns if column is not None]
+        types = {column.type for column in present}
+        lineage = self._sum([(column.lineage, IDENTITY) for column in present])
+        return Output(present[0].name, lineage, types.pop() if len(types) == 1 else None)
+
+    def _all_unlisted(self, unlisted: Sequence[Unlisted]) -> Unlisted | None:
+        if not unlisted:
+            return None
+        if any(each is NOWHERE for each in unlisted):
+            return NOWHERE
+        relations = dict.fromkeys(relation for each in unlisted for relation in each.relations)
+        return Unlisted(tuple(relations), self._sum([(each.lineage, IDENTITY) for each in unlisted]))
+
+    def _compared(self, left: Rows, right: Rows) -> Rows:
+        """EXCEPT and INTERSECT: the rows of the left, filtered by a look at both."""
+        compared = [(column.lineage, FILTER) for column in (*left.columns, *right.columns)]
+        whole = self._sum([(left.whole, IDENTITY), (right.whole, IDENTITY), *compared])
+        return Rows(left.columns, unlisted=left.unlisted, whole=whole)
+
+    # --- FROM -----------------------------------------------------------------------------------------------------
+
+    def _read_from(self, select: exp.Select, scope: Scope) -> None:
+        clause = select.args.get("from_")
+        if clause is not None:
+            self._source(clause.this, scope)
+        for join in select.args.get("joins") or ():
+            self._join(join, scope)
+        for lateral in select.args.get("laterals") or ():
+            self._source(lateral, scope)
+
+    def _source(self, node: exp.Expr, scope: Scope) -> None:
+        """Add an item of FROM to the scope, and what is joined inside of it."""
+        if isinstance(node, exp.Subquery) and not node.alias and _is_source(node.this):
+            self._source(node.this, scope)  # brackets around a join
+        else:
+            scope.add(_alias(node), node.text("db"), self._rows(node, scope))
+        for join in node.args.get("joins") or ():
+            self._join(join, scope)
+
+    def _join(self, join: exp.Join, scope: Scope) -> None:
+        if join.kind == "ARRAY":
+            self._array_join(join, scope)
+            return
+        before = len(scope.sources)
+        self._source(join.this, scope)
+        if join.args.get("on") is not None:
+            scope.conditions.append(join.args["on"])
+        if join.args.get("using") or join.method == "NATURAL":
+            self._equate(join, before, scope)
+        if join.is_semi_or_anti_join:
+            scope.unseen.update(itertools.islice(scope.sources, before, None))
+
+    def _equate(self, join: exp.Join, before: int, scope: Scope) -> None:
+        """USING and NATURAL: make one column of the two sides', that of the side that always has it, else of both."""
+        self._spend(len(scope.sources))
+        left = Scope(None, NO_CTES)
+        left.sources = dict(itertools.islice(scope.sources.items(), before))
+        left.settled = scope.settled
+        right = list(itertools.islice(scope.sources.values(), before, None))
+        if join.method == "NATURAL":
+            names = [column.name for rows in right for column in rows.columns if left.listed(column.name)]
+        else:
+            names = [self._spell(name) for name in join.args["using"]]
+        for name in names:
+            theirs = (rows.column(name) for rows in right)
+            both = [column for column in (left.resolve(name), *theirs) if column is not None]
+            if both:
+                scope.equated.extend(column.lineage for column in both)
+                self._merge(name.lower(), join, both, scope)
+
+    def _merge(self, key: str, join: exp.Join, both: Sequence[Output], scope: Scope) -> None:
+        if join.side == "FULL":
+            merged = self._any_of(both)
+            merged = merged._replace(lineage=self._sum([(merged.lineage, TRANSFORMATION)]))
+        else:
+            merged = both[-1] if join.side == "RIGHT" else both[0]
+        scope.settled[key] = merged
+        if not join.is_semi_or_anti_join and key not in scope.merged:
+            scope.merged.append(key)
+
+    def _array_join(self, join: exp.Join, scope: Scope) -> None:
+        """ClickHouse: the members of an array take the place of the array, or stand beside it under an alias."""
+        for array in (join.this, *join.expressions):
+            members = self._sum([(self.lineage(array, scope), TRANSFORMATION)])
+            name = array.alias_or_name
+            scope.settled[name.lower()] = Output(name, members)
+
+    def _rows(self, node: exp.Expr, scope: Scope) -> Rows:
+        """What an item of FROM gives under its alias."""
+        if isinstance(node, exp.Unnest):
+            return self._unnested(node, scope)
+        rows = self._unaliased(node, scope)
+        for pivot in node.args.get("pivots") or ():
+            rows = self._pivoted(rows, pivot).renamed(self._alias_columns(pivot))
+        return rows.renamed(self._alias_columns(node))
+
+    def _unaliased(self, node: exp.Expr, scope: Scope) -> Rows:
+        if isinstance(node, exp.Table):
+            return self._table(node, scope)
+        lateral = isinstance(node, exp.Lateral) and isinstance(node.this, exp.Query)
+        if lateral or isinstance(node, exp.Subquery):
+            # A query sees the sources beside it by LATERAL only, in DuckDB always.
+            sees_them = lateral or isinstance(self._dialect, DuckDB)
+            return self._bracketed(node.this, scope if sees_them else scope.outer, scope.ctes)
+        if isinstance(node, exp.Values):
+            return self._values(node, scope)
+        if isinstance(node, (exp.Final, exp.Pivot)):
+            rows = self._rows(node.this, scope)
+            return self._pivoted(rows, node) if isinstance(node, exp.Pivot) else rows
+        return self._made(node, self.lineage(node, scope))
+
+    def _bracketed(self, node: exp.Expr, outer: Scope | None, ctes: Ctes) -> Rows:
+        """A query in brackets; or all the columns of a join in brackets that goes by one alias."""
+        if not _is_source(node):
+            return self.query(node, outer, ctes)
+        inner = Scope(outer, ctes)
+        self._source(node, inner)
+        columns, unlisted = self._expand(exp.Star(), None, inner, set())
+        return Rows(columns, unlisted=unlisted, whole=self._sum(self._joined(inner)))
+
+    def _joined(self, scope: Scope) -> Iterator[tuple[Lineage, Kinds]]:
+        """What decides which rows the sources of a scope give together."""
+        yield from ((rows.whole, IDENTITY) for rows in scope.sources.values())
+        yield from ((lineage, JOIN) for lineage in scope.equated)
+        yield from ((self.lineage(condition, scope), JOIN) for condition in scope.conditions)
+
+    def _table(self, table: exp.Table, scope: Scope) -> Rows:
+        if not isinstance(table.this, (exp.Identifier, exp.Dot)):
+            return self._made(table.this, self.lineage(table.this, scope))
+        names = [self._spell(part) for part in table.parts]
+        if len(names) == 1:
+            cte = scope.ctes.get(names[0].lower())
+            if cte is not None:
+                return cte
+        database, schema, identifier = (None, None, *names)[-3:]
+        return self._relation((database, schema, identifier or ""))
+
+    def _relation(self, named: Relation) -> Rows:
+        """A table or a view. The model's own is no input: what it holds is of earlier runs, whatever it is read for."""
+        relation = self._schema.find(named)
+        rows = self._tables.get(relation)
+        if rows is None:
+            own = self._this is not None and self._schema.same(relation, self._this)
+            if not own:
+                self.relations[relation] = None
+            rows = self._tables[relation] = self._own() if own else self._foreign(relation)
+        return rows
+
+    def _foreign(self, relation: Relation) -> Rows:
+        others = Unlisted((relation,))
+        columns = self._schema.columns(relation)
+        if columns is None:
+            return Rows((), unlisted=others)
+        self._spend(len(columns))
+        listed = [Output(name, {Field(relation, name): IDENTITY}, type_) for name, type_ in columns]
+        return Rows(listed, strays=others)
+
+    def _own(self) -> Rows:
+        columns = self._schema.columns(self._this) if self._this is not None else None
+        if columns is None:
+            return Rows((), unlisted=Unlisted())
+        return Rows([Output(name, NOTHING, type_) for name, type_ in columns])
+
+    def _made(self, function: exp.Expr, lineage: Lineage) -> Rows:
+        """What a function in FROM gives: columns that are all made of its arguments, named by the alias if at all."""
+        made = Unlisted((), self._sum([(lineage, TRANSFORMATION)]))
+        names = [column.name for column in function.find_all(exp.OpenJSONColumnDef, exp.JSONColumnDef)]
+        if isinstance(self._dialect, Snowflake) and isinstance(function, exp.TableFromRows):
+            names = list(_FLATTENED) if isinstance(function.this, exp.Explode) else names
+        return Rows((), unlisted=made).renamed(names)
+
+    def _unnested(self, unnest: exp.Unnest, scope: Scope) -> Rows:
+        arrays = [self._sum([(self.lineage(array, scope), TRANSFORMATION)]) for array in unnest.expressions]
+        made = Unlisted((), self._sum([(array, IDENTITY) for array in arrays]))
+        names = self._unnested_names(unnest)
+        if len(arrays) == len(names) > 1:
+            columns = [Output(name, array) for name, array in zip(names, arrays, strict=True)]
+        else:
+            columns = [Output(name, made.lineage) for name in names]
+        offset = unnest.args.get("offset")
+        if offset:
+            columns.append(
+                Output(self._spell(offset) if isinstance(offset, exp.Identifier) else "offset", made.lineage)
+            )
+        return Rows(columns, strays=made) if names else Rows(columns, unlisted=made)
+
+    def _unnested_names(self, unnest: exp.Unnest) -> list[str]:
+        """What the members of arrays are called; none where `*` gives their fields, as BigQuery's does."""
+        alias = unnest.args.get("alias")
+        if not isinstance(alias, exp.TableAlias) or alias.this is None:
+            return []
+        name = "unnest" if isinstance(self._dialect, DuckDB) else self._spell(alias.this)
+        return [self._spell(column) for column in alias.columns] or [name]
+
+    def _values(self, values: exp.Values, scope: Scope) -> Rows:
+        rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in values.expressions]
+        cells = itertools.zip_longest(*([Output("", self.lineage(cell, scope)) for cell in row] for row in rows))
+        name, first = ("col", 0) if isinstance(self._dialect, DuckDB) else ("column", 1)
+        columns = [self._any_of(each)._replace(name=f"{name}{place}") for place, each in enumerate(cells, first)]
+        return Rows(columns)
+
+    # --- PIVOT ----------------------------------------------------------------------------------------------------
+
+    def _pivoted(self, rows: Rows, pivot: exp.Pivot) -> Rows:
+        scope = Scope(None, NO_CTES)
+        scope.add("", "", rows)
+        return self._unpivot(rows, pivot, scope) if pivot.args.get("unpivot") else self._pivot(rows, pivot, scope)
+
+    def _pivot(self, rows: Rows, pivot: exp.Pivot, scope: Scope) -> Rows:
+        """A column for each value of a field and each aggregate, and those that neither uses, grouped by.
+
+        DuckDB's PIVOT … ON … USING … names the fields in `expressions`; nobody but the database knows its columns.
+        """
+        aggregations = pivot.args.get("using") or (pivot.expressions if pivot.args.get("fields") else [])
+        keys = pivot.args.get("fields") or pivot.expressions
+        fields = [(self.lineage(key.this if isinstance(key, exp.In) else key, scope), CONDITIONAL) for key in keys]
+        values = [self._sum([(self.lineage(each, scope), IDENTITY), *fields]) for each in aggregations] or [NOTHING]
+        used = {column.name.lower() for each in (*aggregations, *keys) for column in each.find_all(exp.Column)}
+        kept = [column for column in rows.columns if column.name.lower() not in used]
+        group = pivot.args.get("group")
+        if group is not None:
+            kept = [Output(key.alias_or_name, self.lineage(key, scope)) for key in group.expressions]
+        names = [self._spell(name) for name in pivot.args.get("columns") or ()]
+        made = [Output(name, values[place % len(values)]) for place, name in enumerate(names)]
+        unlisted = rows.unlisted if group is None else None
+        if not names:
+            unlisted = Unlisted((), self._sum([(value, IDENTITY) for value in values])) if unlisted is None else NOWHERE
+        whole = self._sum([(rows.whole, IDENTITY), *((column.lineage, GROUP_BY) for column in kept)])
+        return Rows([*kept, *made], unlisted=unlisted, whole=whole)
+
+    def _unpivot(self, rows: Rows, pivot: exp.Pivot, scope: Scope) -> Rows:
+        """A row for each of the given columns: its name in one column, its value in another."""
+        into = pivot.args.get("into")
+        fields = pivot.args.get("fields") or ()
+        groups = [list(flat(each)) for field in fields for each in field.expressions]
+        names = [field.this for field in fields]
+        values = [value for each in pivot.expressions for value in flat(each)] if fields else []
+        if not fields:  # DuckDB's UNPIVOT … ON … INTO
+            groups = [list(flat(each)) for each in pivot.expressions]
+            names = [into.this] if into is not None else [exp.to_identifier("name")]
+            values = into.expressions if into is not None else [exp.to_identifier("value")]
+        used = {column.name.lower() for group in groups for column in group}
+        kept = [column for column in rows.columns if column.name.lower() not in used]
+        made = [Output(name.name, NOTHING) for name in names]
+        for place, value in enumerate(values):
+            members = [(self.lineage(group[place], scope), IDENTITY) for group in groups if place < len(group)]
+            made.append(Output(value.name, self._sum(members)))
+        return Rows([*kept, *made], unlisted=rows.unlisted, whole=rows.whole)
+
+    # --- SELECT ---------------------------------------------------------------------------------------------------
+
+    def _projections(self, select: exp.Select, scope: Scope) -> tuple[Sequence[Output], Unlisted | None]:
+        columns: list[Output] = []
+        unlisted: Unlisted | None = None
+        starred: set[str] = set()
+        for projection in select.expressions:
+            star = star_of(projection)
+            if isinstance(projection, exp.Columns) and star is None:
+                unlisted = NOWHERE  # DuckDB's COLUMNS('regular expression')
+                continue
+            if star is None:
+                columns.extend(self._projected(projection, len(columns), scope))
+                continue
+            listed, others = self._expand(star, projection, scope, starred)
+            if len(select.expressions) == 1:
+                return listed, others
+            columns.extend(listed)
+            starred.update(column.name.lower() for column in listed)
+            unlisted = _beside(unlisted, others)
+        return columns, unlisted
+
+    def _projected(self, projection: exp.Expr, place: int, scope: Scope) -> Iterator[Output]:
+        """The column of a projection; of `explode(x) AS (a, b)` and its like, more than one."""
+        if isinstance(projection, (exp.Aliases, exp.QueryTransform)):
+            schema = projection.args.get("schema") or projection
+            lineage = self._sum([(self.lineage(projection, scope), TRANSFORMATION)])
+            yield from (Output(self._spell(name), lineage) for name in schema.expressions)
+            return
+        alias = projection.args["alias"] if isinstance(projection, exp.Alias) else None
+        inner = projection.unalias()
+        if isinstance(inner, exp.Column):
+            output = self._column(inner, scope)
+            if self._spell.folds and isinstance(inner.this, exp.Identifier):
+                output = output._replace(name=self._spell(inner.this))
+        else:
+            name = projection.output_name or f"_col_{place}"
+            output = Output(name, self.lineage(inner, scope), self._type(inner, scope))
+        if alias is not None:
+            output = output._replace(name=self._spell(alias))
+            scope.aliases[output.name.lower()] = output
+        yield output
+
+    def _expand(
+        self, star: exp.Star, projection: exp.Expr | None, scope: Scope, starred: set[str]
+    ) -> tuple[Sequence[Output], Unlisted | None]:
+        """The columns of a star. What an earlier source, or star of the same SELECT, has given isn't given again."""
+        sources = self._starred(projection, scope)
+        merged = [] if isinstance(projection, exp.Column) else scope.merged
+        changed = any(star.args.get(key) for key in ("except_", "replace", "rename"))
+        if len(sources) == 1 and not (changed or merged or starred):
+            return sources[0].columns, sources[0].unlisted
+        columns: dict[str, list[Output]] = {}
+        if self._dialect.USING_COLUMN_ORDER is not UsingColumnOrder.IN_PLACE:
+            columns.update((key, [scope.settled[key]]) for key in merged)
+        unlisted: Unlisted | None = None
+        given = {*starred, *columns}
+        for rows in sources:
+            self._spend(len(rows.columns))
+            fresh = [(key, column) for column in rows.columns if (key := column.name.lower()) not in given]
+            for key, column in fresh:
+                columns.setdefault(key, []).append(scope.settled[key] if key in merged else column)
+            given.update(key for key, _ in fresh)
+            unlisted = _beside(unlisted, rows.unlisted)
+        if changed:
+            columns = self._changed(star, columns, unlisted, scope)
+        return [column for namesakes in columns.values() for column in namesakes], unlisted
+
+    def _starred(self, projection: exp.Expr | None, scope: Scope) -> Sequence[Rows]:
+        """The sources of a star; of one behind a column, `s.*`, its fields."""
+        if not isinstance(projection, exp.Column):
+            return [rows for key, rows in scope.sources.items() if key not in scope.unseen]
+        qualifier = [self._spell(part) for part in projection.parts[:-1]]
+        source = scope.source(qualifier)
+        if source is not None:
+            return [source]
+        column = self._named(qualifier, scope)
+        return [Rows((), unlisted=Unlisted((), self._sum([(column.lineage, TRANSFORMATION)])))]
+
+    def _changed(
+        self, star: exp.Star, columns: dict[str, list[Output]], unlisted: Unlisted | None, scope: Scope
+    ) -> dict[str, list[Output]]:
+        """The columns of a star after its EXCEPT, REPLACE and RENAME."""
+        left_out = {column.name.lower() for column in star.args.get("except_") or ()}
+        changed = {key: namesakes for key, namesakes in columns.items() if key not in left_out}
+        for replacement in star.args.get("replace") or ():
+            name = self._spell(replacement.args["alias"])
+            type_ = self._type(replacement.this, scope)
+            changed[name.lower()] = [Output(name, self.lineage(replacement, scope), type_)]
+        for rename in star.args.get("rename") or ():
+            old, new = rename.this.name.lower(), self._spell(rename.args["alias"])
+            namesakes = changed.get(old) or ([unlisted.column(old)] if unlisted is not None else [])
+            changed[old] = [column._replace(name=new) for column in namesakes]
+        return changed
+
+    # --- expressions ----------------------------------------------------------------------------------------------
+
+    def lineage(self, root: exp.Expr, scope: Scope) -> Lineage:
+        """What an expression is made of, and decided by."""
+        found: list[tuple[Lineage, Kinds]] = []
+        waiting = [(root, IDENTITY)]
+        while waiting:
+            node, kinds = waiting.pop()
+            self._steps += 1
+            leaf = self._leaf(node, scope)
+            if leaf is None:
+                waiting.extend(reversed([(part, through(kinds, inner)) for part, inner in parts_of(node)]))
+            elif leaf:
+                found.append((leaf, kinds))
+        return self._sum(found)
+
+    def _leaf(self, node: exp.Expr, scope: Scope) -> Lineage | None:
+        """The lineage of what is looked up as a whole; None for what has parts."""
+        if isinstance(node, exp.Identifier):
+            return _window_named(node, scope)
+        star = star_of(node)
+        if star is not None:
+            return self._sum((column.lineage, IDENTITY) for column in self._expand(star, node, scope, set())[0])
+        if isinstance(node, exp.Column):
+            return self._column(node, scope).lineage
+        if isinstance(node, exp.Query):
+            rows = self.query(node, scope, scope.ctes)
+            return self._sum([(rows.whole, IDENTITY), *((column.lineage, IDENTITY) for column in rows.columns)])
+        if isinstance(node, exp.Exists) and isinstance(node.this, exp.Query):
+            return self.query(node.this, scope, scope.ctes).whole
+        return None
+
+    def _column(self, column: exp.Column, scope: Scope) -> Output:
+        if not isinstance(column.this, exp.Identifier):  # Snowflake's t.$1
+            return Output(column.name, NOTHING)
+        return self._named([self._spell(part) for part in column.parts], scope)
+
+    def _named(self, parts: Sequence[str], scope: Scope) -> Output:
+        """What a dotted name means: a column of the source before it, or a field inside a column."""
+        for place in range(len(parts) - 1, 0, -1):
+            rows = scope.source(parts[:place])
+            found = rows.column(parts[place]) if rows is not None else None
+            if found is not None:
+                return found if place == len(parts) - 1 else self._part(found, parts[-1])
+        found = self._bare(parts[0], scope)
+        return found if len(parts) == 1 else self._part(found, parts[-1])
+
+    def _bare(self, name: str, scope: Scope) -> Output:
+        """What a name alone means; PostgreSQL and BigQuery take that of a source for the whole row."""
+        self._spend(len(scope.sources))
+        if name.upper() in self._dialect.PSEUDOCOLUMNS:
+            return scope.listed(name) or Output(name, NOTHING)
+        found = scope.resolve(name)
+        if found is not None:
+            return found
+        row = scope.source([name])
+        return Output(name, self._sum((each.lineage, TRANSFORMATION) for each in row.columns) if row else NOTHING)
+
+    def _part(self, column: Output, name: str) -> Output:
+        return Output(name, self._sum([(column.lineage, TRANSFORMATION)]))
+
+    def _type(self, node: exp.Expr, scope: Scope) -> str | None:
+        """The type of an expression, where it is as good as written there."""
+        node = node.unnest()
+        if isinstance(node, exp.Cast):
+            return node.to.sql(self._dialect)
+        if isinstance(node, exp.Count):
+            return _COUNT_TYPES.get(type(self._dialect).__name__.lower())
+        if isinstance(node, (exp.Max, exp.Min)) and isinstance(node.this, exp.Column):
+            return self._column(node.this, scope).type
+        return None
+
+    def _alias_columns(self, node: exp.Expr) -> list[str]:
+        alias = node.args.get("alias")
+        return [self._spell(name) for name in alias.columns] if isinstance(alias, exp.TableAlias) else []
+
+    # --- adding up ------------------------------------------------------------------------------------------------
+
+    def _sum(self, parts: Iterable[tuple[Lineage, Kinds]]) -> Lineage:
+        """The lineage of what is made of parts; of an only part its own, so that columns passed on share theirs."""
+        present = [part for part in parts if part[0]]
+        if not present:
+            return NOTHING
+        if len(present) == 1 and present[0][1] == IDENTITY:
+            return present[0][0]
+        total: dict[Field, Kinds] = {}
+        for lineage, kinds in present:
+            self._spend(len(lineage))
+            add(total, lineage, kinds)
+        return total
+
+    def _spend(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > _MOST_STEPS:
+            raise TooMuch(f"more than {_MOST_STEPS} steps")
+
+
+def _is_source(node: exp.Expr) -> bool:
+    """Whether brackets in FROM hold a source, perhaps with joins, rather than a query."""
+    if isinstance(node, exp.Subquery):
+        return bool(node.alias or node.args.get("joins"))
+    return isinstance(node, exp.Table)
+
+
+def _beside(one: Unlisted | None, other: Unlisted | None) -> Unlisted | None:
+    """The columns that aren't listed of two sources side by side."""
+    return NOWHERE if one is not None and other is not None else one or other
+
+
+def _alias(node: exp.Expr) -> str:
+    """The name by which a source is known: the last that it is given."""
+    if isinstance(node, exp.Final):
+        return _alias(node.this)
+    for pivot in reversed(node.args.get("pivots") or ()):
+        if pivot.alias:
+            return str(pivot.alias)
+    alias = node.args.get("alias")
+    if isinstance(alias, exp.TableAlias) and not alias.this and alias.columns:
+        return str(alias.columns[0].name)  # BigQuery's UNNEST(x) AS y
+    return node.alias_or_name
+
+
+def _window_named(node: exp.Identifier, scope: Scope) -> Lineage:
+    """The lineage of `OVER w`; no other identifier that isn't a column's means anything."""
+    if node.arg_key != "alias" or not isinstance(node.parent, exp.Window):
+        return NOTHING
+    found = scope.windows.get(node.name.lower())
+    return NOTHING if found is None else found
