@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from openlineage.client.event_v2 import InputDataset, Job, JobEvent, OutputDataset, Run, RunEvent
 from openlineage.client.event_v2 import RunState as Kind
-from openlineage.client.facet_v2 import InputDatasetFacet, RunFacet, parent_run
+from openlineage.client.facet_v2 import InputDatasetFacet, parent_run
 
 from spanline import events, ids
 from spanline.events import ColumnsResolved, Event, NodeDescribed
@@ -56,20 +56,28 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class _Open(msgspec.Struct):
-    """A run that has begun and whose end wasn't told."""
+_Key = tuple[int, int, int, str]
+"""Session, step, attempt and unique id: what a node's run is derived from."""
 
-    unique_id: str
+
+class _Open(msgspec.Struct):
+    """A run that has begun and whose end wasn't told. `facets` are those of each of its events."""
+
+    key: _Key
     run_id: str
-    place: tuple[int, int, int]
     command: str
+    facets: RunFacets
     sql: str | None = None
-    awaits_columns: bool = False
+    has_columns: bool = False
     columns: ColumnsResolved | None = None
     freshness: events.FreshnessResult | None = None
     ended: int = 0
     result: NodeState | None = None
     query_id: str | None = None
+
+    @property
+    def unique_id(self) -> str:
+        return self.key[3]
 
 
 class Translator:
@@ -100,9 +108,9 @@ class Translator:
         self._reset()
 
     def _reset(self) -> None:
-        self._open: dict[str, _Open] = {}
-        self._waiting: dict[str, _Open] = {}
-        self._gone_without: dict[str, _Open] = {}
+        self._open: dict[_Key, _Open] = {}
+        self._waiting: dict[_Key, _Open] = {}
+        self._gone_without: dict[_Key, _Open] = {}
         self._datasets = Datasets(columns=self._options.columns)
         self._repository: events.RepositoryFound | None = None
         self._session_open = False
@@ -205,9 +213,10 @@ class Translator:
         node = _description(unique_id, state)
         if node is None or node.resource_type == "exposure" or node.materialized == "ephemeral":
             return
-        place = (event.session, event.step, event.attempt)
-        run = _Open(unique_id, ids.lineage_run_id(state.run_id, *place, unique_id), place, _command(state, event.step))
-        self._open[unique_id] = run
+        key = _key(event, unique_id)
+        of_run = {**facets.of_node(state, unique_id, key[:3]), "parent": self._parent(state)}
+        run = _Open(key, ids.lineage_run_id(state.run_id, *key), _command(state, event.step), of_run)
+        self._open[key] = run
         more = self._dependencies(node, run, state)
         inputs, outputs = self._datasets.inputs(node, state), self._outputs(node, run, state)
         yield self._of_node(Kind.START, event.time, node, run, state, more | facets.run_tags(node), inputs, outputs)
@@ -222,47 +231,51 @@ class Translator:
             if one.resource_type == "source":
                 continue
             ran = state.nodes.get(one.unique_id)
-            here = ran is not None and (ran.step, ran.attempt) == run.place[1:] and ran.status != "skipped"
-            run_id = ids.lineage_run_id(state.run_id, *run.place, one.unique_id) if here else None
+            here = ran is not None and (ran.step, ran.attempt) == run.key[1:3] and ran.status != "skipped"
+            run_id = ids.lineage_run_id(state.run_id, *run.key[:3], one.unique_id) if here else None
             yield names.job_name(one, run.command), run_id
 
     def _compiled(self, event: events.NodeCompiled, state: RunState) -> Iterator[Message]:
-        run, node = self._open.get(event.unique_id), state.descriptions.get(event.unique_id)
+        run, node = self._open.get(_key(event, event.unique_id)), state.descriptions.get(event.unique_id)
         if run is not None and node is not None:
             run.sql = event.sql
-            run.awaits_columns = self._resolving and node.resource_type in _HAS_COLUMNS and node.language == "sql"
+            run.has_columns = node.resource_type in _HAS_COLUMNS and node.language == "sql"
         yield from ()
 
     def _asked(self, event: events.QueryStarted, state: RunState) -> Iterator[Message]:
         # dbt says the name of a hook where it begins with it: its SQL is what it asks the warehouse.
-        if event.unique_id in state.hooks:
-            run = self._open.get(event.unique_id)
+        if event.unique_id is not None and event.unique_id in state.hooks:
+            run = self._open.get(_key(event, event.unique_id))
             if run is not None and run.sql is None:
                 run.sql = event.sql
         yield from ()
 
     def _freshness(self, event: events.FreshnessResult, _state: RunState) -> Iterator[Message]:
-        if event.unique_id in self._open:
-            self._open[event.unique_id].freshness = event
+        run = self._open.get(_key(event, event.unique_id))
+        if run is not None:
+            run.freshness = event
         yield from ()
 
     def _finished(self, event: events.NodeFinished | events.HookFinished, state: RunState) -> Iterator[Message]:
-        run = self._open.pop(event.unique_id, None)
+        run = self._open.pop(_key(event, event.unique_id), None)
         result = state.nodes.get(event.unique_id) or state.hooks.get(event.unique_id)
         if run is None or result is None:
             return
         run.ended = event.time
         run.result = msgspec.structs.replace(result)
         run.query_id = event.query_id if isinstance(event, events.NodeFinished) else None
-        if run.awaits_columns and _kind(result) is Kind.COMPLETE:
-            self._waiting[event.unique_id] = run
+        lacks_columns = run.has_columns and run.columns is None and _kind(result) is Kind.COMPLETE
+        if lacks_columns and self._resolving:
+            self._waiting[run.key] = run
         else:
             yield self._end(run, state)
+            if lacks_columns:
+                self._gone_without[run.key] = run
 
     def _abort_open(self, event: Event, state: RunState) -> Iterator[Message]:
-        for unique_id, run in list(self._open.items()):
-            result = state.nodes.get(unique_id) or state.hooks.get(unique_id)
-            del self._open[unique_id]
+        for key, run in list(self._open.items()):
+            result = state.nodes.get(run.unique_id) or state.hooks.get(run.unique_id)
+            del self._open[key]
             if result is not None:
                 run.ended = event.time
                 run.result = msgspec.structs.replace(result)
@@ -310,15 +323,10 @@ class Translator:
         job_facets: JobFacets = facets.of_job(node, self._repository)
         if run.sql and kind is not Kind.START and self._options.sql:
             job_facets |= facets.code(run.sql, node.language, SQL_CHARACTERS)
-        run_facets: dict[str, RunFacet] = {
-            **facets.of_node(state, node.unique_id, run.place),
-            "parent": self._parent(state),
-            **more,
-        }
         built = RunEvent(
             eventTime=time_of(at),
             eventType=kind,
-            run=Run(runId=run_id, facets=run_facets),
+            run=Run(runId=run_id, facets={**run.facets, **more}),
             job=Job(
                 namespace=self._options.namespace,
                 name=names.job_name(node, run.command),
@@ -343,50 +351,53 @@ class Translator:
 
     def _resolver_stopped(self, _event: Event, state: RunState) -> Iterator[Message]:
         self._resolving = False
-        for run in self._open.values():
-            run.awaits_columns = False
         yield from self._flush_waiting(state)
 
     def _columns_resolved(self, event: ColumnsResolved, state: RunState) -> Iterator[Message]:
+        if event.session != state.session_number:
+            return  # of a resolver that has outlived its session
         self._datasets.resolve(event)
-        unique_id = event.unique_id
-        if event.origin != "sql":
+        if event.origin != "sql" or not self._options.columns:
             return
-        if unique_id in self._open:
-            self._open[unique_id].columns = event
-            self._open[unique_id].awaits_columns = False
-        elif unique_id in self._waiting:
-            run = self._waiting.pop(unique_id)
+        key = _key(event, event.unique_id)
+        if key in self._open:
+            self._open[key].columns = event
+        elif key in self._waiting:
+            run = self._waiting.pop(key)
             run.columns = event
             yield self._end(run, state)
-        elif unique_id in self._gone_without:
-            run = self._gone_without.pop(unique_id)
+        elif key in self._gone_without:
+            run = self._gone_without.pop(key)
             run.columns = event
             if event.columns:
                 yield from self._follow(run, event, state)
 
     def _overdue(self, now: int, state: RunState) -> Iterator[Message]:
-        for unique_id, run in list(self._waiting.items()):
+        for key, run in list(self._waiting.items()):
             if now < run.ended + COLUMNS_WAIT:
                 return  # they are in the order in which they ended
-            del self._waiting[unique_id]
-            self._gone_without[unique_id] = run
+            del self._waiting[key]
+            self._gone_without[key] = run
             yield self._end(run, state)
 
     def _flush_waiting(self, state: RunState) -> Iterator[Message]:
-        for unique_id in list(self._waiting):
-            yield self._end(self._waiting.pop(unique_id), state)
+        for key in list(self._waiting):
+            yield self._end(self._waiting.pop(key), state)
 
     def _follow(self, run: _Open, event: ColumnsResolved, state: RunState) -> Iterator[Message]:
         """Columns that came too late: in a run of their own of the same job, as `docs/marquez.md` says why."""
         node = _description(run.unique_id, state)
         if node is None:
             return
-        run_id = ids.lineage_run_id(state.run_id, *run.place, run.unique_id, "columns")
+        run_id = ids.lineage_run_id(state.run_id, *run.key, "columns")
         more = facets.late_columns(run.run_id)
         inputs, outputs = self._datasets.inputs(node, state), self._outputs(node, run, state)
         for kind in (Kind.START, Kind.COMPLETE):
             yield self._of_node(kind, event.time, node, run, state, more, inputs, outputs, run_id)
+
+
+def _key(event: Event, unique_id: str) -> _Key:
+    return (event.session, event.step, event.attempt, unique_id)
 
 
 def _description(unique_id: str, state: RunState) -> NodeDescribed | None:
