@@ -217,10 +217,17 @@ def test_upstream_nodes_are_described_before_who_reads_them_though_they_do_not_r
 def test_tests_are_described_by_what_they_test(build: Invocation) -> None:
     tests = {event.unique_id: event.test for event in build.of(events.NodeDescribed) if event.test is not None}
     by_name = {(test.name, test.column): test for test in tests.values()}
+    limits = {"warn_if": "!= 0", "error_if": "!= 0"}  # https://docs.getdbt.com/reference/resource-configs/severity
     assert by_name["accepted_values", "cents"] == events.TestInfo(
-        name="accepted_values", kind="generic", severity="warn", column="cents", attached_node="model.shop.totals"
+        name="accepted_values",
+        kind="generic",
+        severity="warn",
+        column="cents",
+        attached_node="model.shop.totals",
+        arguments={"values": [1, 2], "quote": False},
+        **limits,
     )
-    assert by_name["never", None] == events.TestInfo(name="never", kind="singular", severity="error")
+    assert by_name["never", None] == events.TestInfo(name="never", kind="singular", severity="error", **limits)
     assert tests["unit_test.shop.totals.totals_are_sums"].attached_node == "model.shop.totals"
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spanline.errors import DbtCompilationException as DbtCompilationException
     from spanline.errors import DbtException as DbtException
     from spanline.errors import DbtRuntimeException as DbtRuntimeException
+    from spanline.errors import DbtTimeout as DbtTimeout
     from spanline.errors import RunBusy as RunBusy
     from spanline.errors import RunnerDied as RunnerDied
     from spanline.errors import RunNotFound as RunNotFound
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from spanline.result import RunResult as RunResult
     from spanline.runs import Run as Run
     from spanline.runs import attach as attach
+    from spanline.runs import retry as retry
     from spanline.runs import run as run
     from spanline.runs import start as start
 
@@ -39,6 +41,7 @@ _ERRORS = (
     "DbtCompilationException",
     "DbtException",
     "DbtRuntimeException",
+    "DbtTimeout",
     "RunBusy",
     "RunNotFound",
     "RunnerDied",
@@ -47,7 +50,7 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "spanline.errors"),
-    **dict.fromkeys(("Run", "attach", "run", "start"), "spanline.runs"),
+    **dict.fromkeys(("Run", "attach", "retry", "run", "start"), "spanline.runs"),
     **dict.fromkeys(("NodeResult", "RunResult"), "spanline.result"),
     "callback": "spanline.callbacks",
 }

@@ -45,6 +45,11 @@ class Options:
     detach: bool = False
     progress: bool = True
     json: bool = False
+    retry_limit: int = 1
+    retry_delay: float = 1.0
+    timeout: float | None = None
+    node_timeout: float | None = None
+    grace: float = 30.0
 
 
 class _Verbatim(click.Command):
@@ -69,6 +74,7 @@ class _RunReference(click.ParamType):  # type: ignore[type-arg]  # generic in ne
         return [CompletionItem(name) for name in ("latest", *reversed(known)) if name.startswith(incomplete)]
 
 
+_SECONDS: Final = click.FloatRange(min=0)
 _run_argument = click.argument("reference", metavar="RUN", type=_RunReference())
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -81,6 +87,12 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.option("--detach", is_flag=True, help="Leave the run to a supervisor of its own and return.")
 @click.option("--progress/--no-progress", default=True, help="On a terminal, show where the run stands.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line for each event, not dbt's text.")
+@click.option("--retry-limit", type=click.IntRange(min=1), default=1, show_default=True, help="Tries in all, where "
+              "what failed may pass by itself.")  # fmt: skip
+@click.option("--retry-delay", type=_SECONDS, default=1.0, show_default=True, help="Seconds before the second try.")
+@click.option("--timeout", type=_SECONDS, help="Cancel the run after so many seconds.")
+@click.option("--node-timeout", type=_SECONDS, help="Cancel the run when a node takes so many seconds.")
+@click.option("--grace", type=_SECONDS, default=30.0, show_default=True, help="Seconds that a cancelled dbt has.")
 @click.pass_context
 def cli(
     ctx: click.Context,
@@ -91,6 +103,11 @@ def cli(
     detach: bool,
     progress: bool,
     as_json: bool,
+    retry_limit: int,
+    retry_delay: float,
+    timeout: float | None,
+    node_timeout: float | None,
+    grace: float,
 ) -> None:
     """Run dbt, and see in real time what it does.
 
@@ -100,6 +117,8 @@ def cli(
     options = ctx.obj = Options()
     options.python, options.home, options.run_id = python, home, run_id
     options.detach, options.progress, options.json = detach, progress, as_json
+    options.retry_limit, options.retry_delay = retry_limit, retry_delay
+    options.timeout, options.node_timeout, options.grace = timeout, node_timeout, grace
 
 
 @cli.command("dbt", cls=_Verbatim, add_help_option=False)
@@ -112,20 +131,21 @@ def dbt_command(options: Options, args: tuple[str, ...]) -> None:
         python = options.python or sys.executable
         dbt.check(python)
         dbt.replace_ourselves(python, args)
-    sys.exit(_run_dbt(options, args))
-
-
-def _run_dbt(options: Options, args: tuple[str, ...]) -> int:
     if options.detach:
-        run = _start(options, args, None)
-        click.echo(run.id)
-        return 0
+        click.echo(_start(options, args, None).id)
+        return
+    lined = bool(_LINE_COMMANDS.intersection(args))
+    sys.exit(_run(options, lambda stdio: _start(options, args, stdio), lined=lined))
+
+
+def _run(options: Options, begin: Callable[[Stdio | None], Run], *, lined: bool) -> int:
+    """Begin a run, show it as the options say, and return its exit code."""
     with _Signals() as signals:
         if options.json:
-            return _run_json(options, args, signals)
-        if options.progress and _LINE_COMMANDS.intersection(args) and _on_terminal():
-            return _run_with_line(options, args, signals)
-        run = _start(options, args, None)
+            return _run_json(begin, signals)
+        if options.progress and lined and _on_terminal():
+            return _run_with_line(begin, signals)
+        run = begin(None)
         signals.watch(run)
         return run.wait().exit_code
 
@@ -135,23 +155,23 @@ def _on_terminal() -> bool:
     return sys.stdout.isatty() and sys.stderr.isatty() and not interactive_macros
 
 
-def _run_with_line(options: Options, args: tuple[str, ...], signals: _Signals) -> int:
+def _run_with_line(begin: Callable[[Stdio | None], Run], signals: _Signals) -> int:
     from spanline.console import LiveLine  # noqa: PLC0415
     from spanline.state import RunState  # noqa: PLC0415
     from spanline.summary import summary  # noqa: PLC0415
 
     started: list[Run] = []
     with LiveLine(lambda: started[0].state if started else RunState()) as line:
-        started.append(_start(options, args, line.stdio))
+        started.append(begin(line.stdio))
         signals.watch(started[0])
         result = started[0].wait()
     click.echo(f"\n{summary(result)}", err=True)
     return result.exit_code
 
 
-def _run_json(options: Options, args: tuple[str, ...], signals: _Signals) -> int:
+def _run_json(begin: Callable[[Stdio | None], Run], signals: _Signals) -> int:
     with _silent() as stdio:
-        run = _start(options, args, stdio)
+        run = begin(stdio)
         signals.watch(run)
         output = sys.stdout.buffer
         for record in run.records():
@@ -179,8 +199,17 @@ def _start(options: Options, args: tuple[str, ...], stdio: Stdio | None) -> Run:
         run_id=options.run_id,
         detached=options.detach,
         stdio=stdio,
-        foreground=sys.stdin is not None and sys.stdin.isatty(),
+        foreground=_on_a_terminals_input(),
+        retry_limit=options.retry_limit,
+        retry_delay=options.retry_delay,
+        timeout=options.timeout,
+        node_timeout=options.node_timeout,
+        grace=options.grace,
     )
+
+
+def _on_a_terminals_input() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 class _Signals:
@@ -309,6 +338,26 @@ def cancel(options: Options, reference: str, grace: float, *, wait: bool) -> Non
     run.cancel(grace, by=f"spanline cancel (pid {os.getpid()})")
     if wait:
         click.echo(f"{run.wait().outcome}: run {run.id}")
+
+
+@cli.command("retry")
+@_run_argument
+@click.option("--full", is_flag=True, help="Do everything again, also what has succeeded.")
+@click.pass_obj
+def retry_command(options: Options, reference: str, *, full: bool) -> None:
+    """Resume a run where it ended, failed, was cancelled or killed: what succeeded isn't run again."""
+    from spanline.runs import retry  # noqa: PLC0415
+
+    def begin(stdio: Stdio | None) -> Run:
+        run = retry(reference, home_dir=options.home, full=full, stdio=stdio, foreground=_on_a_terminals_input())
+        if run is None:
+            click.echo("nothing of this run is left to do (--full does it all again)")
+            raise SystemExit(0)
+        if not run.supervised_here:
+            click.echo(f"run {run.id} is under way: following it", err=True)
+        return run
+
+    sys.exit(_run(options, begin, lined=True))
 
 
 @cli.command()

@@ -8,6 +8,7 @@
         ├── DbtCompilationException   dbt couldn't parse or compile the project
         ├── DbtRuntimeException       nodes failed in the warehouse, or tests failed
         ├── DbtCancelled              the run was cancelled
+        ├── DbtTimeout                the run, or a node, took longer than it may
         └── RunnerDied                dbt's process, or its supervisor, died
 
 `DbtException` and those below it are raised by `RunResult.raise_for_failure()` only: that a run failed is a result.
@@ -53,6 +54,10 @@ class DbtRuntimeException(DbtException):
 
 class DbtCancelled(DbtException):
     """The run was cancelled before it was done."""
+
+
+class DbtTimeout(DbtException):
+    """The run, or one of its nodes, took longer than it may, and was cancelled."""
 
 
 class RunnerDied(DbtException):

@@ -43,7 +43,10 @@ class Unknown(Event, frozen=True, kw_only=True):
 
 
 class SessionStarted(Event, frozen=True, kw_only=True):
-    """A supervisor has taken the run in hand. `lineage_run_id` and `trace_id` name it to the backends."""
+    """A supervisor has taken the run in hand. `lineage_run_id` and `trace_id` name it to the backends.
+
+    One that `resumes` goes on where the session before has ended, else all is done from the start.
+    """
 
     run_id: str
     lineage_run_id: str
@@ -54,6 +57,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     host: str
     pid: int
     detached: bool = False
+    resumes: bool = False
     traceparent: str | None = None
     lineage_parent: str | None = None
     lineage_root: str | None = None
@@ -83,17 +87,28 @@ class StepStarted(Event, frozen=True, kw_only=True):
 
 
 class AttemptStarted(Event, frozen=True, kw_only=True):
-    """A runner has been started for a try of the step; `pid` is its process."""
+    """A runner has been started for a try of the step; `pid` is its process.
+
+    `unfinished` is how many nodes it is to do, where earlier attempts have done the others.
+    """
 
     argv: list[str]
     pid: int
     python: str
+    unfinished: int | None = None
 
 
 class AttemptEnded(Event, frozen=True, kw_only=True):
     """The runner's process has ended by itself."""
 
     exit_code: int
+
+
+class RetryScheduled(Event, frozen=True, kw_only=True):
+    """The attempt has failed because of something that may pass: another begins in `delay` seconds."""
+
+    delay: float
+    reason: str
 
 
 class RunnerDied(Event, frozen=True, kw_only=True):
@@ -443,6 +458,7 @@ EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read
     StepStarted,
     AttemptStarted,
     AttemptEnded,
+    RetryScheduled,
     RunnerDied,
     RunnerKilled,
     CancelRequested,

@@ -11,9 +11,10 @@ from spanline.errors import (
     DbtCompilationException,
     DbtException,
     DbtRuntimeException,
+    DbtTimeout,
     RunnerDied,
 )
-from spanline.state import CANCELLED, DIED, FAILED, SUCCESS, AttemptState, NodeState, RunState
+from spanline.state import CANCELLED, DIED, FAILED, SUCCESS, TIME_OUT, AttemptState, NodeState, RunState
 
 
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodeResult, ...] = ()
     error: str | None = None
     signal: str | None = None
+    timed_out: bool = False
     undelivered: Mapping[str, int] = {}
 
     @property
@@ -75,7 +77,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     def raise_for_failure(self) -> RunResult:
         """Raise what fits the outcome, or return this result where all went well.
 
-        Raises `DbtCompilationException`, `DbtRuntimeException`, `DbtCancelled` or `RunnerDied`, all `DbtException`.
+        Raises `DbtCompilationException`, `DbtRuntimeException`, `DbtCancelled`, `DbtTimeout` or `RunnerDied`, all
+        `DbtException`.
         """
         if self.success:
             return self
@@ -88,7 +91,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
 def _exception_for(result: RunResult) -> type[DbtException]:
     if result.outcome == CANCELLED:
-        return DbtCancelled
+        return DbtTimeout if result.timed_out else DbtCancelled
     if result.failed:
         return DbtRuntimeException
     return DbtCompilationException if result.exit_code == 2 else DbtException
@@ -108,8 +111,13 @@ def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -
         nodes=tuple(_node(node, state) for node in sorted(everything, key=lambda n: n.finished or 0)),
         error=_error(state),
         signal=attempt.died.signal if attempt and attempt.died else None,
+        timed_out=_timed_out(state),
         undelivered=dict(undelivered),
     )
+
+
+def _timed_out(state: RunState) -> bool:
+    return state.cancel is not None and state.cancel.by == TIME_OUT
 
 
 def _node(node: NodeState, state: RunState) -> NodeResult:
@@ -134,6 +142,8 @@ def _error(state: RunState) -> str | None:
         return None
     if ended is None or attempt is None:
         return "the supervisor ended before the run did"
+    if state.cancel is not None and _timed_out(state):
+        return f"{state.cancel.reason}, and was cancelled"
     if state.cancelling:
         return f"the run was cancelled ({state.cancel.by if state.cancel else 'interrupted'})"
     if attempt.died is not None:

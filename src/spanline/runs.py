@@ -17,9 +17,11 @@ from spanline.errors import RunBusy, SpanlineError, UsageError
 from spanline.events import Event
 from spanline.home import RunDirectory
 from spanline.journal import Reader, Record, afollow, follow
+from spanline.progress import Progress, progress_of
+from spanline.replay import close_abandoned
 from spanline.result import RunResult, result_of
 from spanline.sinks.base import Cursor
-from spanline.spec import RunSpec, kept_environment, steps_of
+from spanline.spec import RetryPolicy, RunSpec, kept_environment, steps_of
 from spanline.state import RunState
 from spanline.supervisor import CancelOrder, Stdio, Supervisor, order_cancel
 
@@ -171,6 +173,11 @@ def start(
     run_id: str | None = None,
     caller: Mapping[str, str] | None = None,
     grace: float = DEFAULT_GRACE,
+    retry_limit: int = 1,
+    retry_delay: float = 1.0,
+    retry_partial: bool = False,
+    timeout: float | None = None,
+    node_timeout: float | None = None,
     detached: bool = False,
     stdio: Stdio | None = None,
     foreground: bool = False,
@@ -180,6 +187,10 @@ def start(
     `steps` is one dbt command's arguments, `["build", "--select", "marts"]`, or several such lists, done in order.
     dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), with the caller's
     environment and what `environment` adds to it. `caller` says who asks, so that the run can be found again.
+    A step that fails is tried up to `retry_limit` times in all, where everything that failed may pass by itself (with
+    `retry_partial`, where something of it may); `retry_delay` seconds lie between, doubled each time. What succeeded
+    isn't run again. A run that takes longer than `timeout` seconds, or has a node that takes longer than
+    `node_timeout`, is cancelled.
     `detached` gives the run a supervisor of its own, which outlives this process. `stdio` redirects dbt's streams, and
     `foreground` leaves dbt in this process group, so that it can read from the terminal.
 
@@ -208,6 +219,9 @@ def start(
         secret_names=secret_names,
         caller=dict(caller or {}),
         grace=grace,
+        retry=RetryPolicy(limit=retry_limit, delay=retry_delay, partial=retry_partial),
+        timeout=timeout,
+        node_timeout=node_timeout,
     )
     if run_id is not None:
         running = _already_running(place, spec)
@@ -237,6 +251,11 @@ def run(
     run_id: str | None = None,
     caller: Mapping[str, str] | None = None,
     grace: float = DEFAULT_GRACE,
+    retry_limit: int = 1,
+    retry_delay: float = 1.0,
+    retry_partial: bool = False,
+    timeout: float | None = None,
+    node_timeout: float | None = None,
 ) -> RunResult:
     """Start a run, wait for its end, and return its result. For the arguments see `start`."""
     return start(
@@ -248,7 +267,77 @@ def run(
         run_id=run_id,
         caller=caller,
         grace=grace,
+        retry_limit=retry_limit,
+        retry_delay=retry_delay,
+        retry_partial=retry_partial,
+        timeout=timeout,
+        node_timeout=node_timeout,
     ).wait()
+
+
+def retry(
+    reference: str,
+    *,
+    home_dir: str | Path | None = None,
+    full: bool = False,
+    stdio: Stdio | None = None,
+    foreground: bool = False,
+) -> Run | None:
+    """Resume a run that has ended, however it did, as a new session; None where nothing of it is left to do.
+
+    What succeeded according to the journal isn't run again, but for hooks, which belong to the command, as in dbt.
+    Arguments, variables and remaining steps are the run's own. With `full`, everything is done again.
+    A run that is under way is attached to; one that is only ending is waited for.
+    Raises `RunNotFound`, and `UsageError` where it can't be resumed.
+    """
+    run = attach(reference, home_dir=home_dir)
+    while True:
+        if run.live:
+            if not _is_ending(run):
+                return run
+            run.wait()
+        try:
+            held = lease.acquire(run.directory.lease)
+            break
+        except RunBusy:
+            continue  # somebody else resumes it
+    try:
+        close_abandoned(run.directory)
+        spec = RunSpec.load(run.directory.spec)
+        dbt.check(spec.python)
+        environment = _secrets_again(spec)
+        progress = progress_of(record.event for record in Reader(run.directory.journal).read())
+        if not full and _is_complete(progress, spec):
+            held.release()
+            return None
+    except BaseException:
+        held.release()
+        raise
+    supervisor = Supervisor(
+        run.directory, spec, held, stdio=stdio, environment=environment, foreground=foreground, resumes=not full
+    )
+    return _supervised(supervisor, run.directory)
+
+
+def _is_ending(run: Run) -> bool:
+    """Whether its session will soon be over: its supervisor is gone, or it is being cancelled."""
+    state = run.state
+    if state.cancelling or state.ended is not None:
+        return True
+    session = state.session
+    return session is not None and session.host == platform.node() and process.start_time(session.pid) is None
+
+
+def _secrets_again(spec: RunSpec) -> dict[str, str]:
+    missing = [name for name in spec.secret_names if name not in os.environ]
+    if missing:
+        raise UsageError(f"to resume this run, set {', '.join(missing)}: secrets are not kept")
+    return {name: os.environ[name] for name in spec.secret_names}
+
+
+def _is_complete(progress: Progress, spec: RunSpec) -> bool:
+    found = (progress.steps.get(number) for number in range(1, len(spec.steps) + 1))
+    return all(step is not None and step.done for step in found)
 
 
 def attach(reference: str, *, home_dir: str | Path | None = None) -> Run:
@@ -295,9 +384,13 @@ def _start_attached(
         held.release()
         shutil.rmtree(directory.path, ignore_errors=True)
         raise
+    return _supervised(supervisor, directory)
+
+
+def _supervised(supervisor: Supervisor, directory: RunDirectory) -> Run:
     started = Run(directory, threading.Event())
     # No daemon: a caller's process that ends waits for the run.
-    threading.Thread(target=started.supervise, args=(supervisor,), name=f"spanline-{spec.run_id}").start()
+    threading.Thread(target=started.supervise, args=(supervisor,), name=f"spanline-{directory.run_id}").start()
     return started
 
 

@@ -12,11 +12,24 @@ from spanline.errors import UsageError
 from spanline.runner.secrets import looks_secret
 
 
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a step is tried, counted as `tenacity.stop_after_attempt` does; delays and times are in seconds.
+
+    The delay doubles with each attempt, up to a minute, with jitter. `partial` tries what can be tried again although
+    other nodes have failed for good.
+    """
+
+    limit: int = 1
+    delay: float = 1.0
+    within: float | None = None
+    partial: bool = False
+
+
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `steps` are dbt commands, done in order; `python` is the interpreter that has dbt.
 
     `environment` holds the caller's variables for dbt that are no secrets; of the others `secret_names` keeps the
-    names.
+    names. `timeout` is for a session, `node_timeout` for each node, `grace` for dbt once it is cancelled: in seconds.
     """
 
     run_id: str
@@ -28,6 +41,9 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     secret_names: list[str] = []
     caller: dict[str, str] = {}
     grace: float = 30.0
+    retry: RetryPolicy = RetryPolicy()
+    timeout: float | None = None
+    node_timeout: float | None = None
 
     def encode(self) -> bytes:
         """The content of `spec.json`."""

@@ -23,6 +23,9 @@ INTERRUPTED: Final = "interrupted"
 FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
 _LATE_ERRORS: Final = frozenset(("error", "fail", "runtime error"))
 
+TIME_OUT: Final = "time limit"
+"""Who asked for a cancel, where it was no person but a limit."""
+
 SUCCESS, FAILURE, DIED = "success", "failed", "died"
 """With `CANCELLED`, the outcomes of a session."""
 

@@ -28,12 +28,14 @@ from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
 from spanline.lineage.beside import ResolverProcess, start_resolver
 from spanline.lineage.parent import lineage_parent
+from spanline.progress import Progress, Restriction
 from spanline.repository import find_repository
+from spanline.retrying import Verdict, attempts, verdict
 from spanline.runner import tree
 from spanline.runner.secrets import secrets_of_arguments, secrets_of_environment
 from spanline.sinks import base
 from spanline.spec import RunSpec
-from spanline.state import AttemptState, RunState
+from spanline.state import TIME_OUT, AttemptState, RunState
 
 _TICK: Final = 0.05
 _BEAT_SECONDS: Final = 5.0
@@ -74,7 +76,9 @@ def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
     new.replace(directory.cancel)
 
 
-def open_session(appender: Appender, spec: RunSpec, number: int, *, detached: bool) -> events.SessionStarted:
+def open_session(
+    appender: Appender, spec: RunSpec, number: int, *, detached: bool, resumes: bool = False
+) -> events.SessionStarted:
     """Write the event with which a session begins."""
     parent, root = lineage_parent(os.environ)
     started = events.SessionStarted(
@@ -87,6 +91,7 @@ def open_session(appender: Appender, spec: RunSpec, number: int, *, detached: bo
         host=platform.node(),
         pid=os.getpid(),
         detached=detached,
+        resumes=resumes,
         traceparent=os.environ.get("TRACEPARENT"),
         lineage_parent=parent,
         lineage_root=root,
@@ -110,8 +115,12 @@ class Supervisor:
         environment: dict[str, str] | None = None,
         foreground: bool = False,
         detached: bool = False,
+        resumes: bool = False,
     ) -> None:
-        """`foreground` leaves the runner in our process group: on a terminal it must be able to read."""
+        """`foreground` leaves the runner in our process group: on a terminal it must be able to read.
+
+        With `resumes`, steps and nodes that are done according to the journal aren't done again.
+        """
         self.directory = directory
         self._spec = spec
         self._lease = held
@@ -124,14 +133,25 @@ class Supervisor:
             directory.cancel.unlink()
         self._appender = Appender(directory.journal, f"supervisor-{os.getpid()}")
         self._state = RunState()
+        self._progress = Progress()
         self._reader = Reader(directory.journal)
-        self._session = 1
+        self._resumes = resumes
+        self._catch_up()
+        self._session = self._state.session_number + 1
+        self._checksums = {
+            unique_id: checksum
+            for step in self._progress.steps.values()
+            for unique_id, checksum in step.checksums.items()
+        }
+        self._verdict = Verdict(again=False, reason="")
         self._cancel_seen = (0, 0)
         self._deadline: float | None = None
         self._beat_at = time.monotonic()
         self._silence = _Silence(directory.journal)
         self._resolver: ResolverProcess | None = None
         self._repository_told = False
+        self._time_out_at: float | None = None
+        self._timed_out = False
         self.undelivered: dict[str, int] = {}
         """What each sink had not delivered when the session ended."""
         self.over = threading.Event()
@@ -140,7 +160,7 @@ class Supervisor:
     def run(self) -> int:
         """Do the session and return its exit code. An error of our own ends the session too, and is raised."""
         self._appender.redactor.add(_secrets(self._environment, self._spec))
-        open_session(self._appender, self._spec, self._session, detached=self._detached)
+        open_session(self._appender, self._spec, self._session, detached=self._detached, resumes=self._resumes)
         return self._deliver_while(self._steps)
 
     def observe(self, caller_gone: int) -> int:
@@ -148,6 +168,7 @@ class Supervisor:
 
         `caller_gone` is a descriptor that reads end-of-file then. Returns the session's exit code.
         """
+        self._session = 1  # it has begun already
 
         def wait() -> int:
             self._tell_repository()
@@ -191,16 +212,76 @@ class Supervisor:
             self._resolver = None
 
     def _steps(self) -> int:
+        self._catch_up()
+        self._time_out_at = None if self._spec.timeout is None else time.monotonic() + self._spec.timeout
         code = 0
         for step, argv in enumerate(self._spec.steps, 1):
+            before = self._progress.steps.get(step)
+            if before is not None and before.done:
+                continue
             self._appender.locate(self._session, step, 0)
             self._appender.append(events.StepStarted(argv=argv))
-            code = self._attempt(step, 1, argv)
+            code = self._step(step, argv)
             if code != 0:
                 break
             if self._state.cancelling and step < len(self._spec.steps):
                 return _UNHANDLED  # asked for too late for this step, in time for the next
         return code
+
+    # --- one step -------------------------------------------------------------------------------------------------
+
+    def _step(self, step: int, argv: Sequence[str]) -> int:
+        """Try a step until it has ended well, or another attempt is no use; return the last one's exit code."""
+        number = 0
+        self._verdict = Verdict(again=False, reason="")
+
+        def once() -> int:
+            nonlocal number
+            number += 1
+            self._catch_up()
+            if self._state.cancelling:
+                return _UNHANDLED  # while waiting for this attempt
+            restriction = self._restriction(step)
+            code = self._attempt(step, number, argv, restriction)
+            self._catch_up()
+            self._tell_changes()
+            # What was left out, or was gone from the project, is still not done.
+            left = self._progress.steps[step].unfinished
+            return 1 if code == 0 and left and restriction is not None else code
+
+        return int(attempts(self._spec.retry, self._worth_another, self._announce, self._sleep)(once))
+
+    def _restriction(self, step: int) -> Restriction | None:
+        progress = self._progress.steps.get(step)
+        return progress.restriction(without=self._verdict.lost) if progress is not None else None
+
+    def _worth_another(self, code: int) -> bool:
+        attempt = self._state.attempt
+        if code == 0 or attempt is None or self._state.cancelling or attempt.died is not None:
+            return False
+        self._verdict = verdict(self._state, attempt, partial=self._spec.retry.partial)
+        return self._verdict.again
+
+    def _announce(self, seconds: float) -> None:
+        self._appender.append(events.RetryScheduled(delay=seconds, reason=self._verdict.reason))
+        log.warning("the attempt failed: %s; trying again in %.1f s", self._verdict.reason, seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait for the next attempt, which a cancel makes needless."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self._new_cancel() is None:
+            self._beat()
+            self._look_for_time_out()
+            time.sleep(_TICK)
+
+    def _tell_changes(self) -> None:
+        """Say which nodes' code isn't what it was when the run was begun."""
+        now = {key: node.checksum for key, node in self._state.descriptions.items() if node.checksum}
+        changed = sorted(key for key, old in self._checksums.items() if now.get(key, old) != old)
+        if changed:
+            self._checksums.update((key, now[key] or "") for key in changed)
+            more = f" and {len(changed) - 10} more" if len(changed) > 10 else ""
+            log.warning("the code has changed since this run began: %s%s", ", ".join(changed[:10]), more)
 
     def _tell_repository(self) -> None:
         """Say once where the project's code is, while dbt is being imported."""
@@ -212,15 +293,18 @@ class Supervisor:
 
     # --- one attempt ----------------------------------------------------------------------------------------------
 
-    def _attempt(self, step: int, attempt: int, argv: Sequence[str]) -> int:
+    def _attempt(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> int:
         self._appender.locate(self._session, step, attempt)
         control_read, control_write = process.private_pipe()
         try:
             runner = self._spawn(control_read)
             os.close(control_read)
-            self._appender.append(events.AttemptStarted(argv=list(argv), pid=runner.pid, python=self._spec.python))
+            unfinished = len(restriction.unfinished) if restriction is not None else None
+            self._appender.append(
+                events.AttemptStarted(argv=list(argv), pid=runner.pid, python=self._spec.python, unfinished=unfinished)
+            )
             with contextlib.suppress(BrokenPipeError):  # it has died already, which is seen below
-                _write_all(control_write, self._order(step, attempt, argv))
+                _write_all(control_write, self._order(step, attempt, argv, restriction))
             self._tell_repository()
             self._watch(runner, control_write)
         finally:
@@ -248,7 +332,7 @@ class Supervisor:
             start_new_session=not self._foreground,
         )
 
-    def _order(self, step: int, attempt: int, argv: Sequence[str]) -> bytes:
+    def _order(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> bytes:
         return (
             msgspec.json.encode(
                 {
@@ -261,6 +345,7 @@ class Supervisor:
                     "attempt": attempt,
                     "lease_fd": self._lease.fd,
                     "grace": self._spec.grace,
+                    "restriction": restriction,
                 }
             )
             + b"\n"
@@ -277,6 +362,7 @@ class Supervisor:
         self._deadline = None
         while not ended.wait(_TICK):
             self._beat()
+            self._look_for_time_out()
             self._look_for_cancel(control)
             if self._deadline is not None and time.monotonic() > self._deadline:
                 self._deadline = None
@@ -295,19 +381,45 @@ class Supervisor:
         if self._resolver is not None and self._resolver.ended:
             self._stop_resolver(0.0)
 
-    def _look_for_cancel(self, control: int) -> None:
+    def _look_for_time_out(self) -> None:
+        """Order a cancel of our own where the session, or a node, takes longer than it may."""
+        now, limit = time.monotonic(), self._spec.node_timeout
+        if self._time_out_at is not None and now > self._time_out_at:
+            self._time_out_at = None
+            self._time_out(f"the run took longer than {self._spec.timeout:g} s")
+        if limit is None or self._timed_out:
+            return
+        self._catch_up()
+        for node in self._state.open_nodes:
+            if node.started is not None and time.time_ns() > node.started + limit * 1e9:
+                self._time_out(f"{node.unique_id} took longer than {limit:g} s")
+                return
+
+    def _time_out(self, reason: str) -> None:
+        self._timed_out = True
+        log.warning("%s: it is cancelled", reason)
+        order_cancel(self.directory, CancelOrder(by=TIME_OUT, reason=reason, grace=self._spec.grace))
+
+    def _new_cancel(self) -> CancelOrder | None:
+        """A cancel that was asked for since the last look, which is journalled then."""
         try:
             found = os.stat(self.directory.cancel)  # noqa: PTH116 - twenty times a second
             changed = (found.st_mtime_ns, found.st_ino)
             if changed == self._cancel_seen:
-                return
+                return None
             order = msgspec.json.decode(self.directory.cancel.read_bytes(), type=CancelOrder)
         except FileNotFoundError:
-            return
+            return None
         except msgspec.MsgspecError:
             order = CancelOrder(by="an unreadable cancel file", grace=self._spec.grace)
         self._cancel_seen = changed
         self._appender.append(events.CancelRequested(by=order.by, reason=order.reason, grace=order.grace))
+        return order
+
+    def _look_for_cancel(self, control: int) -> None:
+        order = self._new_cancel()
+        if order is None:
+            return
         deadline = time.monotonic() + order.grace
         self._deadline = min(deadline, self._deadline or deadline)
         with contextlib.suppress(BrokenPipeError):
@@ -353,6 +465,7 @@ class Supervisor:
     def _catch_up(self) -> None:
         for record in self._reader.read():
             self._state.apply(record.event)
+            self._progress.apply(record.event)
 
 
 class _Silence:

@@ -15,6 +15,7 @@ from typing import Any, Callable
 from . import watchdog
 from .interrupt import Interrupt
 from .recorder import Recorder
+from .restrict import restrict
 from .secrets import Redactor, secrets_of_arguments, secrets_of_environment
 from .writer import Writer
 
@@ -58,16 +59,24 @@ def main(argv: list[str]) -> int:
             },
         ),
     )
-    code = _observed(order["args"], writer, interrupt, watch)
+    code = _observed(order["args"], writer, interrupt, watch, order.get("restriction"))
     writer.append("dbt_exited", {"exit_code": code})
     say_farewell()
     return code
 
 
-def _observed(args: list[str], writer: Writer, interrupt: Interrupt, watch: Callable[[], None]) -> int:
+def _observed(
+    args: list[str],
+    writer: Writer,
+    interrupt: Interrupt,
+    watch: Callable[[], None],
+    restriction: dict[str, Any] | None,
+) -> int:
     recorder = Recorder(writer, interrupt, args)
     code = UNHANDLED
     try:
+        if restriction is not None:
+            restrict(restriction)
         watch()  # from here on, and no further than this block, a KeyboardInterrupt may be raised
         code = _dbt(args, {"callbacks": [recorder], "manifest": None})
         interrupt.disarm()

@@ -1,0 +1,73 @@
+"""Whether to try a step again, and when: tenacity, over what the journal says of the attempt before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import tenacity
+
+from spanline.failures import Failure, classify
+from spanline.spec import RetryPolicy
+from spanline.state import AttemptState, RunState
+
+MOST_SECONDS: Final = 60.0
+"""The longest wait between two attempts."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What is to be said of a failed attempt: whether another can help, because of what, and for which nodes not."""
+
+    again: bool
+    reason: str
+    lost: tuple[str, ...] = ()
+
+
+def verdict(state: RunState, attempt: AttemptState, *, partial: bool) -> Verdict:
+    """Look at what failed in an attempt. Only what is known to pass by itself is worth another."""
+    found = _failures(state, attempt)
+    if not found:
+        return Verdict(again=False, reason="nobody knows what went wrong")
+    permanent = {key: failure for key, failure in found.items() if not failure.transient}
+    first = next(iter(permanent.values() if permanent else found.values()))
+    again = not permanent or (partial and len(permanent) < len(found))
+    return Verdict(again, f"{first.category} ({first.rule or 'no rule'})", _with_their_skipped(permanent, state))
+
+
+def _failures(state: RunState, attempt: AttemptState) -> dict[str, Failure]:
+    adapter = state.config.adapter_type if state.config is not None else None
+    here = [n for n in state.failed if (n.step, n.attempt) in ((attempt.step, attempt.attempt), (0, 0))]
+    if here:
+        return {node.unique_id: classify(node.message or node.status, adapter=adapter) for node in here}
+    said = attempt.finished.exception if attempt.finished is not None else None
+    said = said or attempt.runner_exception
+    return {"": classify(said, adapter=adapter)} if said else {}
+
+
+def _with_their_skipped(permanent: dict[str, Failure], state: RunState) -> tuple[str, ...]:
+    skipped = (node.unique_id for node in state.nodes.values() if node.cause in permanent)
+    return (*filter(None, permanent), *skipped)
+
+
+def attempts(
+    policy: RetryPolicy,
+    worth_another: Callable[[int], bool],
+    announce: Callable[[float], None],
+    sleep: Callable[[float], None],
+) -> tenacity.Retrying:
+    """Tenacity's loop over a function that does one attempt and returns its exit code.
+
+    `announce` is told the seconds of each wait before it; `sleep` does the waiting.
+    """
+    stop: tenacity.stop.stop_base = tenacity.stop_after_attempt(policy.limit)
+    if policy.within is not None:
+        stop = stop | tenacity.stop_after_delay(policy.within)
+    return tenacity.Retrying(
+        stop=stop,
+        wait=tenacity.wait_exponential_jitter(policy.delay, MOST_SECONDS, jitter=policy.delay),
+        retry=tenacity.retry_if_result(worth_another),
+        before_sleep=lambda state: announce(state.upcoming_sleep),
+        sleep=sleep,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else 2,
+    )

@@ -1,0 +1,312 @@
+"""Another attempt does what is left and no more; a run is resumed from its journal, however it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import spanline
+from spanline import events, ids
+from spanline.events import Event
+from spanline.failures import classify
+from spanline.home import RunDirectory
+from spanline.progress import DONE, progress_of
+from spanline.runs import Run
+from spanline.spec import RunSpec
+
+from .conftest import SPANLINE, Project, Receiver, eventually, journal
+
+LOCKED = """
+{{ config(materialized='table', pre_hook="attach '" ~ env_var('OTHER') ~ "' as other") }}
+select 1 as id from {{ ref('customers') }} limit 1
+"""
+HOLDER = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+
+
+def last_run(project: Project) -> Run:
+    *_, path = sorted((project.home / "runs").iterdir())
+    return Run(RunDirectory(path))
+
+
+def started(run: Run, session: int | None = None) -> Counter[str]:
+    """How often each node was begun."""
+    return Counter(
+        event.unique_id
+        for event in journal(run)
+        if isinstance(event, events.NodeStarted) and session in (None, event.session)
+    )
+
+
+def ended(run: Run) -> list[tuple[str, int]]:
+    return [(e.outcome, e.exit_code) for e in journal(run) if isinstance(e, events.SessionEnded)]
+
+
+@contextmanager
+def held_by_another(database: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has the database open, as DuckDB allows one at a time only."""
+    command = [sys.executable, "-c", HOLDER, str(database)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        yield holder
+        holder.kill()
+
+
+def test_what_passes_by_itself_is_tried_again_and_what_succeeded_is_not(project: Project, receiver: Receiver) -> None:
+    project.write("models/locked.sql", LOCKED)
+    project.write("models/below_locked.sql", "select * from {{ ref('locked') }}")
+    other = project.path / "other.duckdb"
+    environment = {**os.environ, **receiver.lineage_environment, "OTHER": str(other)}
+    options = ["--retry-limit", "3", "--retry-delay", "0.5"]
+    with (
+        held_by_another(other) as holder,
+        subprocess.Popen(
+            [SPANLINE, *options, "dbt", "run", "-s", "customers", "locked", "below_locked"],
+            cwd=project.path, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as spanline_process,
+    ):  # fmt: skip
+        eventually(lambda: list(project.home.glob("runs/*/journal.jsonl")), "the run")
+        run = last_run(project)
+        eventually(lambda: [e for e in journal(run) if isinstance(e, events.RetryScheduled)], "the first failure")
+        holder.kill()
+        _, said = spanline_process.communicate(timeout=60)
+    assert spanline_process.returncode == 0, said.decode()
+    assert b"the attempt failed: concurrency (duckdb.lock); trying again in" in said
+    attempts = [e for e in journal(run) if isinstance(e, events.AttemptStarted)]
+    assert [(e.attempt, e.unfinished) for e in attempts] == [(1, None), (2, 2)]
+    begun = started(run)
+    assert begun["model.shop.locked"] == 2
+    assert {key for key, count in begun.items() if count > 1} == {"model.shop.locked"}
+    assert ended(run) == [("success", 0)]
+
+    # In lineage the second attempt is a new run of the same job, under the same session's run.
+    of_job = [e for e in receiver.lineage if e["job"]["name"] == "shop.main.shop.locked"]
+    assert [e["eventType"] for e in of_job] == ["START", "FAIL", "START", "COMPLETE"]
+    expected = [ids.lineage_run_id(run.id, 1, 1, attempt, "model.shop.locked") for attempt in (1, 1, 2, 2)]
+    assert [e["run"]["runId"] for e in of_job] == expected
+    assert {e["run"]["facets"]["parent"]["run"]["runId"] for e in of_job} == {run.id}
+
+
+def test_what_is_final_is_not_tried_again(project: Project) -> None:
+    run = project.run("run", "-s", "fragile", "--vars", "{break: true}", retry_limit=3)
+    assert not run.result().success
+    assert [e for e in journal(run) if isinstance(e, (events.RetryScheduled, events.AttemptStarted))][1:] == []
+
+
+def test_a_failed_run_is_resumed_with_what_is_left(project: Project) -> None:
+    project.write("models/fragile.sql", "select id{{ env_var('COLUMN', '') }} from {{ ref('orders') }}")
+    assert project.spanline("dbt", "build", COLUMN=", no_such_column").returncode == 1
+    run = last_run(project)
+    first = started(run)
+
+    done = project.spanline("retry", "latest")
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    assert ended(run) == [("failed", 1), ("success", 0)]
+    assert set(started(run, session=2)) == {
+        "model.shop.fragile", "model.shop.below", "model.shop.bottom",
+        *(key for key in started(run, session=2) if key.startswith("test.shop.not_null_fragile")),
+    }  # fmt: skip
+    assert set(first) & set(started(run, session=2)) == {"model.shop.fragile"}
+    assert run.result().success
+
+    again = project.spanline("retry", "latest")
+    assert (again.returncode, again.stdout) == (0, b"nothing of this run is left to do (--full does it all again)\n")
+    assert len(ended(run)) == 2
+    assert project.spanline("retry", run.id[:13], "--full").returncode == 0
+    assert set(first) <= set(started(run, session=3))
+
+
+def test_a_run_whose_dbt_was_killed_is_resumed_from_its_journal(project: Project) -> None:
+    gate = project.path / "open"
+    run = project.start("run", "-s", "customers", "gate", environment={"GATE": str(gate)}, grace=5)
+    begun = eventually(lambda: [e for e in journal(run) if isinstance(e, events.NodeFinished)] and run.state.open_nodes)
+    assert [node.unique_id for node in begun] == ["model.shop.gate"]
+    pid = next(e.pid for e in journal(run) if isinstance(e, events.AttemptStarted))
+    os.kill(pid, signal.SIGKILL)
+    assert run.wait(60).outcome == "died"
+    assert not (project.path / "target" / "run_results.json").exists()
+
+    gate.touch()
+    resumed = spanline.retry(run.id, home_dir=project.home)
+    assert resumed is not None
+    assert resumed.wait(60).success
+    assert set(started(run, session=2)) == {"model.shop.gate"}
+    assert ended(run) == [("died", 2), ("success", 0)]
+
+
+def test_the_steps_that_were_left_are_done_and_no_others(project: Project) -> None:
+    project.write("models/fragile.sql", "select id{{ env_var('COLUMN', '') }} from {{ ref('orders') }}")
+    run = spanline.start(
+        [["seed"], ["run", "-s", "+fragile"], ["test", "-s", "never"]],
+        project_dir=project.path,
+        environment={"SHOP_DB": "shop.duckdb"},
+    )
+    assert run.wait(60).success
+    os.environ["COLUMN"] = ", no_such_column"
+    try:
+        again = project.start(["seed"], ["run", "-s", "+fragile"], ["test", "-s", "never"])
+        assert not again.wait(60).success
+    finally:
+        del os.environ["COLUMN"]
+    resumed = spanline.retry(again.id, home_dir=project.home)
+    assert resumed is not None
+    assert resumed.wait(60).success
+    steps = [e.step for e in journal(again) if isinstance(e, events.StepStarted) and e.session == 2]
+    assert steps == [2, 3]
+
+
+def test_a_build_runs_a_unit_test_before_its_model_when_resumed_too(project: Project) -> None:
+    text = project.path.joinpath("models/totals.sql").read_text()
+    project.write("models/totals.sql", text.replace("sum(o.cents)", "sum(o.cents) + {{ env_var('OFF_BY', '0') }}"))
+    assert project.spanline("dbt", "build", "-s", "+totals", OFF_BY="1").returncode == 1
+    run = last_run(project)
+    statuses = {node.unique_id: node.status for node in run.state.nodes.values()}
+    assert statuses["unit_test.shop.totals.totals_are_sums"] == "fail"
+    assert statuses["model.shop.totals"] == "skipped"
+
+    assert project.spanline("retry", "latest").returncode == 0
+    order = [e.unique_id for e in journal(run) if isinstance(e, events.NodeStarted) and e.session == 2]
+    assert order.index("unit_test.shop.totals.totals_are_sums") < order.index("model.shop.totals")
+    assert not project.spanline("retry", "latest").stderr
+
+
+def test_a_run_with_a_failed_hook_is_repeated(project: Project) -> None:
+    project.write(
+        "dbt_project.yml",
+        project.path.joinpath("dbt_project.yml")
+        .read_text()
+        .replace("select 'over'", "{{ env_var('HOOK', 'select') }} 'o'"),
+    )
+    assert project.spanline("dbt", "run", "-s", "customers", HOOK="nonsense").returncode == 1
+    assert project.spanline("retry", "latest").returncode == 0
+    run = last_run(project)
+    assert ended(run) == [("failed", 1), ("success", 0)]
+
+
+def test_microbatches_go_on_at_the_failed_ones(project: Project) -> None:
+    project.write(
+        "models/daily.sql",
+        project.path.joinpath("models/daily.sql").read_text()
+        + "{% if model.batch and model.batch.id == env_var('BAD', '') %} and no_such_column = 1 {% endif %}",
+    )
+    project.write("models/daily.sql", project.path.joinpath("models/daily.sql").read_text().replace(
+        "select * from {{ source('raw', 'raw_events') }}",
+        "select * from {{ source('raw', 'raw_events') }} where 1 = 1",
+    ))  # fmt: skip
+    period = ("--event-time-start", "2020-01-01", "--event-time-end", "2020-01-04")
+    arguments = ("dbt", "run", "-s", "daily", "--vars", "{microbatch: true}", *period)
+    assert project.spanline(*arguments, BAD="20200102").returncode == 1
+    run = last_run(project)
+    assert project.spanline("retry", "latest").returncode == 0, run.state
+    batches = [(e.session, e.status) for e in journal(run) if isinstance(e, events.BatchFinished)]
+    assert sorted(batches) == [(1, "error"), (1, "success"), (1, "success"), (2, "success")]
+
+
+def test_changed_code_is_resumed_with_a_warning(project: Project) -> None:
+    assert project.spanline("dbt", "run", "-s", "+fragile", "--vars", "{break: true}").returncode == 1
+    project.write("models/fragile.sql", "select id from {{ ref('orders') }}")
+    done = project.spanline("retry", "latest")
+    assert done.returncode == 0
+    assert b"the code has changed since this run began: model.shop.fragile" in done.stderr
+
+
+def test_a_secret_variable_must_be_set_again(project: Project) -> None:
+    project.spanline("dbt", "run", "-s", "fragile", "--vars", "{break: true}", DBT_ENV_SECRET_KEY="hush-hush")
+    done = project.spanline("retry", "latest")
+    assert done.returncode == 2
+    assert done.stderr == b"spanline: to resume this run, set DBT_ENV_SECRET_KEY: secrets are not kept\n"
+    assert len(ended(last_run(project))) == 1
+
+
+def test_a_run_under_way_is_followed(project: Project) -> None:
+    gate = project.path / "open"
+    run = project.start("run", "-s", "gate", environment={"GATE": str(gate)})
+    eventually(lambda: run.state.open_nodes, "the open node")
+    same = spanline.retry(run.id, home_dir=project.home)
+    assert same is not None
+    assert not same.supervised_here
+    gate.touch()
+    assert same.wait(60).success
+    assert run.wait(60).success
+    assert len(ended(run)) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [({"timeout": 1.5}, "the run took longer than 1.5 s"), ({"node_timeout": 0.5}, "model.shop.gate took longer than")],
+)
+def test_what_takes_too_long_is_cancelled(project: Project, limits: dict[str, float], said: str) -> None:
+    run = project.start("run", "-s", "gate", environment={"GATE": str(project.path / "never")}, grace=3, **limits)
+    result = run.wait(60)
+    assert result.outcome == "cancelled"
+    assert said in str(result.error)
+    with pytest.raises(spanline.DbtTimeout, match=said):
+        result.raise_for_failure()
+
+
+def test_a_spec_keeps_what_a_resume_needs(project: Project) -> None:
+    run = project.run("run", "-s", "customers", retry_limit=4, retry_delay=2.5, timeout=60.0, node_timeout=30.0)
+    spec = RunSpec.load(run.directory.spec)
+    assert (spec.retry.limit, spec.retry.delay, spec.timeout, spec.node_timeout) == (4, 2.5, 60.0, 30.0)
+
+
+# --- the fold
+
+UNIQUE_IDS = [f"model.shop.m{number}" for number in range(4)]
+STATUSES = st.sampled_from(["success", "error", "skipped", "pass", "warn", "fail", "partial success"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(UNIQUE_IDS), STATUSES, st.booleans()), max_size=12))
+def test_what_is_done_and_what_is_left_are_the_selection(happened: list[tuple[str, str, bool]]) -> None:
+    place = {"session": 1, "step": 1, "attempt": 1}
+    told: list[Event] = [
+        events.AttemptStarted(argv=["build"], pid=1, python="p", **place),
+        events.Selection(unique_ids=UNIQUE_IDS, **place),
+    ]
+    last: dict[str, str] = {}
+    for unique_id, status, only_started in happened:
+        told.append(events.NodeStarted(unique_id=unique_id, thread="t", **place))
+        last[unique_id] = "running"
+        if not only_started:
+            told.append(events.NodeFinished(unique_id=unique_id, status=status, **place))
+            last[unique_id] = status
+    step = progress_of(told).steps[1]
+    assert set(step.unfinished) == {unique_id for unique_id in UNIQUE_IDS if last.get(unique_id) not in DONE}
+    restriction = step.restriction()
+    assert (restriction.unfinished if restriction else []) == step.unfinished
+    assert not step.done, "its runner has not ended"
+
+
+@pytest.mark.parametrize(
+    ("message", "adapter", "expected"),
+    [
+        ('IO Error: Could not set lock on file "/x/shop.duckdb": Conflicting lock', "duckdb", "duckdb.lock"),
+        ("deadlock detected\nDETAIL:  Process 1 waits for ShareLock", "postgres", "postgres.deadlock"),
+        ("could not serialize access due to concurrent update", "postgres", "postgres.serialization"),
+        ("FATAL:  the database system is starting up", "postgres", "postgres.starting"),
+        (
+            'connection to server at "db" (10.0.0.1), port 5432 failed: Connection refused',
+            "postgres",
+            "postgres.refused",
+        ),
+        ("FATAL:  sorry, too many clients already", "postgres", "postgres.too_many"),
+        # a name is no error
+        ('Database Error in model connection_refused\n  column "deadlock_detected" does not exist', "postgres", None),
+        ('FATAL:  password authentication failed for user "x"', "postgres", None),
+        ("Binder Error: Could not set lock_on file", "duckdb", None),
+        ("deadlock detected", "duckdb", None),
+    ],
+)
+def test_only_what_is_known_to_pass_is_transient(message: str, adapter: str, expected: str | None) -> None:
+    found = classify(message, adapter=adapter)
+    assert (found.rule, found.transient) == (expected, expected is not None)
