@@ -211,21 +211,23 @@ def statistics(result: NodeState) -> dict[str, OutputDatasetFacet]:
     }
 
 
-def assertion(node: NodeDescribed, result: NodeState) -> dict[str, InputDatasetFacet]:
-    """A test's result, as a statement on the dataset that it read."""
+def assertion(
+    node: NodeDescribed, result: NodeState, *, columns: bool, arguments: bool
+) -> dict[str, InputDatasetFacet]:
+    """A test's result, as a statement on the dataset that it read; with the column and arguments that may be told."""
     info = node.test
     if info is None:
         return {}
     one = data_quality_assertions_dataset.Assertion(
         assertion=facets.test_type(node),
         success=not facets.found_issues(result),
-        column=info.column,
+        column=info.column if columns else None,
         severity=info.severity or "error",
         name=node.name,
         description=node.description or None,
         expected=facets.expectation(node),
         actual=None if result.failures is None else str(result.failures),
-        params=dict(info.arguments) or None,
+        params=dict(info.arguments) or None if arguments else None,
     )
     return _assertions(one)
 

@@ -48,7 +48,9 @@ PARENT_PRODUCER: Final = f"https://github.com/OpenLineage/OpenLineage/tree/{clie
 SCHEMAS: Final = f"{HOME}/blob/v{__version__}/docs/facets"
 _MESSAGE_CHARACTERS: Final = 16_000
 _TAG_SOURCE, _META_SOURCE = "DBT", "DBT_META"
-_SECRET_PARAMETERS: Final = frozenset(("vars",))
+_UNTOLD_OPTIONS: Final = ("--vars",)
+"""Options whose values may hold anything."""
+_SQL_OPTIONS: Final = ("--args", "--inline", "--inline-direct")
 
 RunFacets = dict[str, RunFacet]
 JobFacets = dict[str, JobFacet]
@@ -292,11 +294,13 @@ def _utc(moment: str) -> str:
     return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).isoformat()
 
 
-def execution_parameters(state: RunState) -> RunFacets:
-    """What dbt was called with, without the values of vars."""
+def execution_parameters(state: RunState, *, sql: bool) -> RunFacets:
+    """What dbt was called with, without the values of vars, and of options that hold SQL where `sql` mayn't be told."""
     dbt, config = state.dbt, state.config
     argv = list(dbt.argv) if dbt else []
-    values: dict[str, object] = {"argv": shlex.join(_without_values(argv))}
+    values: dict[str, object] = {
+        "argv": shlex.join(_without_values(argv, _UNTOLD_OPTIONS if sql else (*_UNTOLD_OPTIONS, *_SQL_OPTIONS)))
+    }
     if config is not None:
         values |= {"project": config.project, "profile": config.profile, "target": config.target}
         values["threads"] = config.threads
@@ -312,14 +316,15 @@ def execution_parameters(state: RunState) -> RunFacets:
     }
 
 
-def _without_values(argv: Sequence[str]) -> list[str]:
-    """The arguments, with the values of `--vars` left out: they may hold anything."""
+def _without_values(argv: Sequence[str], options: Sequence[str]) -> list[str]:
+    """The arguments, with the values of some options left out."""
     found: list[str] = []
     for argument in argv:
-        if found and found[-1] == "--vars":
+        option, equals, _ = argument.partition("=")
+        if found and found[-1] in options:
             found.append("…")
         else:
-            found.append("--vars=…" if argument.startswith("--vars=") else argument)
+            found.append(f"{option}=…" if equals and option in options else argument)
     return found
 
 
@@ -388,8 +393,8 @@ def meta_texts(meta: Mapping[str, object]) -> Iterable[tuple[str, str]]:
             yield key, cut(str(value), 1000)
 
 
-def test(node: NodeDescribed, result: NodeState, sql: str | None) -> RunFacets:
-    """What a test, or a unit test, found."""
+def test(node: NodeDescribed, result: NodeState, sql: str | None, *, arguments: bool) -> RunFacets:
+    """What a test, or a unit test, found; with its SQL and arguments where they may be told."""
     info = node.test
     if info is None:
         return {}
@@ -403,7 +408,7 @@ def test(node: NodeDescribed, result: NodeState, sql: str | None) -> RunFacets:
         actual=None if result.failures is None else str(result.failures),
         content=sql,
         contentType="sql" if sql else None,
-        params=dict(info.arguments) or None,
+        params=dict(info.arguments) or None if arguments else None,
     )
     return {"test": test_run.TestRunFacet(tests=[execution], producer=PRODUCER)}
 

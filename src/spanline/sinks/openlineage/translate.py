@@ -138,7 +138,8 @@ class Translator:
         if self._session_open:
             return
         self._session_open = True
-        yield self._of_session(Kind.START, event, state, facets.execution_parameters(state))
+        found = facets.execution_parameters(state, sql=self._options.sql)
+        yield self._of_session(Kind.START, event, state, found)
 
     def _end_session(self, event: events.SessionEnded, state: RunState) -> Iterator[Message]:
         yield from self._abort_open(event, state)
@@ -153,7 +154,7 @@ class Translator:
             kind = Kind.ABORT
         else:
             kind = Kind.FAIL
-            found |= facets.error(_session_error(state))
+            found |= self._error(_session_error(state))
         self._session_open = False
         yield self._of_session(kind, event, state, found)
 
@@ -288,20 +289,38 @@ class Translator:
         kind = _kind(result)
         more: RunFacets = {}
         if kind is Kind.FAIL:
-            more |= facets.error(result.message or result.status)
+            more |= self._error(result.message or result.status)
         if run.query_id:
             more |= facets.external_query(run.query_id, datasets.namespace_of(state))
         sql = run.sql if self._options.sql else None
         if _is_tested(node, result):
-            more |= facets.test(node, result, sql)
+            more |= facets.test(node, result, sql, arguments=self._tells_all)
         if run.columns is not None and run.columns.error and self._options.columns:
-            more |= facets.extraction_error(run.columns.error, run.unique_id)
-        inputs = self._datasets.inputs(node, state, _of_input(node, run))
+            why = run.columns.error if self._options.sql else "the SQL could not be read, or not in full"
+            more |= facets.extraction_error(why, run.unique_id)
+        inputs = self._datasets.inputs(node, state, self._of_input(node, run))
         outputs = self._outputs(node, run, state)
         if kind is Kind.COMPLETE:
             for output in outputs:
                 output.outputFacets = datasets.statistics(result)
         return self._of_node(kind, run.ended, node, run, state, more, inputs, outputs)
+
+    @property
+    def _tells_all(self) -> bool:
+        return self._options.sql and self._options.columns
+
+    def _error(self, message: str) -> facets.RunFacets:
+        # The first line says where it happened; what follows is the warehouse's, which quotes SQL and names columns.
+        return facets.error(message if self._tells_all else message.partition("\n")[0])
+
+    def _of_input(self, node: NodeDescribed, run: _Open) -> dict[str, dict[str, InputDatasetFacet]]:
+        """What a test, or a check of freshness, says of the datasets that it read."""
+        if run.freshness is not None:
+            return {node.unique_id: datasets.freshness(run.freshness)}
+        if node.resource_type != "test" or run.result is None or not _is_tested(node, run.result):
+            return {}
+        said = datasets.assertion(node, run.result, columns=self._options.columns, arguments=self._tells_all)
+        return dict.fromkeys(_tested(node), said)
 
     def _outputs(self, node: NodeDescribed, run: _Open, state: RunState) -> list[OutputDataset]:
         """What a node writes: nothing, where it is only compiled or shown."""
@@ -425,15 +444,6 @@ def _kind(result: NodeState) -> Kind:
 def _is_tested(node: NodeDescribed, result: NodeState) -> bool:
     """Whether a test has been done: `dbt compile` and its like end with it in success, which says nothing."""
     return node.resource_type in ("test", "unit_test") and result.status != SUCCESS and result.status not in _ABORTED
-
-
-def _of_input(node: NodeDescribed, run: _Open) -> dict[str, dict[str, InputDatasetFacet]]:
-    """What a test, or a check of freshness, says of the datasets that it read."""
-    if run.freshness is not None:
-        return {node.unique_id: datasets.freshness(run.freshness)}
-    if node.resource_type != "test" or run.result is None or not _is_tested(node, run.result):
-        return {}
-    return {unique_id: datasets.assertion(node, run.result) for unique_id in _tested(node)}
 
 
 def _tested(node: NodeDescribed) -> list[str]:
