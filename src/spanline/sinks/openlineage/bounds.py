@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, TypeVar, cast
+from functools import cache
+from json.encoder import encode_basestring_ascii
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import attr
-from openlineage.client.event_v2 import Dataset, JobEvent, RunEvent
-from openlineage.client.facet_v2 import RunFacet, column_lineage_dataset, schema_dataset
-from openlineage.client.serde import Serde
+from openlineage.client.event_v2 import JobEvent, RunEvent
+from openlineage.client.facet_v2 import JobFacet, RunFacet
 
 from spanline.sinks.openlineage.facets import PRODUCER, SCHEMAS
 
 EVENT_BYTES: Final = 1_000_000
 SQL_CHARACTERS: Final = 200_000
-_FIELD_BYTES: Final = 300
-"""A generous guess of what one field, or one input of one, takes: an exact look at every event would cost too much."""
+_MARK_BYTES: Final = 120_000
+"""What is left free for the mark: so many names of so many characters, of six bytes at most."""
+_MOST_NAMED, _NAME_CHARACTERS = 100, 200
+_SCALAR_BYTES: Final = 24
+_FIRST: Final = ("inputs.schema", "outputs.columnLineage", "outputs.schema")
+"""What goes first, in this order; all else by its size."""
+_KEPT: Final = frozenset(("parent", "processing_engine", "spanline_run", "spanline_columns", "jobType"))
 
 AnyEvent = TypeVar("AnyEvent", RunEvent, JobEvent)
 
 
 @attr.define
 class SpanlineCutFacet(RunFacet):
-    """Facets that were left out, or shortened, because the event was too large. `docs/facets/spanline_cut.md`."""
+    """Facets that were left out because the event was too large: `docs/openlineage.md`."""
 
     facets: list[str]
 
@@ -31,61 +37,79 @@ class SpanlineCutFacet(RunFacet):
         return f"{SCHEMAS}/SpanlineCutFacet.json#/$defs/SpanlineCutFacet"
 
 
+class _Place(NamedTuple):
+    """Where a facet is: under its name in a group (an attribute) of what has it."""
+
+    rank: int
+    size: int
+    holder: Any
+    group: str
+    name: str
+    label: str
+
+    def cut(self) -> None:
+        # A dataset's facets are shared between events: these stay as they are.
+        facets = getattr(self.holder, self.group)
+        setattr(self.holder, self.group, {name: facet for name, facet in facets.items() if name != self.name})
+
+
 def bounded(event: AnyEvent) -> AnyEvent:
     """The event, without its largest facets where it would be larger than `EVENT_BYTES`."""
-    if _guess(event) < EVENT_BYTES // 2 or _size(event) <= EVENT_BYTES:
+    size = size_of(event)
+    if size <= EVENT_BYTES:
         return event
     left_out: list[str] = []
-    for holder, name in _cuttable(event):
-        facets = dict(holder.facets or {})
-        if facets.pop(name, None) is None:
-            continue
-        holder.facets = facets  # the datasets' facets are shared between events
-        left_out.append(f"{holder.name}: {name}")
-        if isinstance(event, RunEvent):
-            event.run.facets = {
-                **(event.run.facets or {}),
-                "spanline_cut": SpanlineCutFacet(facets=left_out, producer=PRODUCER),
-            }
-        if _size(event) <= EVENT_BYTES:
+    for place in sorted(_places(event), key=lambda place: (place.rank, -place.size)):
+        place.cut()
+        left_out.append(place.label[:_NAME_CHARACTERS])
+        size -= place.size
+        if size <= EVENT_BYTES - _MARK_BYTES:
             break
+    if len(left_out) > _MOST_NAMED:
+        left_out[_MOST_NAMED:] = [f"and {len(left_out) - _MOST_NAMED} more"]
+    mark = {"spanline_cut": SpanlineCutFacet(facets=left_out, producer=PRODUCER)}
+    if isinstance(event, RunEvent):
+        event.run.facets = {**(event.run.facets or {}), **mark}
+    else:
+        event.job.facets = {**(event.job.facets or {}), **cast("dict[str, JobFacet]", mark)}
     return event
 
 
-def _cuttable(event: RunEvent | JobEvent) -> Iterator[tuple[Dataset, str]]:
-    """What may go, the least useful first."""
-    inputs: list[Dataset] = sorted(event.inputs or [], key=_fields, reverse=True)
-    outputs: list[Dataset] = list(event.outputs or [])
-    for dataset in inputs:
-        yield dataset, "schema"
-    for dataset in outputs:
-        yield dataset, "columnLineage"
-    for dataset in outputs:
-        yield dataset, "schema"
-    for dataset in (*inputs, *outputs):
-        for name in ("tags", "documentation", "dbt_exposures"):
-            yield dataset, name
+def _places(event: RunEvent | JobEvent) -> Iterator[_Place]:
+    if isinstance(event, RunEvent):
+        yield from _of_holder(event.run, "facets", "run", "run")
+    yield from _of_holder(event.job, "facets", "job", "job")
+    for given in event.inputs or []:
+        yield from _of_holder(given, "facets", "inputs", given.name)
+        yield from _of_holder(given, "inputFacets", "", given.name)
+    for made in event.outputs or []:
+        yield from _of_holder(made, "facets", "outputs", made.name)
+        yield from _of_holder(made, "outputFacets", "", made.name)
 
 
-def _guess(event: RunEvent | JobEvent) -> int:
-    fields = sum(map(_fields, [*(event.inputs or []), *(event.outputs or [])]))
-    sql = (event.job.facets or {}).get("sql")
-    return fields * _FIELD_BYTES + len(getattr(sql, "query", "")) * 2
+def _of_holder(holder: object, group: str, kind: str, label: str) -> Iterator[_Place]:
+    for name, facet in (getattr(holder, group) or {}).items():
+        if name not in _KEPT:
+            which = f"{kind}.{name}"
+            rank = _FIRST.index(which) if which in _FIRST else len(_FIRST)
+            yield _Place(rank, size_of(facet), holder, group, name, f"{label}: {name}")
 
 
-def _fields(dataset: Dataset) -> int:
-    facets = dataset.facets or {}
-    schema, lineage = facets.get("schema"), facets.get("columnLineage")
-    count = 3  # its other facets
-    if isinstance(schema, schema_dataset.SchemaDatasetFacet):
-        fields = schema.fields or []
-        count += len(fields) + sum(len(field.description or "") for field in fields) // _FIELD_BYTES
-    if isinstance(lineage, column_lineage_dataset.ColumnLineageDatasetFacet):
-        count += len(lineage.dataset or [])
-        inputs = (cast("dict[str, list[object]]", field)["inputFields"] for field in lineage.fields.values())
-        count += sum(map(len, inputs))
-    return count
+def size_of(value: Any) -> int:  # noqa: ANN401 - whatever an event is made of
+    """The length of a value as JSON, or a little more: to write it takes seven times as long."""
+    kind: Any = type(value)
+    if kind is str:
+        return len(encode_basestring_ascii(value)) + 2
+    if kind is dict:
+        return 4 + sum([len(encode_basestring_ascii(name)) + 2 + size_of(part) for name, part in value.items()])
+    if kind is list:
+        return 4 + sum(map(size_of, value))
+    names = _attributes(kind)
+    if names:
+        return 4 + sum([len(name) + 4 + size_of(getattr(value, name)) for name in names])
+    return _SCALAR_BYTES
 
 
-def _size(event: RunEvent | JobEvent) -> int:
-    return len(Serde.to_json(event))
+@cache
+def _attributes(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in attr.fields(kind)) if attr.has(kind) else ()

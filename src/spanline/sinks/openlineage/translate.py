@@ -292,7 +292,7 @@ class Translator:
             more |= self._error(result.message or result.status)
         if run.query_id:
             more |= facets.external_query(run.query_id, datasets.namespace_of(state))
-        sql = run.sql if self._options.sql else None
+        sql = facets.cut(run.sql, SQL_CHARACTERS) if run.sql and self._options.sql else None
         if _is_tested(node, result):
             more |= facets.test(node, result, sql, arguments=self._tells_all)
         if run.columns is not None and run.columns.error and self._options.columns:
