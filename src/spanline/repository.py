@@ -41,13 +41,14 @@ def _git(project: Path, *arguments: str) -> str | None:
     return done.stdout.decode(errors="replace")
 
 
-def without_credentials(url: str) -> str:
-    """A remote's address without the password or token that it may hold; the user of SSH stays."""
+def without_credentials(url: str) -> str | None:
+    """A remote's address without the password or token that it may hold; the user of SSH stays. None if it is none."""
     if "://" not in url:
         return url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
     user, _, host = parts.netloc.rpartition("@")
-    if not user:
-        return url
-    kept = user.partition(":")[0] + "@" if parts.scheme == "ssh" else ""
-    return parts._replace(netloc=kept + host).geturl()
+    kept = user.partition(":")[0] + "@" if user and parts.scheme == "ssh" else ""
+    return parts._replace(netloc=kept + host, query="", fragment="").geturl()

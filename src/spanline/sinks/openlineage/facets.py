@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import attr
 from openlineage.client.constants import __version__ as client_version
@@ -456,8 +456,8 @@ def code(text: str, language: str | None, characters: int) -> JobFacets:
     }
 
 
-def of_job(node: NodeDescribed, repository: RepositoryFound | None) -> JobFacets:
-    """What the project says of a node's job."""
+def of_job(node: NodeDescribed, repository: RepositoryFound | None, project: str | None) -> JobFacets:
+    """What the project says of a node's job. Paths of other packages' nodes are not within the project."""
     found = job_type(node.resource_type)
     if node.description:
         found["documentation"] = documentation_job.DocumentationJobFacet(
@@ -470,7 +470,7 @@ def of_job(node: NodeDescribed, repository: RepositoryFound | None) -> JobFacets
     if node.tags:
         fields = [tags_job.TagsJobFacetFields(key=tag, value="true", source=_TAG_SOURCE) for tag in node.tags]
         found["tags"] = tags_job.TagsJobFacet(tags=fields, producer=PRODUCER)
-    if repository is not None and node.path:
+    if repository is not None and node.path and node.package_name == project:
         path = f"{repository.path}/{node.path}" if repository.path else node.path
         found |= source_location(repository, path)
     return found
@@ -500,12 +500,21 @@ def source_location(repository: RepositoryFound, path: str) -> JobFacets:
 
 def _web_address(remote: str | None) -> str | None:
     """Where a browser sees a remote: hosts of git serve `ssh://git@host/x`, `git@host:x` and `https://host/x` alike."""
-    if not remote:
+    try:
+        parts = urlsplit(_as_url(remote or ""))
+        host, path = parts.hostname, parts.path.rstrip("/").removesuffix(".git")
+    except ValueError:
         return None
-    address = remote.removesuffix(".git")
-    for scheme in ("https://", "http://"):
-        if address.startswith(scheme):
-            return address
-    address = address.removeprefix("ssh://").rpartition("@")[2]
-    host, _, path = address.partition(":" if ":" in address.partition("/")[0] else "/")
-    return f"https://{host}/{path}" if path else None
+    if not host or not path:
+        return None
+    if parts.scheme in ("http", "https"):
+        return f"{parts.scheme}://{parts.netloc}{path}"
+    return f"https://{host}{path}" if parts.scheme in ("ssh", "git", "git+ssh") else None
+
+
+def _as_url(remote: str) -> str:
+    """A remote as a URL: git also takes `user@host:path`, which has no slash before its colon."""
+    host, colon, path = remote.partition(":")
+    if colon and "/" not in host and not path.startswith("//"):
+        return f"ssh://{host}/{path.lstrip('/')}"
+    return remote

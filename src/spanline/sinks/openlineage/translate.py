@@ -194,7 +194,7 @@ class Translator:
                             job=Job(
                                 namespace=self._options.namespace,
                                 name=node.unique_id,
-                                facets=facets.of_job(node, self._repository),
+                                facets=self._job_facets(node, state),
                             ),
                             inputs=self._datasets.inputs(node, state),
                             producer=PRODUCER,
@@ -339,7 +339,7 @@ class Translator:
         run_id: str | None = None,
     ) -> Message:
         run_id = run_id or run.run_id
-        job_facets: JobFacets = facets.of_job(node, self._repository)
+        job_facets = self._job_facets(node, state)
         if run.sql and kind is not Kind.START and self._options.sql:
             job_facets |= facets.code(run.sql, node.language, SQL_CHARACTERS)
         built = RunEvent(
@@ -356,6 +356,9 @@ class Translator:
             producer=PRODUCER,
         )
         return Message(bounded(built), key=run_id)
+
+    def _job_facets(self, node: NodeDescribed, state: RunState) -> JobFacets:
+        return facets.of_job(node, self._repository, state.config.project if state.config else None)
 
     def _parent(self, state: RunState) -> parent_run.ParentRunFacet:
         session = state.session
