@@ -37,9 +37,22 @@ _LINEAGE_PATH: Final = "/api/v1/lineage"
 _TRACES_PATH: Final = "/v1/traces"
 
 
+class _Field(msgspec.Struct):
+    inputFields: list[dict[str, object]] = []  # noqa: N815 - OpenLineage's name
+
+
+class _ColumnLineage(msgspec.Struct):
+    fields: dict[str, _Field] = {}
+
+
+class _Facets(msgspec.Struct, frozen=True):
+    columnLineage: _ColumnLineage | None = None  # noqa: N815 - OpenLineage's name
+
+
 class _Dataset(msgspec.Struct):
     name: str
     namespace: str = ""
+    facets: _Facets = _Facets()
 
 
 class _Job(msgspec.Struct):
@@ -47,8 +60,8 @@ class _Job(msgspec.Struct):
 
 
 class _LineageEvent(msgspec.Struct):
-    eventType: str  # noqa: N815 - OpenLineage's name
     job: _Job
+    eventType: str = ""  # noqa: N815 - OpenLineage's name; a job's own event has none
     inputs: list[_Dataset] = []
     outputs: list[_Dataset] = []
 
@@ -186,11 +199,22 @@ def _show_lineage(console: Console, received: _Received) -> None:
     console.print("[bold]Lineage[/bold] (what Marquez shows)")
     for _, body in received.lineage:
         event = msgspec.json.decode(body, type=_LineageEvent)
+        inputs = ", ".join(_short(dataset.name) for dataset in event.inputs)
         if event.eventType == "COMPLETE" and event.outputs:
-            inputs = ", ".join(_short(dataset.name) for dataset in event.inputs)
-            output = _short(event.outputs[0].name)
-            console.print(f"  {escape(inputs) or '[dim](a file)[/dim]'} → [bold]{escape(output)}[/bold]")
+            output = event.outputs[0]
+            name = f"[bold]{escape(_short(output.name))}[/bold]"
+            console.print(f"  {escape(inputs) or '[dim](a file)[/dim]'} → {name}{_columns(output)}")
+        elif not event.eventType:
+            console.print(f"  {escape(inputs)} → [italic]{escape(event.job.name)}[/italic]")
     console.print()
+
+
+def _columns(output: _Dataset) -> str:
+    lineage = output.facets.columnLineage
+    if lineage is None or not lineage.fields:
+        return ""
+    edges = sum(len(field.inputFields) for field in lineage.fields.values())
+    return f" [dim]{len(lineage.fields)} columns from {edges}[/dim]"
 
 
 def _short(name: str) -> str:
