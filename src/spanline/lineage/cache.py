@@ -13,10 +13,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
+from spanline import __version__
 from spanline.events import Column
 from spanline.lineage import columns
 
@@ -27,7 +28,8 @@ create table if not exists analyses (key blob primary key, value blob not null, 
 create table if not exists reads (key blob primary key, value blob not null, used integer not null) without rowid;
 create table if not exists relations (key text primary key, value blob not null, used integer not null) without rowid;
 """
-_COMMIT_SECONDS: Final = 1.0
+
+T = TypeVar("T")
 
 log = logging.getLogger("spanline")
 
@@ -41,7 +43,6 @@ class Cache:
 
     def __init__(self, connection: sqlite3.Connection | None) -> None:
         self._connection = connection
-        self._committed = time.monotonic()
         self._now = int(time.time())
 
     @classmethod
@@ -55,16 +56,21 @@ class Cache:
             cache._close()
 
     def analysis(
-        self, sql: str, adapter: str, schema: columns.Schema, analyse: Callable[[], columns.Analysis]
+        self,
+        sql: str,
+        adapter: str,
+        schema: columns.Schema,
+        this: columns.Relation | None,
+        analyse: Callable[[], columns.Analysis],
     ) -> columns.Analysis:
-        """What was found of this SQL over these columns, or else what `analyse` finds now."""
-        base = f"{_VERSION}\x1f{columns.VERSION}\x1f{adapter}\x1f{sql}".encode("utf-8", "surrogatepass")
-        of_sql = hashlib.sha256(base).digest()
-        read = self._get("reads", of_sql)
+        """What was found of this SQL of the relation `this` over these columns, or else what `analyse` finds now."""
+        parts = (_VERSION, __version__, columns.VERSION, adapter, this, sql)
+        of_sql = hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
+        read = self._get("reads", of_sql, _relations)
         if read is not None:
-            kept = self._get("analyses", _key(of_sql, _relations.decode(read), schema))
+            kept = self._get("analyses", _key(of_sql, read, schema), _analyses)
             if kept is not None:
-                return _analyses.decode(kept)
+                return kept
         found = analyse()
         self._put("reads", of_sql, msgspec.msgpack.encode(found.relations))
         self._put("analyses", _key(of_sql, found.relations, schema), msgspec.msgpack.encode(found))
@@ -72,8 +78,7 @@ class Cache:
 
     def relation(self, namespace: str, name: str) -> list[Column]:
         """The columns of a relation as they were last seen; none where they weren't."""
-        kept = self._get("relations", f"{namespace}\x1f{name}")
-        return _columns.decode(kept) if kept is not None else []
+        return self._get("relations", f"{namespace}\x1f{name}", _columns) or []
 
     def remember_relation(self, namespace: str, name: str, found: Sequence[Column]) -> None:
         """Keep the columns of a relation."""
@@ -81,7 +86,7 @@ class Cache:
 
     # --- the file -------------------------------------------------------------------------------------------------
 
-    def _get(self, table: str, key: bytes | str) -> bytes | None:
+    def _get(self, table: str, key: bytes | str, decoder: msgspec.msgpack.Decoder[T]) -> T | None:
         if self._connection is None:
             return None
         try:
@@ -89,16 +94,16 @@ class Cache:
         except sqlite3.Error as error:
             self._give_up(error)
             return None
-        return row[0] if row is not None else None
+        try:
+            return decoder.decode(row[0]) if row is not None else None
+        except (msgspec.MsgspecError, TypeError):
+            return None  # of another version, or spoilt: it is found out again, and written over
 
     def _put(self, table: str, key: bytes | str, value: bytes) -> None:
         if self._connection is None:
             return
         try:
             self._connection.execute(f"insert or replace into {table} values (?, ?, ?)", (key, value, self._now))  # noqa: S608
-            if time.monotonic() > self._committed + _COMMIT_SECONDS:
-                self._connection.commit()
-                self._committed = time.monotonic()
         except sqlite3.Error as error:
             self._give_up(error)
 
@@ -112,7 +117,6 @@ class Cache:
         try:
             for table in ("analyses", "reads", "relations"):
                 self._connection.execute(f"delete from {table} where used < ?", (self._now - _KEEP_SECONDS,))  # noqa: S608
-            self._connection.commit()
             self._connection.close()
         except sqlite3.Error as error:
             self._give_up(error)
@@ -121,7 +125,8 @@ class Cache:
 def _connect(path: Path) -> sqlite3.Connection | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=2.0)
+        # Each write is a transaction: one left open while dbt is busy would hold up all other runs.
+        connection = sqlite3.connect(path, timeout=2.0, isolation_level=None)
         connection.executescript("pragma journal_mode = wal; pragma synchronous = off;" + _TABLES)
     except (OSError, sqlite3.Error) as error:
         log.warning("what is found out of columns is not kept in %s: %s", path, error)

@@ -40,7 +40,6 @@ class Resolver:
         self._adapter = ""
         self._namespace = ""
         self._catalog: catalog.Columns = {}
-        self._selected: frozenset[str] = frozenset()
         self._nodes: dict[str, NodeDescribed] = {}
         self._datasets: dict[columns.Relation, str] = {}
         self._defaults: tuple[str | None, str | None] = (None, None)
@@ -49,8 +48,6 @@ class Resolver:
         """What this event lets us know."""
         if isinstance(event, events.DbtConfigured):
             self._configure(event)
-        elif isinstance(event, events.Selection):
-            self._selected |= set(event.unique_ids)
         elif isinstance(event, NodeDescribed):
             return self._described(event)
         elif isinstance(event, ColumnsResolved):  # the runner's, which has asked the warehouse
@@ -74,12 +71,15 @@ class Resolver:
             return None
         in_catalog = self._catalog.get(node.unique_id)
         found = in_catalog or self._cache.relation(self._namespace, name)
-        known = _documented(found, node) if found else node.columns
-        self._know(node, known)
         if not found:
+            self._know(node, node.columns)
             return None  # the project's own words stand
+        # A seed has the columns of its header, whatever its table had before.
+        of_header = node.columns if node.resource_type == "seed" else []
+        known = _documented(of_header or found, node, found)
+        self._know(node, known)
         origin = "catalog" if in_catalog else "earlier"
-        return ColumnsResolved(unique_id=node.unique_id, origin=origin, columns=list(known))
+        return ColumnsResolved(unique_id=node.unique_id, origin=origin, columns=known)
 
     def _asked(self, event: ColumnsResolved) -> None:
         node = self._nodes.get(event.unique_id)
@@ -96,6 +96,7 @@ class Resolver:
             event.sql,
             self._adapter,
             self._schema,
+            this,
             lambda: columns.analyse(event.sql, self._adapter, self._schema, this),
         )
         resolved = self._resolved(node, found)
@@ -109,19 +110,21 @@ class Resolver:
         numbers: dict[str, int] = {}
         lineage = {column.name: self._inputs(column.inputs, numbers, own) for column in found.columns[:_MOST_COLUMNS]}
         reads = self._inputs(found.dataset, numbers, own)
+        in_catalog = self._catalog.get(node.unique_id, ())
         derived = [Column(column.name, column.data_type) for column in found.columns[:_MOST_COLUMNS]]
         error = found.error
         if len(found.columns) > _MOST_COLUMNS:
             error = f"cut: {len(found.columns)} columns, of which the first {_MOST_COLUMNS} are told"
         elif not found.complete and error is None:
             error = "there may be more columns: a `*` is over a relation whose columns nobody knows"
-            derived = list(node.columns) if len(node.columns) > len(derived) else derived
+        if not found.complete:
+            derived = _together(in_catalog or node.columns, derived)
         if derived:
-            derived += [Column(name) for name in node.added_columns]
+            derived = _together(derived, [Column(name) for name in node.added_columns])
         return ColumnsResolved(
             unique_id=node.unique_id,
             origin="sql",
-            columns=_documented(derived, node, self._catalog.get(node.unique_id, ())),
+            columns=_documented(derived, node, in_catalog),
             datasets=list(numbers),
             lineage={name: inputs for name, inputs in lineage.items() if inputs},
             reads=reads,
@@ -182,6 +185,12 @@ def _documented(found: Known, node: NodeDescribed, typed: Known = ()) -> list[Co
             )
         )
     return result
+
+
+def _together(known: Known, more: Known) -> list[Column]:
+    """The columns of both, each once, as `more` writes it."""
+    others = {column.name.casefold(): column for column in more}
+    return [*(others.pop(column.name.casefold(), column) for column in known), *others.values()]
 
 
 def _text(value: object) -> str | None:
