@@ -1,12 +1,14 @@
 """Facets of runs and jobs: plain functions from what the journal says to what OpenLineage calls it.
 
 https://openlineage.io/docs/spec/facets. Our own (`spanline_run`, `spanline_session`, `spanline_columns`) are described
-in `docs/facets`, each with its JSON schema.
+in `docs/openlineage.md`, each with its JSON schema in `docs/facets`.
 """
 
 from __future__ import annotations
 
+import posixpath
 import shlex
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Final
@@ -73,7 +75,7 @@ def cut(text: str, characters: int) -> str:
 
 @attr.define
 class SpanlineRunFacet(RunFacet):
-    """Ids by which a run's journal, logs and traces are found, and versions: `docs/facets.md`."""
+    """Ids by which a run's journal, logs and traces are found, and versions."""
 
     run_id: str
     session: int
@@ -105,7 +107,7 @@ class SkippedNode:
 
 @attr.define
 class SpanlineSessionFacet(RunFacet):
-    """How a session ended: nodes by status, and those that were skipped: `docs/facets.md`."""
+    """How a session ended: nodes by status, and those that were skipped."""
 
     outcome: str
     counts: dict[str, int]
@@ -119,7 +121,7 @@ class SpanlineSessionFacet(RunFacet):
 
 @attr.define
 class SpanlineColumnsFacet(RunFacet):
-    """Says that a run only carries the columns that came too late for the run `of`: `docs/facets.md`."""
+    """Says that a run only carries the columns that came too late for the run `of`."""
 
     of: str
 
@@ -133,16 +135,28 @@ _SKIPPED_LISTED: Final = 1000
 
 def session_end(state: RunState, outcome: str) -> RunFacets:
     """What the last event of a session adds."""
-    skipped = [node for node in state.nodes.values() if node.status == "skipped"]
+    skipped = [SkippedNode(node.unique_id, node.cause) for node in state.nodes.values() if node.status == "skipped"]
+    skipped += [SkippedNode(unique_id) for unique_id in _left_out(state)]
+    counts = state.counts
+    if skipped:
+        counts["skipped"] = len(skipped)
     return {
         "spanline_session": SpanlineSessionFacet(
             outcome=outcome,
-            counts=state.counts,
-            skipped=[SkippedNode(node.unique_id, node.cause) for node in skipped[:_SKIPPED_LISTED]],
+            counts=counts,
+            skipped=skipped[:_SKIPPED_LISTED],
             skipped_count=len(skipped),
             producer=PRODUCER,
         )
     }
+
+
+def _left_out(state: RunState) -> list[str]:
+    """What dbt hadn't come to when `--fail-fast` or a cancel ended it: in its results that is skipped, without an event."""
+    attempt = state.attempt
+    if attempt is None or attempt.finished is None:
+        return []
+    return [unique_id for unique_id in attempt.selection if unique_id not in state.nodes]
 
 
 def late_columns(of: str) -> RunFacets:
@@ -255,14 +269,13 @@ def outer_parent(parent: str | None, root: str | None) -> parent_run.ParentRunFa
 
 
 def _named_run(text: str | None) -> tuple[str, str, str] | None:
-    parts = text.rsplit("/", 2) if text else []
-    if len(parts) != 3:
+    parts = text.strip().rsplit("/", 2) if text else []
+    if len(parts) != 3 or not all(parts):
         return None
     try:
-        parent_run.Run(runId=parts[2])
+        return parts[0], parts[1], str(uuid.UUID(parts[2]))
     except ValueError:
         return None
-    return parts[0], parts[1], parts[2]
 
 
 def nominal_time(steps: Sequence[Sequence[str]]) -> nominal_time_run.NominalTimeRunFacet | None:
@@ -471,8 +484,7 @@ def of_job(node: NodeDescribed, repository: RepositoryFound | None, project: str
         fields = [tags_job.TagsJobFacetFields(key=tag, value="true", source=_TAG_SOURCE) for tag in node.tags]
         found["tags"] = tags_job.TagsJobFacet(tags=fields, producer=PRODUCER)
     if repository is not None and node.path and node.package_name == project:
-        path = f"{repository.path}/{node.path}" if repository.path else node.path
-        found |= source_location(repository, path)
+        found |= source_location(repository, posixpath.normpath(f"./{repository.path}/{node.path}"))
     return found
 
 
