@@ -257,7 +257,9 @@ class Supervisor:
 
     def _worth_another(self, code: int) -> bool:
         attempt = self._state.attempt
-        if code == 0 or attempt is None or self._state.cancelling or attempt.died is not None:
+        if code == 0 or self._spec.retry.limit == 1 or attempt is None:
+            return False
+        if self._state.cancelling or attempt.died is not None:
             return False
         self._verdict = verdict(self._state, attempt, partial=self._spec.retry.partial)
         return self._verdict.again
