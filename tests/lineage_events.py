@@ -18,7 +18,7 @@ import msgspec
 import referencing
 from openlineage.client.serde import Serde
 
-from spanline import events
+from spanline import events, ids
 from spanline.events import Column, ColumnInput, ColumnsResolved, Event, NodeDescribed, Relation
 from spanline.journal import Reader
 from spanline.lineage.cache import Cache
@@ -212,6 +212,7 @@ def record(project: Path, out: Path, invocations: Sequence[Sequence[str]]) -> li
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
+    (project / "target" / "catalog.json").unlink(missing_ok=True)  # which would tell types to all that came before
     return [_recording(out / str(number)) for number in range(len(invocations))]
 
 
@@ -260,7 +261,7 @@ def opened(steps: Sequence[Sequence[str]] = (("build",),), **fields: object) -> 
     """How a session begins: `steps` are its commands."""
     started = {
         "run_id": RUN_ID,
-        "lineage_run_id": RUN_ID,
+        "lineage_run_id": ids.lineage_run_id(RUN_ID, fields.get("session", 1)),  # type: ignore[arg-type]
         "trace_id": "0" * 31 + "1",
         "spanline_version": "0.1.0",
         "steps": [list(step) for step in steps],

@@ -152,7 +152,7 @@ def session_end(state: RunState, outcome: str) -> RunFacets:
 
 
 def _left_out(state: RunState) -> list[str]:
-    """What dbt hadn't come to when `--fail-fast` or a cancel ended it: in its results that is skipped, without an event."""
+    """What dbt had not come to when `--fail-fast` or a cancel ended it: skipped by its results, without an event."""
     attempt = state.attempt
     if attempt is None or attempt.finished is None:
         return []
