@@ -34,6 +34,7 @@ from spanline.lineage.edges import (
     through,
 )
 from spanline.lineage.expressions import aggregates, flat, parts_of, star_of
+from spanline.lineage.limits import TooMuch
 from spanline.lineage.schema import Relation, Schema
 from spanline.lineage.scopes import NO_CTES, NOWHERE, Ctes, Output, Rows, Scope, Unlisted
 
@@ -59,10 +60,6 @@ _COUNT_TYPES: Final = {
     "trino": "BIGINT",
 }
 _FLATTENED: Final = ("SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS")
-
-
-class TooMuch(Exception):  # noqa: N818
-    """The SQL is more than any that a person, or a macro of theirs, would write."""
 
 
 class Walk:
@@ -135,8 +132,7 @@ class Walk:
         scope = Scope(outer, ctes)
         self._read_from(select, scope)
         self._define(select, scope)
-        columns, unlisted = self._projections(select, scope)
-        rows = Rows(columns, unlisted=unlisted)
+        rows = self._projections(select, scope)
         rows.whole = self._sum(
             (
                 *self._joined(scope),
@@ -241,8 +237,9 @@ class Walk:
             columns = ([branch.column(name) for branch in branches] for name in names.values())
         else:
             columns = itertools.zip_longest(*(branch.columns for branch in branches))
+        strays = self._all_unlisted([branch.strays for branch in branches if branch.strays is not None])
         whole = self._sum([(branch.whole, IDENTITY) for branch in branches])
-        return Rows([self._any_of(each) for each in columns], unlisted=unlisted, whole=whole)
+        return Rows([self._any_of(each) for each in columns], unlisted=unlisted, strays=strays, whole=whole)
 
     def _any_of(self, columns: Sequence[Output | None]) -> Output:
         """The column that holds, row by row, one of these."""
@@ -263,7 +260,7 @@ class Walk:
         """EXCEPT and INTERSECT: the rows of the left, filtered by a look at both."""
         compared = [(column.lineage, FILTER) for column in (*left.columns, *right.columns)]
         whole = self._sum([(left.whole, IDENTITY), (right.whole, IDENTITY), *compared])
-        return Rows(left.columns, unlisted=left.unlisted, whole=whole)
+        return Rows(left.columns, unlisted=left.unlisted, strays=left.strays, whole=whole)
 
     # --- FROM -----------------------------------------------------------------------------------------------------
 
@@ -363,8 +360,8 @@ class Walk:
             return self.query(node, outer, ctes)
         inner = Scope(outer, ctes)
         self._source(node, inner)
-        columns, unlisted = self._expand(exp.Star(), None, inner, set())
-        return Rows(columns, unlisted=unlisted, whole=self._sum(self._joined(inner)))
+        rows = self._expand(exp.Star(), None, inner, set())
+        return Rows(rows.columns, unlisted=rows.unlisted, strays=rows.strays, whole=self._sum(self._joined(inner)))
 
     def _joined(self, scope: Scope) -> Iterator[tuple[Lineage, Kinds]]:
         """What decides which rows the sources of a scope give together."""
@@ -401,7 +398,7 @@ class Walk:
             return Rows((), unlisted=others)
         self._spend(len(columns))
         listed = [Output(name, {Field(relation, name): IDENTITY}, type_) for name, type_ in columns]
-        return Rows(listed, strays=others)
+        return Rows(listed, strays=others) if self._schema.complete(relation) else Rows(listed, unlisted=others)
 
     def _own(self) -> Rows:
         columns = self._schema.columns(self._this) if self._this is not None else None
@@ -497,9 +494,10 @@ class Walk:
 
     # --- SELECT ---------------------------------------------------------------------------------------------------
 
-    def _projections(self, select: exp.Select, scope: Scope) -> tuple[Sequence[Output], Unlisted | None]:
+    def _projections(self, select: exp.Select, scope: Scope) -> Rows:
         columns: list[Output] = []
         unlisted: Unlisted | None = None
+        strays: Unlisted | None = None
         starred: set[str] = set()
         for projection in select.expressions:
             star = star_of(projection)
@@ -509,13 +507,13 @@ class Walk:
             if star is None:
                 columns.extend(self._projected(projection, len(columns), scope))
                 continue
-            listed, others = self._expand(star, projection, scope, starred)
+            rows = self._expand(star, projection, scope, starred)
             if len(select.expressions) == 1:
-                return listed, others
-            columns.extend(listed)
-            starred.update(column.name.lower() for column in listed)
-            unlisted = _beside(unlisted, others)
-        return columns, unlisted
+                return Rows(rows.columns, unlisted=rows.unlisted, strays=rows.strays)
+            columns.extend(rows.columns)
+            starred.update(column.name.lower() for column in rows.columns)
+            unlisted, strays = _beside(unlisted, rows.unlisted), _beside(strays, rows.strays)
+        return Rows(columns, unlisted=unlisted, strays=strays)
 
     def _projected(self, projection: exp.Expr, place: int, scope: Scope) -> Iterator[Output]:
         """The column of a projection; of `explode(x) AS (a, b)` and its like, more than one."""
@@ -538,19 +536,18 @@ class Walk:
             scope.aliases[output.name.lower()] = output
         yield output
 
-    def _expand(
-        self, star: exp.Star, projection: exp.Expr | None, scope: Scope, starred: set[str]
-    ) -> tuple[Sequence[Output], Unlisted | None]:
+    def _expand(self, star: exp.Star, projection: exp.Expr | None, scope: Scope, starred: set[str]) -> Rows:
         """The columns of a star. What an earlier source, or star of the same SELECT, has given isn't given again."""
         sources = self._starred(projection, scope)
         merged = [] if isinstance(projection, exp.Column) else scope.merged
         changed = any(star.args.get(key) for key in ("except_", "replace", "rename"))
         if len(sources) == 1 and not (changed or merged or starred):
-            return sources[0].columns, sources[0].unlisted
+            return sources[0]
         columns: dict[str, list[Output]] = {}
         if self._dialect.USING_COLUMN_ORDER is not UsingColumnOrder.IN_PLACE:
             columns.update((key, [scope.settled[key]]) for key in merged)
         unlisted: Unlisted | None = None
+        strays: Unlisted | None = None
         given = {*starred, *columns}
         for rows in sources:
             self._spend(len(rows.columns))
@@ -558,10 +555,10 @@ class Walk:
             for key, column in fresh:
                 columns.setdefault(key, []).append(scope.settled[key] if key in merged else column)
             given.update(key for key, _ in fresh)
-            unlisted = _beside(unlisted, rows.unlisted)
+            unlisted, strays = _beside(unlisted, rows.unlisted), _beside(strays, rows.strays)
         if changed:
             columns = self._changed(star, columns, unlisted, scope)
-        return [column for namesakes in columns.values() for column in namesakes], unlisted
+        return Rows([each for namesakes in columns.values() for each in namesakes], unlisted=unlisted, strays=strays)
 
     def _starred(self, projection: exp.Expr | None, scope: Scope) -> Sequence[Rows]:
         """The sources of a star; of one behind a column, `s.*`, its fields."""
@@ -612,7 +609,7 @@ class Walk:
             return _window_named(node, scope)
         star = star_of(node)
         if star is not None:
-            return self._sum((column.lineage, IDENTITY) for column in self._expand(star, node, scope, set())[0])
+            return self._sum((column.lineage, IDENTITY) for column in self._expand(star, node, scope, set()).columns)
         if isinstance(node, exp.Column):
             return self._column(node, scope).lineage
         if isinstance(node, exp.Query):
@@ -638,7 +635,7 @@ class Walk:
         return found if len(parts) == 1 else self._part(found, parts[-1])
 
     def _bare(self, name: str, scope: Scope) -> Output:
-        """What a name alone means; PostgreSQL and BigQuery take that of a source for the whole row."""
+        """What a name alone means; that of a source is its whole row, in PostgreSQL and BigQuery."""
         self._spend(len(scope.sources))
         if name.upper() in self._dialect.PSEUDOCOLUMNS:
             return scope.listed(name) or Output(name, NOTHING)
@@ -646,7 +643,9 @@ class Walk:
         if found is not None:
             return found
         row = scope.source([name])
-        return Output(name, self._sum((each.lineage, TRANSFORMATION) for each in row.columns) if row else NOTHING)
+        if row is not None:
+            return Output(name, self._sum((each.lineage, TRANSFORMATION) for each in row.columns))
+        return scope.stray(name) or Output(name, NOTHING)
 
     def _part(self, column: Output, name: str) -> Output:
         return Output(name, self._sum([(column.lineage, TRANSFORMATION)]))
@@ -658,9 +657,9 @@ class Walk:
             return node.to.sql(self._dialect)
         if isinstance(node, exp.Count):
             return _COUNT_TYPES.get(type(self._dialect).__name__.lower())
-        if isinstance(node, (exp.Max, exp.Min)) and isinstance(node.this, exp.Column):
-            return self._column(node.this, scope).type
-        return None
+        if isinstance(node, (exp.Max, exp.Min)):
+            node = node.this
+        return self._column(node, scope).type if isinstance(node, exp.Column) else None
 
     def _alias_columns(self, node: exp.Expr) -> list[str]:
         alias = node.args.get("alias")

@@ -25,13 +25,15 @@ class Schema:
         self._case_matters = adapter is not None and tables_differ_by_case(adapter)
         self._columns: dict[Relation, Columns] = {}
         self._by_key: dict[Relation, list[Relation]] = {}
+        self._partly_known: set[Relation] = set()
 
-    def add(self, relation: Relation, columns: Sequence[tuple[str, str | None]]) -> None:
-        """Say which columns a relation has: all of them, in order. What was said before is replaced."""
+    def add(self, relation: Relation, columns: Sequence[tuple[str, str | None]], *, complete: bool = True) -> None:
+        """Say which columns a relation has, in order; or not `complete`, some of them. What was said is replaced."""
         if relation not in self._columns:
             for key in _shortened(self.key(relation)):
                 self._by_key.setdefault(key, []).append(relation)
         self._columns[relation] = tuple(columns)
+        (self._partly_known.discard if complete else self._partly_known.add)(relation)
 
     def find(self, relation: Relation) -> Relation:
         """The relation that this name means, as it was added; the name itself where none was."""
@@ -45,6 +47,11 @@ class Schema:
     def columns(self, relation: Relation) -> Columns | None:
         """The columns of the relation that this name means; None where they aren't known."""
         return self._columns.get(self.find(relation))
+
+    def complete(self, relation: Relation) -> bool:
+        """Whether a relation has no columns but those known."""
+        known = self.find(relation)
+        return known in self._columns and known not in self._partly_known
 
     def key(self, relation: Relation) -> Relation:
         """What the names of one relation have in common, however they are written and folded."""

@@ -40,8 +40,8 @@ NOWHERE: Final = Unlisted()
 class Rows:
     """What a query, or a source in FROM, gives: its columns, in order, and what its rows as a whole depend on.
 
-    Columns that aren't listed are part of `*`, and meant by bare names, if they are `unlisted`; `strays` are meant only
-    by a name that is qualified with the source's own, which says that there is such a column.
+    Columns that aren't listed are part of `*`, and meant by bare names, if they are `unlisted`. Not so `strays`, which
+    only the SQL knows of: one is meant by a name qualified with the source's own, or that nothing else explains.
     """
 
     __slots__ = ("_by_name", "columns", "strays", "unlisted", "whole")
@@ -161,3 +161,14 @@ class Scope:
             return None
         found = self.settled[key] = candidates[0].column(name)
         return found
+
+    def stray(self, name: str) -> Output | None:
+        """The column of the only table in reach that might have one nobody knows of."""
+        scope: Scope | None = self
+        while scope is not None:
+            strays = [rows.strays for rows in scope.sources.values() if rows.strays is not None]
+            tables = [each for each in strays if each.relations]
+            if tables:
+                return tables[0].column(name) if len(tables) == 1 else None
+            scope = scope.outer
+        return None
