@@ -100,15 +100,25 @@ def facets_of(event: dict) -> Iterator[tuple[str, dict]]:
             yield from holder.get(group, {}).items()
 
 
-def translated(happened: Iterable[Event], **options: object) -> list[dict]:
-    """The OpenLineage events that a journal means, each of them valid."""
-    translator, state, found = Translator(Options(**options)), RunState(), []  # type: ignore[arg-type]
+def written(happened: Iterable[Event], **options: object) -> list[str]:
+    """The OpenLineage events that a journal means, as they are sent."""
+    return [text for _, texts in step_by_step(happened, **options) for text in texts]
+
+
+def step_by_step(happened: Iterable[Event], **options: object) -> Iterator[tuple[Event, list[str]]]:
+    """Each event of a journal, and what it means."""
+    translator, state = Translator(Options(**options)), RunState()  # type: ignore[arg-type]
     for event in happened:
         state.apply(event)
-        found += [json.loads(Serde.to_json(message.payload)) for message in translator(event, state)]
-    for told in found:
-        assert_valid(told)
-    return found
+        yield event, [Serde.to_json(message.payload) for message in translator(event, state)]
+
+
+def translated(happened: Iterable[Event], **options: object) -> list[dict]:
+    """The OpenLineage events that a journal means, each of them valid."""
+    told = [json.loads(text) for text in written(happened, **options)]
+    for event in told:
+        assert_valid(event)
+    return told
 
 
 def assert_one_start_and_one_end(told: Sequence[dict]) -> None:

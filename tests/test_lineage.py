@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openlineage.client.serde import Serde
 
 from spanline import events
 from spanline.events import Event
@@ -21,12 +27,16 @@ from spanline.home import RunDirectory
 from spanline.journal import Reader
 from spanline.lineage.parent import lineage_parent
 from spanline.replay import close_abandoned
+from spanline.sinks.openlineage import Options, Translator
+from spanline.sinks.openlineage.bounds import size_of
+from spanline.state import RunState
 
 from .conftest import FILES, Project
 from .lineage_events import (
     RUN_ID,
     Recording,
     assert_one_start_and_one_end,
+    assert_valid,
     at,
     built,
     closed,
@@ -35,6 +45,7 @@ from .lineage_events import (
     end_of,
     ended,
     ends,
+    facets_of,
     finished,
     in_order,
     invoked,
@@ -43,12 +54,15 @@ from .lineage_events import (
     relation,
     resolved,
     resolver_started,
+    resolver_stopped,
     session,
     started,
     starts,
+    step_by_step,
     translated,
     unique_id_of,
     with_columns,
+    written,
 )
 
 NAMESPACE = "duckdb://shop.duckdb"
@@ -1055,3 +1069,476 @@ def test_a_node_that_was_never_described_or_never_began_has_no_run() -> None:
 def test_a_model_without_sql_has_none() -> None:
     told = translated(session(*built(A, sql=None)))
     assert "sql" not in end_of(told, A)["job"]["facets"]
+
+
+# --- written: bounds ------------------------------------------------------------------------------------------------
+
+WIDE = [f"column_{number}" for number in range(5_000)]
+
+
+def columns(names: Sequence[str], description: str | None = None) -> list[events.Column]:
+    return [events.Column(name, "integer", description) for name in names]
+
+
+def many(count: int, **fields: object) -> list[Event]:
+    return [described(f"model.shop.up_{number}", **fields) for number in range(count)]
+
+
+def reads_many(upstream: Sequence[Event]) -> list[Event]:
+    return [*upstream, *built(A, depends_on=[event.unique_id for event in upstream])]  # type: ignore[attr-defined]
+
+
+def checked(sql: str = "select 1", arguments: dict[str, object] | None = None, **fields: object) -> list[Event]:
+    test = events.TestInfo(name="t", kind="generic", attached_node=A, arguments=arguments or {})
+    node = described("test.shop.t", test=test, depends_on=[A], **fields)
+    return [*built(A), node, started("test.shop.t"), compiled("test.shop.t", sql), finished("test.shop.t", "pass")]
+
+
+TOO_MUCH: dict[str, list[Event]] = {
+    "SQL": built(A, "select 1 -- " + "x" * 1_000_000),
+    "SQL that is not ASCII": built(A, "select 1 -- " + "ü" * 1_000_000),
+    "SQL of six bytes a character, and a test": checked("select 1 -- " + "表" * 1_000_000),
+    "the SQL of a test": checked("select 1 -- " + "x" * 1_000_000),
+    "the code of a Python model": built(A, "x = 1\n" * 200_000, language="python"),
+    "columns with descriptions": [*built(B, columns=columns(WIDE, "d" * 4_000)), *built(A, depends_on=[B])],
+    "words that are not ASCII": [*built(B, columns=columns(WIDE[:700], "ü" * 300)), *built(A, depends_on=[B])],
+    "inputs with columns": reads_many(many(500, columns=columns(WIDE[:60]))),
+    "inputs with descriptions": reads_many(many(400, description="d" * 4_000)),
+    "inputs": reads_many(many(2_000)),
+    "values of a test": checked(arguments={"values": [f"value-{number}" for number in range(100_000)]}),
+    "the description of a test": checked(description="d" * 2_000_000),
+    "meta": built(A, meta={f"key-{number}": "v" * 1_000 for number in range(2_000)}),
+    "tags": built(A, tags=[f"tag-{number}-" + "t" * 100 for number in range(5_000)]),
+    "an owner": built(A, owner=events.Owner(name="o" * 1_000_000)),
+    "exposures": [
+        *(
+            described(
+                f"exposure.shop.e{number}", depends_on=[A], exposure=events.ExposureInfo(url="https://" + "x" * 5_000)
+            )
+            for number in range(300)
+        ),
+        *built(A),
+    ],
+    "what an exposure reads": [
+        *many(300, columns=columns(WIDE[:100])),
+        *built(A),
+        described("exposure.shop.e", depends_on=[A, *(f"model.shop.up_{number}" for number in range(300))]),
+    ],
+    "an error": [described(A), started(A), finished(A, "error", message="e" * 5_000_000)],
+    "the error of columns": [*built(A)[:-1], resolved(A, error="e" * 5_000_000), finished(A)],
+    "lineage": [
+        *built(B, columns=columns(WIDE)),
+        *built(A, depends_on=[B])[:-1],
+        resolved(A, *(f"{name} < {name}" for name in WIDE), reads=WIDE, datasets=["shop.main.b"]),
+        finished(A),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", TOO_MUCH)
+def test_no_event_is_larger_than_a_megabyte_and_none_takes_long(what: str) -> None:
+    happened = session(*TOO_MUCH[what])
+    before = time.process_time()
+    texts = written(happened)
+    assert time.process_time() - before < 5
+    assert max(map(len, texts)) <= 1_000_000
+    told = [json.loads(text) for text in texts]
+    for event in told:
+        holder = event.get("run", event["job"])["facets"]
+        if "spanline_cut" in holder:
+            assert_valid({**event, "inputs": [], "outputs": []})
+            assert holder["spanline_cut"]["facets"]
+    assert_one_start_and_one_end(told)
+    assert end_of(told, A)["outputs"][0]["name"] == "shop.main.a"
+    assert written(happened) == texts
+
+
+def cut_of(event: dict) -> list[str]:
+    return event["run"]["facets"]["spanline_cut"]["facets"]
+
+
+def test_sql_is_cut_with_a_mark() -> None:
+    event = end_of(translated(session(*TOO_MUCH["SQL"])), A)
+    text = event["job"]["facets"]["sql"]["query"]
+    assert text.startswith("select 1 -- xxx")
+    assert text.endswith("… cut by spanline: 1000012 characters in all")
+    assert len(text) < 201_000
+    assert "spanline_cut" not in event["run"]["facets"]
+
+
+def test_of_five_thousand_columns_the_lineage_goes_and_the_schema_stays() -> None:
+    event = end_of(json.loads(f"[{','.join(written(session(*TOO_MUCH['lineage'])))}]"), A)
+    assert cut_of(event) == ["shop.main.b: schema", "shop.main.a: columnLineage"]
+    (dataset,) = event["outputs"]
+    assert [name for name, _ in fields(dataset)] == WIDE
+    assert "columnLineage" not in dataset["facets"]
+    assert "spanline_cut" not in starts(translated(session(*built(A))))["shop.main.shop.a.build.run"]["run"]["facets"]
+
+
+def test_what_is_cut_in_one_event_is_there_in_another_with_room() -> None:
+    wide = described("model.shop.wide", columns=columns(WIDE, "d" * 150))
+    happened = session(wide, *built(A, depends_on=["model.shop.wide"]), *built(B, depends_on=["model.shop.wide"]))
+    told = translated(
+        session(described("model.shop.x", columns=columns(["x"])), *built(C, depends_on=["model.shop.x"]))
+    )
+    assert "schema" in end_of(told, C)["inputs"][0]["facets"]
+    for event in map(json.loads, written(happened)):
+        for dataset in event["inputs"]:
+            assert cut_of(event) == ["shop.main.wide: schema"]
+            assert "dataSource" in dataset["facets"]
+
+
+def test_a_mark_names_a_hundred_facets_and_counts_the_rest() -> None:
+    found = [e for e in map(json.loads, written(session(*TOO_MUCH["inputs"]))) if e["inputs"]]
+    *named_, rest = cut_of(found[0])
+    assert len(named_) == 100
+    assert re.fullmatch(r"and \d+ more", rest)
+
+
+def test_a_hundred_thousand_skipped_nodes_are_counted_and_a_thousand_named() -> None:
+    skipped = [events.NodeSkipped(unique_id=f"model.shop.{number}", cause=A, session=1, step=1, attempt=1)
+               for number in range(100_000)]  # fmt: skip
+    text = written(session(*skipped, exit_code=1))[-1]
+    assert len(text) < 1_000_000
+    facet = json.loads(text)["run"]["facets"]["spanline_session"]
+    assert (len(facet["skipped"]), facet["skipped_count"], facet["counts"]) == (1000, 100_000, {"skipped": 100_000})
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+))  # fmt: skip
+def test_nothing_is_larger_than_it_is_measured(value: object) -> None:
+    assert len(json.dumps(value)) <= size_of(value)
+
+
+def test_an_event_is_measured_closely(build: Recording) -> None:
+    translator, state = Translator(), RunState()
+    for event in build.events:
+        state.apply(event)
+        for message in translator(event, state):
+            assert (
+                len(Serde.to_json(message.payload))
+                <= size_of(message.payload)
+                < 2 * len(Serde.to_json(message.payload))
+            )
+
+
+# --- what may be told -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["off", "OFF", "false", "0", "no", " off "])
+def test_an_option_is_off_where_it_says_so(value: str) -> None:
+    environ = {"SPANLINE_LINEAGE_SQL": value, "SPANLINE_LINEAGE_COLUMNS": value}
+    assert Options.of_environment(environ) == Options(sql=False, columns=False)
+
+
+@pytest.mark.parametrize("value", ["", "on", "true", "1", "yes", "nonsense"])
+def test_everything_is_told_otherwise(value: str) -> None:
+    environ = {"SPANLINE_LINEAGE_SQL": value, "SPANLINE_LINEAGE_COLUMNS": value}
+    assert Options.of_environment(environ) == Options.of_environment({}) == Options()
+
+
+def test_the_namespace_and_the_job_are_named_as_the_environment_says() -> None:
+    environ = {"OPENLINEAGE_NAMESPACE": "analytics", "OPENLINEAGE_DBT_JOB_NAME": "nightly", "HOME": "/root"}
+    options = Options.of_environment(environ)
+    assert options == Options(namespace="analytics", job_name_variables={"OPENLINEAGE_DBT_JOB_NAME": "nightly"})
+    told = translated(session(*built(A)), namespace="analytics", job_name_variables=options.job_name_variables)
+    assert {event["job"]["namespace"] for event in told} == {"analytics"}
+    assert told[0]["job"]["name"] == "nightly"
+    assert named(told[1]["run"]["facets"]["parent"])[:2] == ("analytics", "nightly")
+
+
+SAYS_SQL = ("build", "retry", "show", "inline", "freshness", "broken operation")
+
+
+@pytest.mark.parametrize("name", SAYS_SQL)
+def test_with_sql_off_no_event_holds_a_line_of_what_was_compiled_or_asked(
+    name: str, recorded: dict[str, Recording]
+) -> None:
+    happened = recorded[name].events
+    asked = [e.sql for e in happened if isinstance(e, (events.NodeCompiled, events.QueryStarted))]
+    lines = {line.strip() for sql in asked for line in sql.splitlines() if len(line.strip()) >= 12}
+    told = json.dumps(translated(with_columns(happened), sql=False))
+    assert lines or name == "broken operation"
+    assert [line for line in lines if json.dumps(line)[1:-1] in told] == []
+    assert "hidden_word" not in told
+    assert '"sql"' not in told
+    assert "sourceCode" not in told.replace("sourceCodeLocation", "")
+
+
+COLUMN = re.compile(r"\b(customer_id|cents|amount|happened_at|no_such_column|place|dbt_scd_id|name_of)\b")
+
+
+@pytest.mark.parametrize("name", ["build", "freshness"])
+def test_with_columns_off_no_facet_names_a_column(name: str, recorded: dict[str, Recording]) -> None:
+    told = translated(with_columns(recorded[name].events), columns=False)
+    for event in told:
+        for code in ("sql", "sourceCode"):
+            event["job"]["facets"].pop(code, None)
+        for test in event.get("run", {}).get("facets", {}).get("test", {}).get("tests", []):
+            test.pop("content", None)
+    assert COLUMN.findall(json.dumps(told)) == [], "but for SQL, which is another option's"
+    assert not {name for event in told for name, _ in facets_of(event)} & {"schema", "columnLineage", "extractionError"}
+
+
+def test_with_both_off_no_event_names_a_column(recorded: dict[str, Recording]) -> None:
+    for name in ("build", "retry", "compile", "freshness"):
+        told = translated(with_columns(recorded[name].events), columns=False, sql=False)
+        assert COLUMN.findall(json.dumps(told)) == []
+        assert_one_start_and_one_end(told)
+
+
+def test_what_went_wrong_is_told_by_the_line_that_dbt_writes_itself(build: Recording, told: list[dict]) -> None:
+    whole = end_of(told, "model.shop.fragile")["run"]["facets"]["errorMessage"]["message"]
+    assert "no_such_column" in whole
+    for options in ({"sql": False}, {"columns": False}):
+        event = end_of(translated(build.events, **options), "model.shop.fragile")
+        message = event["run"]["facets"]["errorMessage"]["message"]
+        assert message == whole.splitlines()[0] == "Runtime Error in model fragile (models/fragile.sql)"
+
+
+def test_with_sql_off_what_the_parser_quotes_is_not_told() -> None:
+    happened = [*built(A)[:-1], resolved(A, error="TokenError: Error tokenizing 'select secret'"), finished(A)]
+    assert "select secret" in json.dumps(translated(session(*happened)))
+    assert "select secret" not in json.dumps(translated(session(*happened), sql=False))
+
+
+def test_with_sql_off_expressions_of_a_test_are_not_told() -> None:
+    happened = checked(arguments={"expression": "cents > 0"})
+    assert "cents > 0" in json.dumps(translated(session(*happened)))
+    assert "cents > 0" not in json.dumps(translated(session(*happened), sql=False))
+
+
+# --- columns in time ------------------------------------------------------------------------------------------------
+
+UP = "seed.shop.upstream"
+EDGE = {"id": {("upstream", "id", COPY)}, "*": {("upstream", "id", "INDIRECT:FILTER")}}
+
+
+def life(unique_id: str = A, end: float = 2.0, status: str = "success", **place: int) -> list[Event]:
+    """A model that begins after a second, and ends."""
+    return [
+        described(unique_id, depends_on=[UP], time=at(0.9), **place),
+        started(unique_id, at(1), **place),
+        compiled(unique_id, "select id from upstream", at(1.1), **place),
+        finished(unique_id, status, at(end), **place),
+    ]
+
+
+def found(when: float, unique_id: str = A, **fields: object) -> Event:
+    return resolved(unique_id, "id < id", reads=["id"], time=at(when), **fields)
+
+
+def beat(when: float) -> Event:
+    return events.Heartbeat(time=at(when), session=1)
+
+
+def by_time(*happened: Event | Sequence[Event], resolving: float | None = 0.5, over: float = 9) -> list[Event]:
+    parts = [[part] if isinstance(part, Event) else part for part in happened]
+    if resolving is not None:
+        parts.append([resolver_started(time=at(resolving))])
+    inner = sorted((event for part in parts for event in part), key=lambda event: event.time)
+    return [
+        *in_order(opened(), invoked(), described(UP, time=at(0.1))),
+        *inner,
+        *in_order([events.AttemptEnded(exit_code=0, session=1, step=1, attempt=1, time=at(over))]),
+        ended(time=at(over)),
+    ]
+
+
+def told_when(happened: Sequence[Event], **options: object) -> list[tuple[float, str, dict]]:
+    """What is told of nodes: after how many seconds of the journal, of what kind, and the event."""
+    result = []
+    for event, texts in step_by_step(happened, **options):
+        for told in map(json.loads, texts):
+            assert_valid(told)
+            if unique_id_of(told):
+                result.append(((event.time - at(0)) / 1e9, told["eventType"], told))
+    assert_one_start_and_one_end([json.loads(text) for text in written(happened, **options)])
+    return result
+
+
+def when(told: Sequence[tuple[float, str, dict]]) -> list[tuple[float, str]]:
+    return [(moment, kind) for moment, kind, _ in told]
+
+
+def lineage_of(event: dict) -> dict | None:
+    (dataset,) = event["outputs"]
+    return edges(dataset) if "columnLineage" in dataset["facets"] else None
+
+
+@pytest.mark.parametrize("moment", [1.2, 1.99])
+def test_columns_that_are_there_in_time_are_on_the_end(moment: float) -> None:
+    told = told_when(by_time(life(), found(moment), beat(8)))
+    assert when(told) == [(1.0, "START"), (2.0, "COMPLETE")]
+    assert lineage_of(told[1][2]) == EDGE
+
+
+@pytest.mark.parametrize("moment", [2.1, 3.999])
+def test_the_end_waits_for_its_columns_and_is_told_with_its_own_time(moment: float) -> None:
+    told = told_when(by_time(life(), found(moment), beat(8)))
+    assert when(told) == [(1.0, "START"), (moment, "COMPLETE")]
+    assert lineage_of(told[1][2]) == EDGE
+    assert told[1][2]["eventTime"] == "2023-11-15T00:00:02+00:00"
+
+
+def test_after_two_seconds_the_end_goes_without_and_the_columns_follow_in_a_run_of_their_own() -> None:
+    told = told_when(by_time(life(), beat(3.9), beat(4.0), found(5), found(6)))
+    assert when(told) == [(1.0, "START"), (4.0, "COMPLETE"), (5.0, "START"), (5.0, "COMPLETE")]
+    begin, end, late_begin, late_end = (event for _, _, event in told)
+    assert (lineage_of(end), lineage_of(late_end)) == (None, EDGE)
+    assert end["eventTime"] == "2023-11-15T00:00:02+00:00"
+    assert late_end["eventTime"] == late_begin["eventTime"] == "2023-11-15T00:00:05+00:00"
+    assert late_begin["run"]["runId"] == late_end["run"]["runId"] != begin["run"]["runId"]
+    for event in (late_begin, late_end):
+        assert event["run"]["facets"]["spanline_columns"]["of"] == end["run"]["runId"]
+        assert event["job"]["name"] == end["job"]["name"]
+        assert event["run"]["facets"]["parent"] == end["run"]["facets"]["parent"]
+        assert [d["name"] for d in event["inputs"]] == [d["name"] for d in end["inputs"]] == ["shop.main.upstream"]
+        assert [d["name"] for d in event["outputs"]] == ["shop.main.a"]
+        assert "errorMessage" not in event["run"]["facets"]
+    assert "spanline_columns" not in end["run"]["facets"]
+
+
+def test_columns_that_never_come_are_waited_for_till_the_session_ends() -> None:
+    assert when(told_when(by_time(life(end=8)))) == [(1.0, "START"), (9.0, "COMPLETE")]
+    assert when(told_when(by_time(life(), beat(5)))) == [(1.0, "START"), (5.0, "COMPLETE")]
+
+
+@pytest.mark.parametrize(("stop", "end"), [(1.5, 2.0), (2.5, 2.5)])
+def test_a_resolver_that_has_stopped_is_waited_for_no_longer(stop: float, end: float) -> None:
+    told = told_when(by_time(life(), resolver_stopped("it ended with -9", time=at(stop)), beat(8)))
+    assert when(told) == [(1.0, "START"), (end, "COMPLETE")]
+    assert lineage_of(told[1][2]) is None
+
+
+def test_without_a_resolver_nothing_waits() -> None:
+    assert when(told_when(by_time(life(), resolving=None))) == [(1.0, "START"), (2.0, "COMPLETE")]
+
+
+@pytest.mark.parametrize(
+    ("resolving", "moment", "expected"),
+    [
+        (1.5, 1.8, [(1.0, "START"), (2.0, "COMPLETE")]),
+        (1.5, 3.0, [(1.0, "START"), (3.0, "COMPLETE")]),
+        (2.5, 3.0, [(1.0, "START"), (2.0, "COMPLETE"), (3.0, "START"), (3.0, "COMPLETE")]),
+    ],
+)
+def test_a_resolver_that_is_late_itself_loses_no_columns(
+    resolving: float, moment: float, expected: list[tuple[float, str]]
+) -> None:
+    told = told_when(by_time(life(), found(moment), resolving=resolving))
+    assert when(told) == expected
+    assert lineage_of(told[-1][2]) == EDGE
+
+
+def test_a_node_that_fails_waits_for_nothing_and_nothing_follows() -> None:
+    told = told_when(by_time(life(status="error"), found(5), beat(8)))
+    assert when(told) == [(1.0, "START"), (2.0, "FAIL")]
+
+
+def test_only_models_and_snapshots_in_sql_have_columns_to_wait_for() -> None:
+    for unique_id, language in ((A, "python"), ("seed.shop.s", "sql"), ("test.shop.t", "sql")):
+        happened = [described(unique_id, language=language, time=at(0.9)), *life(unique_id)[1:]]
+        assert when(told_when(by_time(happened, beat(8)))) == [(1.0, "START"), (2.0, "COMPLETE")]
+    told = told_when(by_time(life("snapshot.shop.s"), found(3, "snapshot.shop.s")))
+    assert when(told) == [(1.0, "START"), (3.0, "COMPLETE")]
+
+
+@pytest.mark.parametrize("origin", ["earlier", "catalog", "warehouse"])
+def test_what_is_known_from_elsewhere_is_on_the_start_and_ends_no_wait(origin: str) -> None:
+    known = resolved(A, "id", "old", origin=origin, time=at(0.95))
+    again = resolved(A, "id", "old", origin=origin, time=at(2.5))
+    told = told_when(by_time(life(), known, again, found(3)))
+    assert when(told) == [(1.0, "START"), (3.0, "COMPLETE")]
+    assert [fields(event["outputs"][0]) for _, _, event in told] == [
+        [("id", "integer"), ("old", "integer")],
+        [("id", "integer")],
+    ]
+
+
+def test_an_error_of_columns_is_told_on_the_end_and_is_nothing_that_follows() -> None:
+    error = resolved(A, error="line 1, column 3: Expecting )", time=at(2.5))
+    told = told_when(by_time(life(), error))
+    assert when(told) == [(1.0, "START"), (2.5, "COMPLETE")]
+    facet = told[1][2]["run"]["facets"]["extractionError"]
+    assert (facet["totalTasks"], facet["failedTasks"]) == (1, 1)
+    assert facet["errors"] == [{"errorMessage": "line 1, column 3: Expecting )", "task": A}]
+    late = msgspec.structs.replace(error, time=at(6))
+    assert when(told_when(by_time(life(), beat(5), late))) == [(1.0, "START"), (5.0, "COMPLETE")]
+
+
+def test_each_end_waits_by_its_own_time() -> None:
+    told = told_when(by_time(life(A, 2.0), life(B, 3.0), beat(4.5), found(4.7, B), found(4.8, A)))
+    assert [(moment, kind, unique_id_of(event)) for moment, kind, event in told[2:]] == [
+        (4.5, "COMPLETE", A),
+        (4.7, "COMPLETE", B),
+        (4.8, "START", A),
+        (4.8, "COMPLETE", A),
+    ]
+
+
+def test_a_node_that_is_built_again_while_its_first_end_waits_has_both_ends() -> None:
+    place = {"session": 1, "step": 2, "attempt": 1}
+    second = [
+        *invoked("build", invocation_id="build-2", **place, time=at(2.1)),
+        *(msgspec.structs.replace(event, time=event.time + at(1.5) - at(0)) for event in life(**place)),
+    ]
+    told = told_when(by_time(life(), second, found(3.8, **place), found(3.9)))
+    assert when(told) == [(1.0, "START"), (2.5, "START"), (3.8, "COMPLETE"), (3.9, "COMPLETE")]
+    runs = [event["run"]["facets"]["spanline_run"] for _, _, event in told]
+    assert [(run["step"], run["invocation_id"]) for run in runs] == [
+        (1, "build-1"),
+        (2, "build-2"),
+        (2, "build-2"),
+        (1, "build-1"),
+    ]
+    assert all(lineage_of(event) == EDGE for _, _, event in told[2:])
+
+
+def test_with_columns_off_nothing_waits_and_nothing_follows() -> None:
+    happened = by_time(life(), beat(5), found(6))
+    assert when(told_when(happened, columns=False)) == [(1.0, "START"), (2.0, "COMPLETE")]
+
+
+def test_what_is_only_compiled_has_columns_of_nothing() -> None:
+    happened = [event for event in by_time(life(), found(1.5)) if not isinstance(event, events.DbtStarted)]
+    happened[2:2] = in_order(invoked("compile"))
+    told = told_when(happened)
+    assert [event["outputs"] for _, _, event in told] == [[], []]
+
+
+# --- the same again -------------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 2**32), data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_wherever_a_run_is_cut_every_run_that_began_ends_once(build: Recording, seed: int, data: st.DataObject) -> None:
+    """With columns that come at once, late, or never, in whatever order."""
+    random = Random(seed)
+    happened = []
+    for event in with_columns(build.events):
+        if isinstance(event, events.ColumnsResolved):
+            if random.random() < 0.2:
+                continue
+            late = random.choice((0, 1, 500, 2_000, 3_000)) * 1_000_000
+            happened.append(msgspec.structs.replace(event, time=event.time + late))
+        elif not isinstance(event, (events.Log, events.QueryFinished)):
+            happened.append(event)
+    happened.sort(key=lambda event: event.time)
+    whole = written(happened)
+    assert_one_start_and_one_end(list(map(json.loads, whole)))
+    last = next(place for place, event in enumerate(happened) if isinstance(event, events.DbtFinished))
+    cut = data.draw(st.integers(6, last))
+    now = happened[cut - 1].time + data.draw(st.sampled_from([1, 3_000_000_000]))
+    closing = [events.RunnerDied(signal="SIGKILL", session=1, step=1, attempt=1, time=now), ended("died", 2, time=now)]
+    if data.draw(st.booleans()):
+        closing.insert(1, resolver_stopped(time=now))
+    texts = written([*happened[:cut], *closing])
+    assert_one_start_and_one_end(list(map(json.loads, texts)))
+    assert texts == written([*happened[:cut], *closing]), "made again it is byte for byte the same"
+    before = written(happened[:cut])
+    assert texts[: len(before)] == before, "what was sent before it died"
+    assert whole[: len(before)] == before, "and while it lived"
