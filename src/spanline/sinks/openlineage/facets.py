@@ -50,9 +50,9 @@ PARENT_PRODUCER: Final = f"https://github.com/OpenLineage/OpenLineage/tree/{clie
 SCHEMAS: Final = f"{HOME}/blob/v{__version__}/docs/facets"
 _MESSAGE_CHARACTERS: Final = 16_000
 _TAG_SOURCE, _META_SOURCE = "DBT", "DBT_META"
-_UNTOLD_OPTIONS: Final = ("--vars",)
+_UNTOLD_OPTIONS: Final = ("--vars", "--args")
 """Options whose values may hold anything."""
-_SQL_OPTIONS: Final = ("--args", "--inline", "--inline-direct")
+_SQL_OPTIONS: Final = ("--inline", "--inline-direct")
 
 RunFacets = dict[str, RunFacet]
 JobFacets = dict[str, JobFacet]
@@ -308,7 +308,7 @@ def _utc(moment: str) -> str:
 
 
 def execution_parameters(state: RunState, *, sql: bool) -> RunFacets:
-    """What dbt was called with, without the values of vars, and of options that hold SQL where `sql` mayn't be told."""
+    """What dbt was called with, without the values of vars and arguments, and without SQL where that mayn't be told."""
     dbt, config = state.dbt, state.config
     argv = list(dbt.argv) if dbt else []
     values: dict[str, object] = {
