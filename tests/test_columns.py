@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable
 
+import duckdb
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -266,7 +267,7 @@ def test_each_column_of_a_project_is_traced_to_the_relations_that_its_model_read
 
 
 def test_columns_keep_the_order_of_the_sql() -> None:
-    found = analysed("select status, o.*, cents as price from main.orders o")
+    found = analysed("select status, o.*, cents as price from main.orders o", "postgres")
     assert [column.name for column in found.columns] == [
         "status",
         *("id", "guest_id", "drink", "cents", "status", "ordered_at", "extras"),
@@ -285,6 +286,7 @@ EXPRESSIONS = [
     ("cents > 300", {"orders.cents TRANSFORMATION"}),
     ("sum(cents)", {"orders.cents AGGREGATION"}),
     ("sum(cents) / 100", {"orders.cents AGGREGATION"}),
+    ("grouping(drink)", {"orders.drink GROUP_BY"}),
     ("cents - avg(cents) over ()", {"orders.cents TRANSFORMATION+AGGREGATION"}),
     ("count(distinct guest_id)", {"orders.guest_id AGGREGATION"}),
     ("count(*)", set()),
@@ -442,6 +444,11 @@ def test_distinct_adds_nothing_but_its_on() -> None:
     assert dataset("select drink from main.orders union select drink from main.menu") == set()
     sql = "select distinct on (guest_id) id from main.orders order by guest_id, ordered_at"
     assert dataset(sql, "postgres") == {"orders.guest_id GROUP_BY+SORT", "orders.ordered_at SORT"}
+
+
+def test_clickhouse_limits_by_group() -> None:
+    sql = "select drink from main.orders prewhere cents > 3 order by id limit 1 by guest_id"
+    assert dataset(sql, "clickhouse") == {"orders.cents FILTER", "orders.id SORT", "orders.guest_id GROUP_BY"}
 
 
 def test_each_kind_of_transformation_has_its_type() -> None:
@@ -642,6 +649,16 @@ STARS = [
     ),
     ("duckdb", "select x.* from (select id as a from main.guests) as x(b)", {"b": {"guests.id"}}),
     (
+        "postgres",
+        "select x.* from (main.menu m join (select id from main.guests) g on g.id = m.price) as x",
+        {"drink": {"menu.drink"}, "price": {"menu.price"}, "made_of": {"menu.made_of"}, "id": {"guests.id"}},
+    ),
+    (
+        "bigquery",
+        "select * replace (1 as id), name as again from main.guests",
+        {"id": set(), "name": {"guests.name"}, "email": {"guests.email"}, "again": {"guests.name"}},
+    ),
+    (
         "spark",
         "select * from main.guests g left semi join main.orders o on o.guest_id = g.id",
         {"id": {"guests.id"}, "name": {"guests.name"}, "email": {"guests.email"}},
@@ -685,6 +702,56 @@ def test_a_column_that_two_sides_share_comes_from(adapter: str, join: str, expec
     assert len(starred.columns) == 9
 
 
+NUMBERED = [
+    ("select id, id, ID as id_1, id, name from main.guests", ["id", "id_1", "id_1_1", "id_2", "name"]),
+    ("select * from main.menu a join main.menu b using (drink)", ["drink", "price", "made_of", "price_1", "made_of_1"]),
+    (
+        "with g as (select * exclude (email) from main.guests), t as (select * from g a, g b) select * from t, g",
+        ["id", "name", "id_1", "name_1", "id_2", "name_2"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("sql", "names"), NUMBERED)
+def test_duckdb_numbers_the_further_columns_of_a_name(sql: str, names: list[str]) -> None:
+    assert [column.name for column in analysed(sql).columns] == names
+    connection = duckdb.connect()
+    connection.execute("attach ':memory:' as cafe; use cafe.main; create table guests (id int, name text, email text)")
+    connection.execute("create table menu (drink text, price int, made_of int)")
+    connection.execute(f"create table built as {sql}")
+    assert [row[0] for row in connection.execute("describe built").fetchall()] == names
+
+
+def test_elsewhere_a_star_gives_a_name_once() -> None:
+    sql = "select * from main.orders a join main.orders b on a.id = b.guest_id join main.menu on true"
+    names = ["id", "guest_id", "drink", "cents", "status", "ordered_at", "extras", "price", "made_of"]
+    assert [column.name for column in analysed(sql, "postgres").columns] == names
+
+
+UNNAMED = [
+    ("duckdb", "select id, upper(drink), count(*), cents::int from main.orders group by all", ["id"]),
+    (
+        "postgres",
+        "select id, cents::int, (drink), cast(upper(status) as text) from main.orders",
+        ["id", "cents", "drink"],
+    ),
+    ("bigquery", "select (made_of).milk, 1 from main.menu", ["milk"]),
+    ("duckdb", "select columns('i.*'), name as n from main.guests", ["n"]),
+]
+
+
+@pytest.mark.parametrize(("adapter", "sql", "names"), UNNAMED)
+def test_a_column_whose_name_the_warehouse_makes_up_is_left_out(adapter: str, sql: str, names: list[str]) -> None:
+    found = analysed(sql, adapter)
+    assert [column.name for column in found.columns] == names
+    assert not found.complete
+
+
+def test_a_column_without_a_name_keeps_its_place() -> None:
+    sql = "with n (a, b) as (select upper(name), id from main.guests) select * from n"
+    assert lineage(sql) == {"a": {"guests.name TRANSFORMATION"}, "b": {"guests.id"}}
+
+
 # --- relations that nobody knows --------------------------------------------------------------------------------------
 
 
@@ -721,6 +788,15 @@ def test_a_name_that_may_be_of_two_unknown_relations_is_of_none() -> None:
     found = analysed(sql)
     assert fields(found) == {"id": {"taps.id"}, "other": {"kegs.id"}, "beer": set()}
     assert edges(found.dataset) == {"taps.keg JOIN", "kegs.keg JOIN"}
+
+
+def test_nobody_knows_whose_the_columns_of_a_star_over_two_unknown_relations_are() -> None:
+    sql = """
+    with both as (select * from lake.raw.taps a, lake.raw.kegs b),
+    more as (select * from both union all select *, 1 as x from lake.raw.mugs)
+    select id, x from more
+    """
+    assert lineage(sql) == {"id": set(), "x": set()}
 
 
 def test_unknown_relations_in_a_union_both_have_a_name() -> None:
@@ -853,6 +929,18 @@ SOURCES = [
         {"price": {"menu.price"}},
     ),
     ("duckdb", "select * from read_csv('x.csv') as t(a, b)", {"a": set(), "b": set()}),
+    (
+        "spark",
+        "select explode(extras) as (k, v) from main.orders",
+        {name: {"orders.extras TRANSFORMATION"} for name in "kv"},
+    ),
+    (
+        "spark",
+        "select transform(drink, id) using 'cat' as (a, b) from main.orders",
+        {name: {"orders.drink TRANSFORMATION", "orders.id TRANSFORMATION"} for name in "ab"},
+    ),
+    ("snowflake", "select t.$1 as a from @stage/file.csv t", {"A": set()}),
+    ("bigquery", "select _partitiontime as p from main.orders", {"p": set()}),
 ]
 
 
@@ -900,6 +988,19 @@ PIVOTS = [
         {"id": {"orders.id"}, "kind": set(), "what": {"orders.drink", "orders.status"}},
     ),
     (
+        "bigquery",
+        """
+        select * from (select id, drink, status, cents, guest_id from main.orders)
+        unpivot ((what, much) for kind in ((drink, cents) as 'a', (status, guest_id) as 'b'))
+        """,
+        {
+            "id": {"orders.id"},
+            "kind": set(),
+            "what": {"orders.drink", "orders.status"},
+            "much": {"orders.cents", "orders.guest_id"},
+        },
+    ),
+    (
         "duckdb",
         "unpivot main.guests on name, email into name kind value what",
         {"id": {"guests.id"}, "kind": set(), "what": {"guests.name", "guests.email"}},
@@ -910,6 +1011,17 @@ PIVOTS = [
 @pytest.mark.parametrize(("adapter", "sql", "expected"), PIVOTS)
 def test_a_pivot_gives(adapter: str, sql: str, expected: Edges) -> None:
     assert lineage(sql, adapter) == expected
+
+
+def test_the_columns_of_a_pivot_by_values_are_known_to_the_database_only() -> None:
+    found = analysed("pivot main.orders on status using sum(cents) group by guest_id, drink")
+    assert fields(found) == {"guest_id": {"orders.guest_id"}, "drink": {"orders.drink"}}
+    assert not found.complete
+    sql = "with p as (pivot main.orders on status using sum(cents) group by guest_id) select paid, guest_id from p"
+    assert lineage(sql) == {
+        "paid": {"orders.cents AGGREGATION", "orders.status CONDITIONAL"},
+        "guest_id": {"orders.guest_id"},
+    }
 
 
 def test_a_pivot_groups_by_what_it_leaves() -> None:
@@ -1433,6 +1545,12 @@ def test_what_would_take_for_ever_or_the_process_down_is_an_error(what: str) -> 
     found = timed(TOO_MUCH[what])
     assert found.error is not None
     assert what in found.error
+
+
+@pytest.mark.parametrize("depth", [30, 41, 60])
+def test_brackets_may_be_some_in_one_another(depth: int) -> None:
+    sql = "select " + "coalesce(" * depth + "id" + ", 1)" * depth + " as id from main.orders"
+    assert lineage(sql) == {"id": {"orders.id TRANSFORMATION+CONDITIONAL"}}
 
 
 def test_joins_with_a_condition_may_be_many() -> None:

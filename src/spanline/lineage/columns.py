@@ -65,9 +65,9 @@ class Column(msgspec.Struct, frozen=True):
 class Analysis(msgspec.Struct, frozen=True):
     """What a model's SQL says of the model.
 
-    If it isn't `complete` there may be more columns: a `*` stands for those of a relation that the schema lacks.
-    `relations` are all that the SQL names, found in the schema or not, without the model itself. With an `error` there
-    is nothing else.
+    If it isn't `complete` there are, or may be, more columns: those of a `*` over a relation that the schema lacks or
+    knows in part, and those that the warehouse makes a name up for. `relations` are all that the SQL names, found in
+    the schema or not, without the model itself. With an `error` there is nothing else.
     """
 
     columns: tuple[Column, ...] = ()
@@ -104,13 +104,19 @@ def _analyse(sql: str, dialect: Dialect, schema: Schema, this: Relation | None) 
         query = _query(dialect.parser().parse(tokens, sql))
         return _told(Walk(dialect, schema, this), query)
 
-    return on_deep_stack(read) if must_be_deep([token.token_type for token in tokens]) else read()
+    if must_be_deep([token.token_type for token in tokens], dialect):
+        return on_deep_stack(read)
+    try:
+        return read()
+    except RecursionError:  # sqlglot in plain Python needs some twenty calls for a bracket
+        return on_deep_stack(read)
 
 
 def _told(walk: Walk, query: exp.Expr) -> Analysis:
     rows = walk.query(query)
     if sum(len(column.lineage) for column in rows.columns) > _MOST_EDGES:
         raise TooMuch(f"more than {_MOST_EDGES} edges")
+    named = [column for column in rows.columns if column.name]
     told: dict[int, tuple[Input, ...]] = {}  # columns that are passed on share their lineage
 
     def inputs(lineage: Lineage) -> tuple[Input, ...]:
@@ -119,10 +125,10 @@ def _told(walk: Walk, query: exp.Expr) -> Analysis:
         return told[id(lineage)]
 
     return Analysis(
-        columns=tuple(Column(column.name, column.type, inputs(column.lineage)) for column in rows.columns),
+        columns=tuple(Column(column.name, column.type, inputs(column.lineage)) for column in named),
         dataset=inputs(rows.whole),
         relations=tuple(walk.relations),
-        complete=rows.unlisted is None,
+        complete=rows.unlisted is None and len(named) == len(rows.columns),
     )
 
 

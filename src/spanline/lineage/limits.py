@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
+from sqlglot.dialects import BigQuery
+from sqlglot.dialects.dialect import Dialect
 from sqlglot.parser import Parser
 from sqlglot.tokenizer_core import TokenType
 
@@ -20,12 +22,13 @@ T = TypeVar("T")
 
 MOST_CHARACTERS: Final = 2_000_000
 _MOST_NESTED: Final = 2_000
+_MOST_NESTED_IN_BIGQUERY: Final = 300  # whose time goes with more than the square of the depth
 _MOST_CHAINED: Final = 200
 _MOST_TRIES: Final = 10
 _SHALLOW: Final = 40
 _FEW_TOKENS: Final = 2_000
 _STACK: Final = 256 * 1024 * 1024
-_RECURSION: Final = 20_000
+_RECURSION: Final = 60_000
 
 _OPENING: Final = frozenset((TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE))
 _CLOSING: Final = frozenset((TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END))
@@ -38,9 +41,9 @@ class TooMuch(Exception):  # noqa: N818 - it says what the SQL is
     """The SQL is more than any that a person, or a macro of theirs, would write."""
 
 
-def must_be_deep(kinds: Sequence[TokenType]) -> bool:
+def must_be_deep(kinds: Sequence[TokenType], dialect: Dialect) -> bool:
     """Whether tokens of these kinds are to be parsed on a deep stack. Raises `TooMuch` if not even there."""
-    shape = _Shape()
+    shape = _Shape(_MOST_NESTED_IN_BIGQUERY if isinstance(dialect, BigQuery) else _MOST_NESTED)
     for before, kind in itertools.pairwise((TokenType.SEMICOLON, *kinds)):
         if kind in _OPENING:
             shape.open(before, kind)
@@ -56,8 +59,9 @@ def must_be_deep(kinds: Sequence[TokenType]) -> bool:
 class _Shape:
     """What is open at a token, and has not been too much before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_nested: int) -> None:
         self.deepest = 0
+        self._most_nested = most_nested
         self._around: list[tuple[int, int, int]] = []
         self._endless = 0  # FROM FROM FROM
         self._tried = 0  # brackets behind the name of a type, inside one another
@@ -73,7 +77,7 @@ class _Shape:
         self._outside = self._waiting
         self._tried += before in _TRIED_TWICE
         self.deepest = max(self.deepest, len(self._around) + self._endless)
-        _limit(self.deepest, _MOST_NESTED, "brackets inside one another")
+        _limit(self.deepest, self._most_nested, "brackets inside one another")
         _limit(self._tried, _MOST_TRIES, "arrays, structs or types inside one another")
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from sqlglot import exp
-from sqlglot.dialects import TSQL, DuckDB, Oracle, Snowflake
+from sqlglot.dialects import TSQL, DuckDB, Oracle, Postgres, Snowflake
 from sqlglot.dialects.dialect import Dialect, UsingColumnOrder
 
 from spanline.lineage.dialects import Spelling
@@ -40,6 +40,7 @@ from spanline.lineage.scopes import NO_CTES, NOWHERE, Ctes, Output, Rows, Scope,
 
 _MOST_STEPS: Final = 5_000_000
 _MOST_ROUNDS: Final = 32
+_MOST_REPEATED: Final = 1_000
 _CLAUSES: Final = (
     ("prewhere", FILTER),
     ("where", FILTER),
@@ -501,40 +502,49 @@ class Walk:
         starred: set[str] = set()
         for projection in select.expressions:
             star = star_of(projection)
-            if isinstance(projection, exp.Columns) and star is None:
+            if star is not None:
+                rows = self._expand(star, projection, scope, starred)
+                if len(select.expressions) == 1:
+                    return Rows(self._distinguished(rows.columns), unlisted=rows.unlisted, strays=rows.strays)
+                columns.extend(rows.columns)
+                starred.update(column.name.lower() for column in rows.columns)
+                unlisted, strays = _beside(unlisted, rows.unlisted), _beside(strays, rows.strays)
+            elif isinstance(projection, exp.Columns):
                 unlisted = NOWHERE  # DuckDB's COLUMNS('regular expression')
-                continue
-            if star is None:
-                columns.extend(self._projected(projection, len(columns), scope))
-                continue
-            rows = self._expand(star, projection, scope, starred)
-            if len(select.expressions) == 1:
-                return Rows(rows.columns, unlisted=rows.unlisted, strays=rows.strays)
-            columns.extend(rows.columns)
-            starred.update(column.name.lower() for column in rows.columns)
-            unlisted, strays = _beside(unlisted, rows.unlisted), _beside(strays, rows.strays)
-        return Rows(columns, unlisted=unlisted, strays=strays)
+            else:
+                columns.extend(self._projected(projection, scope))
+        return Rows(self._distinguished(columns), unlisted=unlisted, strays=strays)
 
-    def _projected(self, projection: exp.Expr, place: int, scope: Scope) -> Iterator[Output]:
+    def _distinguished(self, columns: Sequence[Output]) -> Sequence[Output]:
+        return _numbered(columns) if isinstance(self._dialect, DuckDB) else columns
+
+    def _projected(self, projection: exp.Expr, scope: Scope) -> Iterator[Output]:
         """The column of a projection; of `explode(x) AS (a, b)` and its like, more than one."""
         if isinstance(projection, (exp.Aliases, exp.QueryTransform)):
             schema = projection.args.get("schema") or projection
             lineage = self._sum([(self.lineage(projection, scope), TRANSFORMATION)])
             yield from (Output(self._spell(name), lineage) for name in schema.expressions)
             return
-        alias = projection.args["alias"] if isinstance(projection, exp.Alias) else None
-        inner = projection.unalias()
+        inner = projection.unalias().unnest()
         if isinstance(inner, exp.Column):
             output = self._column(inner, scope)
             if self._spell.folds and isinstance(inner.this, exp.Identifier):
                 output = output._replace(name=self._spell(inner.this))
         else:
-            name = projection.output_name or f"_col_{place}"
-            output = Output(name, self.lineage(inner, scope), self._type(inner, scope))
-        if alias is not None:
-            output = output._replace(name=self._spell(alias))
+            output = Output(self._name(inner), self.lineage(inner, scope), self._type(inner, scope))
+        if isinstance(projection, exp.Alias):
+            output = output._replace(name=self._spell(projection.args["alias"]))
             scope.aliases[output.name.lower()] = output
         yield output
+
+    def _name(self, node: exp.Expr) -> str:
+        """The name of a column without an alias; none where the warehouse makes one up."""
+        if isinstance(node, exp.Dot):
+            return self._spell(node.expression)
+        if isinstance(node, exp.Cast) and isinstance(self._dialect, Postgres):
+            node = node.this.unnest()
+            return self._spell(node.this) if isinstance(node, exp.Column) else self._name(node)
+        return ""
 
     def _expand(self, star: exp.Star, projection: exp.Expr | None, scope: Scope, starred: set[str]) -> Rows:
         """The columns of a star. What an earlier source, or star of the same SELECT, has given isn't given again."""
@@ -543,22 +553,29 @@ class Walk:
         changed = any(star.args.get(key) for key in ("except_", "replace", "rename"))
         if len(sources) == 1 and not (changed or merged or starred):
             return sources[0]
-        columns: dict[str, list[Output]] = {}
+        columns: list[tuple[str, Output]] = []
         if self._dialect.USING_COLUMN_ORDER is not UsingColumnOrder.IN_PLACE:
-            columns.update((key, [scope.settled[key]]) for key in merged)
+            columns = [(key, scope.settled[key]) for key in merged]
         unlisted: Unlisted | None = None
         strays: Unlisted | None = None
-        given = {*starred, *columns}
+        given = {*starred, *(key for key, _ in columns)}
+        repeats = self._repeats(sources)
         for rows in sources:
             self._spend(len(rows.columns))
-            fresh = [(key, column) for column in rows.columns if (key := column.name.lower()) not in given]
-            for key, column in fresh:
-                columns.setdefault(key, []).append(scope.settled[key] if key in merged else column)
+            keyed = [(column.name.lower(), column) for column in rows.columns]
+            fresh = [each for each in keyed if each[0] not in given or (repeats and each[0] not in merged)]
+            columns += [(key, scope.settled[key] if key in merged else column) for key, column in fresh]
             given.update(key for key, _ in fresh)
             unlisted, strays = _beside(unlisted, rows.unlisted), _beside(strays, rows.strays)
-        if changed:
-            columns = self._changed(star, columns, unlisted, scope)
-        return Rows([each for namesakes in columns.values() for each in namesakes], unlisted=unlisted, strays=strays)
+        outputs = self._changed(star, columns, unlisted, scope) if changed else [column for _, column in columns]
+        return Rows(outputs, unlisted=unlisted, strays=strays)
+
+    def _repeats(self, sources: Sequence[Rows]) -> bool:
+        """Whether a star gives a name again that it has given: DuckDB does, other warehouses refuse to build that.
+
+        In moderation, since the columns of such a star double with each that reads it twice.
+        """
+        return isinstance(self._dialect, DuckDB) and sum(len(rows.columns) for rows in sources) < _MOST_REPEATED
 
     def _starred(self, projection: exp.Expr | None, scope: Scope) -> Sequence[Rows]:
         """The sources of a star; of one behind a column, `s.*`, its fields."""
@@ -572,20 +589,23 @@ class Walk:
         return [Rows((), unlisted=Unlisted((), self._sum([(column.lineage, TRANSFORMATION)])))]
 
     def _changed(
-        self, star: exp.Star, columns: dict[str, list[Output]], unlisted: Unlisted | None, scope: Scope
-    ) -> dict[str, list[Output]]:
+        self, star: exp.Star, columns: Sequence[tuple[str, Output]], unlisted: Unlisted | None, scope: Scope
+    ) -> list[Output]:
         """The columns of a star after its EXCEPT, REPLACE and RENAME."""
         left_out = {column.name.lower() for column in star.args.get("except_") or ()}
-        changed = {key: namesakes for key, namesakes in columns.items() if key not in left_out}
+        changes: dict[str, Output] = {}
         for replacement in star.args.get("replace") or ():
+            lineage, type_ = self.lineage(replacement, scope), self._type(replacement.this, scope)
             name = self._spell(replacement.args["alias"])
-            type_ = self._type(replacement.this, scope)
-            changed[name.lower()] = [Output(name, self.lineage(replacement, scope), type_)]
+            changes[name.lower()] = Output(name, lineage, type_)
+        by_key = dict(reversed(columns))
         for rename in star.args.get("rename") or ():
-            old, new = rename.this.name.lower(), self._spell(rename.args["alias"])
-            namesakes = changed.get(old) or ([unlisted.column(old)] if unlisted is not None else [])
-            changed[old] = [column._replace(name=new) for column in namesakes]
-        return changed
+            old = rename.this.name
+            column = by_key.get(old.lower()) or (unlisted.column(old) if unlisted is not None else None)
+            if column is not None:
+                changes[old.lower()] = column._replace(name=self._spell(rename.args["alias"]))
+        kept = [changes.get(key, column) for key, column in columns if key not in left_out]
+        return [*kept, *(column for key, column in changes.items() if key not in by_key)]
 
     # --- expressions ----------------------------------------------------------------------------------------------
 
@@ -691,6 +711,22 @@ def _is_source(node: exp.Expr) -> bool:
     if isinstance(node, exp.Subquery):
         return bool(node.alias or node.args.get("joins"))
     return isinstance(node, exp.Table)
+
+
+def _numbered(columns: Sequence[Output]) -> Sequence[Output]:
+    """The columns with a number behind a name that an earlier one has: DuckDB's `id`, `id_1`, `id_2`."""
+    if len({column.name.lower() for column in columns}) == len(columns):
+        return columns
+    taken: dict[str, int] = {}  # names, and the last number that each was given
+    numbered = []
+    for column in columns:
+        name = column.name
+        while name and name.lower() in taken:
+            taken[column.name.lower()] += 1
+            name = f"{column.name}_{taken[column.name.lower()]}"
+        taken[name.lower()] = 0
+        numbered.append(column._replace(name=name))
+    return numbered
 
 
 def _beside(one: Unlisted | None, other: Unlisted | None) -> Unlisted | None:
