@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from spanline.errors import RunNotFound as RunNotFound
     from spanline.errors import SpanlineError as SpanlineError
     from spanline.errors import UsageError as UsageError
+    from spanline.failures import Failure as Failure
+    from spanline.failures import classify as classify
     from spanline.result import NodeResult as NodeResult
     from spanline.result import RunResult as RunResult
     from spanline.runs import Run as Run
@@ -51,6 +53,7 @@ _ERRORS = (
 _HOMES = {
     **dict.fromkeys(_ERRORS, "spanline.errors"),
     **dict.fromkeys(("Run", "attach", "retry", "run", "start"), "spanline.runs"),
+    **dict.fromkeys(("Failure", "classify"), "spanline.failures"),
     **dict.fromkeys(("NodeResult", "RunResult"), "spanline.result"),
     "callback": "spanline.callbacks",
 }

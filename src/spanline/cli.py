@@ -464,6 +464,17 @@ def demo(options: Options, directory: Path | None) -> None:
     sys.exit(show_demo(directory, options.python))
 
 
+@cli.command("classify")
+@click.option("--adapter", metavar="ADAPTER", help="dbt's name of the warehouse's adapter: snowflake, bigquery, …")
+@click.argument("message", required=False)
+def classify_message(adapter: str | None, message: str | None) -> None:
+    """Say as JSON what an error is, and whether a retry can help. Without a MESSAGE it reads standard input."""
+    from spanline.failures import classify  # noqa: PLC0415
+
+    text = sys.stdin.buffer.read().decode(errors="replace") if message is None else message
+    _echo_json(_plain(classify(text, adapter)))
+
+
 def _attach(options: Options, reference: str) -> Run:
     from spanline.runs import attach  # noqa: PLC0415
 

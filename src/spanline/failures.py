@@ -1,65 +1,206 @@
-"""Classify a failure by its message: what went wrong, and whether it may pass by itself.
+"""What an error is, and whether another attempt can help: read from its text, by rules that are data.
 
-Rules are few as yet, and careful: what no rule knows is `unknown` and not worth another try, as a permanent error that
-is tried again costs money. Sources stand beside the rules.
+    classify("deadlock detected", adapter="postgres") == Failure("concurrency", True, "postgres.deadlock")
+
+dbt wraps what a warehouse says: "Database Error in model orders (models/orders.sql)", the warehouse's own words, where
+the compiled code is. The words decide, not the wrapping, and not what they quote: names, values and SQL may hold any
+text. Rules are asked in this order: the user's, the adapter's, any database's, the network's beneath it, dbt's own.
+What dbt says of the project ("Compilation Error", "Parsing Error") is no warehouse's error, whatever its text.
+
+A retry of a permanent error costs money, so what is in doubt is not transient, and a text without a rule is `unknown`.
+
+The rules are in `spanline.rules`, the table of categories is in docs/errors.md.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-_LOOKED_AT: Final = 8_000
-"""Characters at each end of a message that are looked at: a warehouse says what is wrong first or last."""
+from spanline import rules
+from spanline.rules import UNKNOWN, Category, Matcher, RuleSet
+
+HEAD: Final = 4 << 10
+TAIL: Final = 1 << 10
+"""How many characters of a longer message are looked at. Warehouses say first what failed; what makes a message long is
+SQL, data or a stack trace. Of the end only whole lines count: there a Python traceback names the exception."""
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
+_LAYER = re.compile(
+    r"\s*(?:"
+    r"(?P<kind>Runtime|Database|Compilation|Parsing|Internal|Validation|Dependency|Breaking change to contract)"
+    r" Error(?: in [a-z_]+ \S+(?: \([^()\n]*\))?)?:?(?=\s)"
+    r"|Encountered an error[a-z ]*:(?=\s)"
+    r"|Unhandled error while executing [^\n]*\n"
+    r"|Exception on worker thread\. "
+    r"|Failure in [^\n]*\n"
+    r"|[Dd]atabase error while [^\n]*\n"
+    r"|[Ee]rror(?: \[\w+ \(dbt\d{4}\)\])?: (?:dbt\d{4}: )?(?:\[[A-Za-z]+\] )?"
+    r"|\[(?:BigQuery|Databricks|DuckDB|Postgres|PostgreSQL|Redshift|Snowflake|Spark)\] "
+    r")"
+)
+"""What dbt puts around an error: the heads that may stand before it, one within another."""
+_OF_THE_PROJECT = frozenset(("Compilation", "Parsing", "Breaking change to contract"))
+"""Kinds of error that dbt finds by itself: their text is dbt's or the project's, never a warehouse's."""
+_CLASS = re.compile(
+    r"\n((?:[a-z_]\w*\.)+[A-Za-z]\w*|[A-Z]\w*(?:Error|Exception|Interrupt)|[A-Z][a-z]+[A-Z][A-Za-z]+):(?=[ \t])"
+)
+_SEVERITY = re.compile(r"(?:\n|failed: )(?:ERROR|FATAL|PANIC):(?=\s)")
+_REQUEST = re.compile(r"\n\d{3} [A-Z]{3,7} (?=https?://)|(?<=[A-Z] )https?://\S{1,500}:(?=\s)")
+_QUOTED = re.compile(r"(?<!\w)(?:'[^'\n]{1,500}'|\"[^\"\n]{1,500}\"|`[^`\n]{1,500}`)(?!\w)")
+_NAME = re.compile(r"\S[\w.$:/@-]*\S")
+_CALL = re.compile(r"(?:(?:Error|Exception|Disconnected|Timeout|Interrupt)\((?:-?\d{1,5}, )?|\n\(|\bdetails = )$")
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What a message means: its category, whether another try may help, and the rule that says so."""
+    """What an error is: its category, whether another attempt can help, and the id of the rule that says so."""
 
-    category: str
-    transient: bool
+    category: Category
+    transient: bool = False
     rule: str | None = None
 
 
-class _Rule(msgspec.Struct, frozen=True):
-    name: str
-    category: str
-    transient: bool
-    pattern: re.Pattern[str]
-    adapters: tuple[str, ...] = ()
+def classify(message: str, adapter: str | None = None, exception_type: str | None = None) -> Failure:
+    """Say what an error is by its message: dbt's, or a warehouse's own.
+
+    `adapter` is dbt's name of it (`snowflake`); without one every adapter's rules are asked, and what is permanent for
+    any of them is permanent. `exception_type` is the name of the exception's class; it counts where the text says
+    nothing. Raises UsageError where the user's own rules can't be read.
+    """
+    own = rules.own()
+    said = _Said.of(message)
+    groups = _groups(adapter) if said.of_a_warehouse else []
+    found = _by_text(said, own, groups, adapter) or _by_exception(
+        exception_type or said.exception, own, groups, adapter
+    )
+    if found is None:
+        return Failure(UNKNOWN)
+    rule = rules.changed(own).get(found.rule.id, found.rule)
+    return Failure(rule.category, rule.transient, rule.id)
 
 
-def _rule(name: str, category: str, pattern: str, *adapters: str, transient: bool = True) -> _Rule:
-    return _Rule(name, category, transient, re.compile(pattern), adapters)
+@dataclass(frozen=True)
+class _Said:
+    """A message, taken apart. Every line of a text begins with a newline, and with no space after it."""
+
+    whole: str
+    """With dbt's heads."""
+    words: str
+    """Without them."""
+    of_a_warehouse: bool
+    exception: str | None
+
+    @classmethod
+    def of(cls, message: str) -> _Said:
+        whole = _without(_lines(_ANSI.sub("", _window(message))), rules.builtin("dbt").ignore)
+        words, kinds = whole, set()
+        while layer := _LAYER.match(words):
+            kinds.add(layer["kind"])
+            words = words[layer.end() :]
+        words = _lines(words)
+        name = _CLASS.match(words)
+        return cls(
+            whole=_masked(_lines(whole)),
+            words=words,
+            of_a_warehouse=not kinds & _OF_THE_PROJECT,
+            exception=name[1] if name else None,
+        )
+
+    def seen_by(self, sets: Sequence[RuleSet]) -> tuple[str, str]:
+        """The words without what these files ignore; and, for patterns to search, without wrappers and quotations."""
+        words = self.words
+        for each in sets:
+            words = _without(words, each.ignore)
+        words = text = _broken(words)
+        for wrapper in (wrapper for each in sets for wrapper in each.unwrap):
+            text = wrapper.sub(lambda found: "\n".join(("", *filter(None, found.groups()), "")), text)
+        return words, _masked(text if text is words else _broken(text))
 
 
-_PG: Final = ("postgres", "redshift", "greenplum", "materialize")
-_RULES: Final = (
-    # https://duckdb.org/docs/stable/connect/concurrency
-    _rule("duckdb.lock", "concurrency", r"IO Error: Could not set lock on file", "duckdb"),
-    _rule("duckdb.conflict", "concurrency", r"TransactionContext Error: Conflict on", "duckdb"),
-    # https://www.postgresql.org/docs/current/errcodes-appendix.html, and libpq's own words
-    _rule("postgres.deadlock", "concurrency", r"(?m)^\s*deadlock detected$", *_PG),
-    _rule("postgres.serialization", "concurrency", r"could not serialize access due to", *_PG),
-    _rule("postgres.starting", "connection", r"FATAL:\s+the database system is (?:starting up|shutting down)", *_PG),
-    _rule("postgres.terminated", "connection", r"terminating connection due to administrator command", *_PG),
-    _rule("postgres.closed", "connection", r"server closed the connection unexpectedly", *_PG),
-    _rule("postgres.too_many", "throttled", r"FATAL:\s+(?:sorry, )?too many clients already", *_PG),
-    _rule(
-        "postgres.refused",
-        "connection",
-        r'connection to server at "[^"\n]*"(?: \([^)\n]*\))?, port \d+ failed: (?:Connection refused|timeout expired)',
-        *_PG,
-    ),
-)
+def _window(message: str) -> str:
+    if len(message) <= HEAD + TAIL:
+        return message
+    _, newline, end = message[-TAIL:].partition("\n")
+    return f"{message[:HEAD]}\n{end if newline else ''}"
 
 
-def classify(message: str, adapter: str | None = None) -> Failure:
-    """What a message of dbt's, or of the warehouse's, means; `adapter` is the type of dbt's adapter."""
-    text = message if len(message) <= 2 * _LOOKED_AT else f"{message[:_LOOKED_AT]}\n{message[-_LOOKED_AT:]}"
-    for rule in _RULES:
-        if (not rule.adapters or adapter in rule.adapters) and rule.pattern.search(text):
-            return Failure(rule.category, rule.transient, rule.name)
-    return Failure("unknown", transient=False)
+def _lines(text: str) -> str:
+    return "\n" + "\n".join(line for line in map(str.strip, text.split("\n")) if line)
+
+
+def _broken(text: str) -> str:
+    """The text with what often stands before an error, on the same line, on a line of its own."""
+    for head in (_CLASS, _SEVERITY, _REQUEST):
+        text = head.sub(r"\g<0>\n", text)
+    return _lines(text)
+
+
+def _without(text: str, ignored: Iterable[re.Pattern[str]]) -> str:
+    for pattern in ignored:
+        text = pattern.sub("", text)
+    return text
+
+
+def _masked(text: str) -> str:
+    """The text without what it quotes: a name may stay, being one word; and Python's way to write an exception."""
+
+    def mask(found: re.Match[str]) -> str:
+        quoted = found[0]
+        before = text[max(0, found.start() - 24) : found.start()]
+        if _NAME.fullmatch(quoted, 1, len(quoted) - 1) or _CALL.search(before):
+            return quoted
+        return f"{quoted[0]}?{quoted[0]}"
+
+    return _QUOTED.sub(mask, text)
+
+
+def _groups(adapter: str | None) -> list[Sequence[RuleSet]]:
+    if adapter is None:
+        return [(rules.builtin(name),) for name in rules.names() if name not in rules.EVERYONES]
+    known = rules.of_adapter(adapter)
+    return [known] if known else []
+
+
+def _by_text(
+    said: _Said, own: Sequence[RuleSet], groups: Sequence[Sequence[RuleSet]], adapter: str | None
+) -> Matcher | None:
+    common = [rules.builtin("sql"), rules.builtin("network")] if said.of_a_warehouse else []
+    everyone = [*own, *(each for group in groups for each in group), *common]
+    words, text = said.seen_by(everyone)
+    return (
+        _matching(own, text, _codes(everyone, words), adapter)
+        or _most_permanent(_matching(group, text, _codes(group, words), adapter) for group in groups)
+        or _matching(common, text, (), adapter)
+        or _matching([rules.builtin("dbt")], said.whole, (), adapter)
+    )
+
+
+def _codes(sets: Iterable[RuleSet], words: str) -> list[str]:
+    return [found[found.lastindex or 0] for each in sets for code in each.codes if (found := code.search(words))]
+
+
+def _matching(sets: Iterable[RuleSet], text: str, codes: Sequence[str], adapter: str | None) -> Matcher | None:
+    rules_in_order = (matcher for each in sets for matcher in each.rules)
+    return next((m for m in rules_in_order if m.matches(text, codes) and m.is_for(adapter)), None)
+
+
+def _most_permanent(found: Iterable[Matcher | None]) -> Matcher | None:
+    return min(
+        filter(None, found),
+        key=lambda matcher: (matcher.rule.category == UNKNOWN, matcher.rule.transient),
+        default=None,
+    )
+
+
+def _by_exception(
+    exception: str | None, own: Sequence[RuleSet], groups: Sequence[Sequence[RuleSet]], adapter: str | None
+) -> Matcher | None:
+    if exception is None:
+        return None
+    name = exception.rpartition(".")[2]
+    sets = [*own, *(each for group in groups for each in group), *map(rules.builtin, rules.EVERYONES)]
+    return next((m for each in sets for m in each.rules if m.raised_as(name) and m.is_for(adapter)), None)
