@@ -260,6 +260,7 @@ def test_a_short_or_existing_value_is_a_secret_only_where_dbt_says_so(tmp_path: 
         ["run", "--vars={db_password: hush}"],
         ["run", "--vars", "db_password: hush"],
         ["run", "--vars", "{outer: [{db_password: {deep: [hush]}}]}"],
+        ["run-operation", "grant", "--args", "{db_password: hush, role: reader}"],
     ],
 )
 def test_secrets_in_vars_are_found_however_they_are_written(args: list[str]) -> None:

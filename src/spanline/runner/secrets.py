@@ -85,9 +85,9 @@ def secrets_of_address(text: str) -> Iterator[str]:
 
 
 def secrets_of_arguments(args: Sequence[str]) -> Iterator[str]:
-    """Texts under secret-looking names in dbt's `--vars`."""
-    found = [arg.partition("=")[2] for arg in args if arg.startswith("--vars=")]
-    found.extend(after for arg, after in zip(args, args[1:]) if arg == "--vars")
+    """Texts under secret-looking names in dbt's `--vars`, and in the `--args` of a run-operation."""
+    found = [arg.partition("=")[2] for arg in args if arg.startswith(("--vars=", "--args="))]
+    found.extend(after for arg, after in zip(args, args[1:]) if arg in ("--vars", "--args"))
     for text in found:
         yield from secrets_of_mapping(_parsed(text))
 
