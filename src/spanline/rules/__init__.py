@@ -12,7 +12,7 @@
         pattern: '^deadlock detected'    # a regular expression; `^` and `$` are the ends of a line
         codes: ['40P01', '25*']          # or codes, with `*` for all that begin so
         exceptions: [DeadlockDetected]   # or the exception's class, where the text says nothing
-        example: deadlock detected       # a message that was really seen; the tests hold the rule to it
+        example: deadlock detected       # a message of that kind; the tests hold the rule to it
         source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 A file of one's own has the same form. Its rules come first, and may name `adapters` each; one that has the id of a rule
