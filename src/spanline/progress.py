@@ -30,7 +30,6 @@ class Restriction(msgspec.Struct, frozen=True, kw_only=True):
 class StepProgress(msgspec.Struct):
     """How far one step has come."""
 
-    argv: list[str] = []
     started: int = 0
     selection: dict[str, None] = {}
     statuses: dict[str, str] = {}
@@ -72,12 +71,10 @@ class Progress(msgspec.Struct):
     """How far a run has come, by step."""
 
     steps: dict[int, StepProgress] = {}
-    sessions: int = 0
 
     def apply(self, event: Event) -> None:
         """Take one event into account."""
         if isinstance(event, events.SessionStarted):
-            self.sessions = max(self.sessions, event.session)
             if not event.resumes:
                 self.steps.clear()
         elif event.step:
@@ -88,10 +85,6 @@ def _apply(step: StepProgress, event: Event) -> None:
     change = _CHANGES.get(type(event))
     if change is not None:
         change(step, event)
-
-
-def _step_started(step: StepProgress, event: events.StepStarted) -> None:
-    step.argv = event.argv
 
 
 def _attempt_started(step: StepProgress, _event: events.AttemptStarted) -> None:
@@ -143,7 +136,6 @@ def _runner_died(step: StepProgress, _event: events.RunnerDied) -> None:
 
 
 _CHANGES: Final[dict[type[Event], Callable[[StepProgress, Any], None]]] = {
-    events.StepStarted: _step_started,
     events.AttemptStarted: _attempt_started,
     events.DbtStarted: _dbt_started,
     events.Selection: _selection,

@@ -60,11 +60,8 @@ def attempts(
 
     `announce` is told the seconds of each wait before it; `sleep` does the waiting.
     """
-    stop: tenacity.stop.stop_base = tenacity.stop_after_attempt(policy.limit)
-    if policy.within is not None:
-        stop = stop | tenacity.stop_after_delay(policy.within)
     return tenacity.Retrying(
-        stop=stop,
+        stop=tenacity.stop_after_attempt(policy.limit),
         wait=tenacity.wait_exponential_jitter(policy.delay, MOST_SECONDS, jitter=policy.delay),
         retry=tenacity.retry_if_result(worth_another),
         before_sleep=lambda state: announce(state.upcoming_sleep),

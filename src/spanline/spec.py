@@ -21,7 +21,6 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     limit: int = 1
     delay: float = 1.0
-    within: float | None = None
     partial: bool = False
 
 

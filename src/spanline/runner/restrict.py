@@ -20,7 +20,8 @@ def restrict(order: dict[str, Any]) -> None:
     from dbt.task.build import BuildTask
     from dbt.task.runnable import GraphRunnableTask
 
-    generic, build = _open(GraphRunnableTask), _open(BuildTask)
+    generic: Any = GraphRunnableTask
+    build: Any = BuildTask
     unfinished = set(order["unfinished"])
 
     def get_graph_queue(task: Any) -> Any:
@@ -37,11 +38,6 @@ def restrict(order: dict[str, Any]) -> None:
 
     generic.get_graph_queue = get_graph_queue
     build.get_graph_queue = get_build_queue
-
-
-def _open(task: Any) -> Any:
-    """A class of dbt's, as one whose methods can be replaced."""
-    return task
 
 
 def _queue(task: Any, unique_ids: set[Any]) -> Any:
