@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -30,17 +30,20 @@ from spanline.lineage.beside import ResolverProcess, start_resolver
 from spanline.lineage.parent import lineage_parent
 from spanline.progress import Progress, Restriction
 from spanline.repository import find_repository
-from spanline.retrying import Verdict, attempts, verdict
 from spanline.runner import tree
 from spanline.runner.secrets import secrets_of_arguments, secrets_of_environment
 from spanline.sinks import base
 from spanline.spec import RunSpec
 from spanline.state import TIME_OUT, AttemptState, RunState
 
+if TYPE_CHECKING:
+    from spanline.retrying import Verdict
+
 _TICK: Final = 0.05
 _BEAT_SECONDS: Final = 5.0
 _HEARTBEAT_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 2.0
+_GIT_SECONDS: Final = 1.0
 _COLUMNS_SECONDS: Final = 2.0
 """How long the end of a session waits for columns that are still being looked for."""
 _RUNNER: Final = Path(__file__).with_name("runner")
@@ -143,13 +146,12 @@ class Supervisor:
             for step in self._progress.steps.values()
             for unique_id, checksum in step.checksums.items()
         }
-        self._verdict = Verdict(again=False, reason="")
+        self._verdict: Verdict | None = None
         self._cancel_seen = (0, 0)
         self._deadline: float | None = None
         self._beat_at = time.monotonic()
         self._silence = _Silence(directory.journal)
         self._resolver: ResolverProcess | None = None
-        self._repository_told = False
         self._time_out_at: float | None = None
         self._timed_out = False
         self.undelivered: dict[str, int] = {}
@@ -171,7 +173,6 @@ class Supervisor:
         self._session = 1  # it has begun already
 
         def wait() -> int:
-            self._tell_repository()
             while os.read(caller_gone, 64):
                 pass
             self._catch_up()
@@ -190,6 +191,9 @@ class Supervisor:
     def _deliver_while(self, work: Callable[[], int]) -> int:
         deliveries = base.Deliveries(self.directory, self.over.is_set)
         self._resolver = start_resolver(self.directory, self._session, os.environ)
+        # Who asks for a cancel mustn't wait for git.
+        git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
+        git.start()
         code = _UNHANDLED
         try:
             code = work()
@@ -197,6 +201,7 @@ class Supervisor:
             self._catch_up()
             self._appender.locate(self._session, 0, 0)
             self._stop_resolver(_COLUMNS_SECONDS if self._state.nodes else 0.0)
+            git.join(_GIT_SECONDS)
             self._appender.append(events.SessionEnded(outcome=self._state.outcome(code), exit_code=code))
             self._appender.sync()
             self.over.set()
@@ -233,7 +238,7 @@ class Supervisor:
     def _step(self, step: int, argv: Sequence[str]) -> int:
         """Try a step until it has ended well, or another attempt is no use; return the last one's exit code."""
         number = 0
-        self._verdict = Verdict(again=False, reason="")
+        self._verdict = None
 
         def once() -> int:
             nonlocal number
@@ -249,24 +254,30 @@ class Supervisor:
             left = self._progress.steps[step].unfinished
             return 1 if code == 0 and left and restriction is not None else code
 
+        if self._spec.retry.limit == 1:
+            return once()
+        from spanline.retrying import attempts  # noqa: PLC0415 - tenacity and the rules: most runs need neither
+
         return int(attempts(self._spec.retry, self._worth_another, self._announce, self._sleep)(once))
 
     def _restriction(self, step: int) -> Restriction | None:
         progress = self._progress.steps.get(step)
-        return progress.restriction(without=self._verdict.lost) if progress is not None else None
+        lost = self._verdict.lost if self._verdict is not None else ()
+        return progress.restriction(without=lost) if progress is not None else None
 
     def _worth_another(self, code: int) -> bool:
+        from spanline.retrying import verdict  # noqa: PLC0415 - see `_step`
+
         attempt = self._state.attempt
-        if code == 0 or self._spec.retry.limit == 1 or attempt is None:
-            return False
-        if self._state.cancelling or attempt.died is not None:
+        if code == 0 or attempt is None or self._state.cancelling or attempt.died is not None:
             return False
         self._verdict = verdict(self._state, attempt, partial=self._spec.retry.partial)
         return self._verdict.again
 
     def _announce(self, seconds: float) -> None:
-        self._appender.append(events.RetryScheduled(delay=seconds, reason=self._verdict.reason))
-        log.warning("the attempt failed: %s; trying again in %.1f s", self._verdict.reason, seconds)
+        reason = self._verdict.reason if self._verdict is not None else ""
+        self._appender.append(events.RetryScheduled(delay=seconds, reason=reason))
+        log.warning("the attempt failed: %s; trying again in %.1f s", reason, seconds)
 
     def _sleep(self, seconds: float) -> None:
         """Wait for the next attempt, which a cancel makes needless."""
@@ -278,6 +289,8 @@ class Supervisor:
 
     def _tell_changes(self) -> None:
         """Say which nodes' code isn't what it was when the run was begun."""
+        if not self._checksums:
+            return
         now = {key: node.checksum for key, node in self._state.descriptions.items() if node.checksum}
         changed = sorted(key for key, old in self._checksums.items() if now.get(key, old) != old)
         if changed:
@@ -286,12 +299,10 @@ class Supervisor:
             log.warning("the code has changed since this run began: %s%s", ", ".join(changed[:10]), more)
 
     def _tell_repository(self) -> None:
-        """Say once where the project's code is, while dbt is being imported."""
-        if not self._repository_told:
-            self._repository_told = True
-            found = find_repository(Path(self._spec.project_dir))
-            if found is not None:
-                self._appender.append(found)
+        """Say where the project's code is, while dbt is being imported."""
+        found = find_repository(Path(self._spec.project_dir))
+        if found is not None:
+            self._appender.append(found)
 
     # --- one attempt ----------------------------------------------------------------------------------------------
 
@@ -307,7 +318,6 @@ class Supervisor:
             )
             with contextlib.suppress(BrokenPipeError):  # it has died already, which is seen below
                 _write_all(control_write, self._order(step, attempt, argv, restriction))
-            self._tell_repository()
             self._watch(runner, control_write)
         finally:
             process.close(control_write)
