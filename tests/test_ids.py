@@ -8,8 +8,11 @@ import sys
 import time
 import uuid
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.trace import get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from spanline import ids
 
@@ -89,3 +92,28 @@ def test_another_process_derives_the_same_ids() -> None:
     ]
     assert said[0] == said[1]
     assert re.fullmatch(r"[0-9a-f-]{36} \d+ \d+\n", said[0])
+
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        f"00-{TRACE}-{SPAN}-01",
+        f"  00-{TRACE}-{SPAN}-00\t",
+        f"cc-{TRACE}-{SPAN}-01-what-comes-later",
+        f"00-{TRACE}-{SPAN}-01-more",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN}",
+        "nonsense",
+    ],
+)
+def test_a_sessions_trace_is_the_one_that_opentelemetry_reads_in_a_traceparent(traceparent: str) -> None:
+    context = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
+    theirs = get_current_span(context).get_span_context()
+    expected = theirs.trace_id if theirs.is_valid else ids.trace_id(RUN, 1)
+    assert ids.session_trace_id(RUN, 1, traceparent) == expected

@@ -17,6 +17,7 @@ import msgspec
 
 from spanline import journal, lease
 from spanline.errors import RunNotFound, UsageError
+from spanline.spec import option
 
 HOME_VARIABLE: Final = "SPANLINE_HOME"
 LATEST: Final = "latest"
@@ -103,21 +104,12 @@ class RunDirectory(msgspec.Struct, frozen=True):
 
 def project_dir(args: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Path | None:
     """The project that dbt would take: `--project-dir`, `DBT_PROJECT_DIR`, or the first folder upwards that has one."""
-    named = _option(args, "--project-dir") or environ.get("DBT_PROJECT_DIR")
+    named = option(args, "--project-dir") or environ.get("DBT_PROJECT_DIR")
     if named:
         return (cwd / Path(named).expanduser()).resolve()
     for folder in (cwd, *cwd.parents):
         if (folder / _PROJECT_FILE).exists():
             return folder
-    return None
-
-
-def _option(args: Sequence[str], name: str) -> str | None:
-    for position, arg in enumerate(args):
-        if arg == name and position + 1 < len(args):
-            return args[position + 1]
-        if arg.startswith(f"{name}="):
-            return arg.partition("=")[2]
     return None
 
 

@@ -34,13 +34,16 @@ def trace_id(run_id: str, session: int) -> int:
     return int.from_bytes(_digest("trace", run_id, session)[:16], "big") or 1
 
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_TRACEPARENT: Final = re.compile(
+    r"[ \t]*(?!ff|00-.*-..-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?[ \t]*"
+)
+"""https://www.w3.org/TR/trace-context/#traceparent-header: not ff, no zeros, in version 00 nothing more."""
 
 
-def trace_of_parent(traceparent: str | None) -> int:
-    """The trace that a `traceparent` names; 0 where it names none: https://www.w3.org/TR/trace-context/."""
-    found = _TRACEPARENT.fullmatch(traceparent.strip()) if traceparent else None
-    return int(found.group(1), 16) if found else 0
+def session_trace_id(run_id: str, session: int, traceparent: str | None) -> int:
+    """The trace that a session's spans are in: the one that its `traceparent` names, else one of its own."""
+    found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    return int(found.group(1), 16) if found else trace_id(run_id, session)
 
 
 def span_id(run_id: str, session: int, *parts: object) -> int:

@@ -63,6 +63,15 @@ def start_time(pid: int) -> str | None:
         return None
 
 
+def last_line(log: Path) -> str:
+    """The last that a process has said in its log; nothing where it said nothing."""
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
+
+
 def spawn_detached(
     module: str,
     arguments: Sequence[str],

@@ -412,5 +412,5 @@ def _start_detached(directory: RunDirectory, held: lease.Lease, environment: Map
         if supervisor.poll() is not None:
             break
         time.sleep(0.02)
-    said = directory.supervisor_log.read_text(errors="replace").strip().splitlines()
-    raise SpanlineError(f"the supervisor did not start: {said[-1] if said else 'it said nothing'}")
+    said = process.last_line(directory.supervisor_log)
+    raise SpanlineError(f"the supervisor did not start: {said or 'it said nothing'}")

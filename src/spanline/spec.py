@@ -71,6 +71,16 @@ def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[st
     return kept, secret
 
 
+def option(args: Sequence[str], name: str) -> str | None:
+    """The value of an option of dbt's, given as `--name value` or `--name=value`; None where it isn't."""
+    for position, arg in enumerate(args):
+        if arg == name and position + 1 < len(args):
+            return args[position + 1]
+        if arg.startswith(f"{name}="):
+            return arg.partition("=")[2]
+    return None
+
+
 def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
     """One command's arguments, or several commands', as steps. Raises `UsageError` for anything else."""
     if isinstance(asked, str):

@@ -6,7 +6,6 @@ import os
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from spanline import process
@@ -55,12 +54,4 @@ class ResolverProcess:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(1.0)
             return "the session has ended before it"
-        return "done" if code == 0 else f"it ended with {code}: {_last_line(self._log)}"
-
-
-def _last_line(path: Path) -> str:
-    try:
-        lines = path.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1] if lines else ""
+        return "done" if code == 0 else f"it ended with {code}: {process.last_line(self._log)}"

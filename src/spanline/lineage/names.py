@@ -60,14 +60,14 @@ def dataset_name(node: NodeDescribed) -> str | None:
 
     Names are as the project writes them: in their case, without quotes, with dots inside of them unescaped.
     """
-    return _dotted(*_parts(node.relation)) if node.relation is not None else None
+    return dotted(*_parts(node.relation)) if node.relation is not None else None
 
 
 def dataset_symlinks(adapter: str, connection: Connection, relation: Relation) -> list[Identifier]:
     """The other names of the dataset that a relation is; none where everybody calls it the same."""
-    own = Identifier(dataset_namespace(adapter, connection), _dotted(*_parts(relation)))
+    own = Identifier(dataset_namespace(adapter, connection), dotted(*_parts(relation)))
     stored = _as_stored(adapter, relation)
-    others = [Identifier(own.namespace, _dotted(*stored))]
+    others = [Identifier(own.namespace, dotted(*stored))]
     if adapter in _SPECIFIED:
         others.extend(_SPECIFIED[adapter](own.namespace, connection, stored))
     return [other for other in dict.fromkeys(others) if other != own]
@@ -86,7 +86,7 @@ def job_name(node: NodeDescribed, command: str) -> str:
     if suffix is None or node.relation is None:
         return node.unique_id
     project_and_name = node.unique_id.partition(".")[2]
-    name = _dotted(node.relation.database, node.relation.schema, project_and_name)
+    name = dotted(node.relation.database, node.relation.schema, project_and_name)
     if command in _NOT_BUILDING:
         return f"{name}.{_NOT_BUILDING[command]}"
     if command == "build":
@@ -309,7 +309,8 @@ def _parts(relation: Relation) -> _Parts:
     return _Parts(relation.database or "", relation.schema or "", relation.identifier)
 
 
-def _dotted(*parts: str | None) -> str:
+def dotted(*parts: str | None) -> str:
+    """The parts that there are, as one name."""
     return ".".join(part for part in parts if part)
 
 
@@ -349,7 +350,7 @@ def _unquoted(relation: Relation) -> list[bool]:
 
 
 def _without_database(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifier]:
-    yield Identifier(namespace, _dotted(parts.schema, parts.table))
+    yield Identifier(namespace, dotted(parts.schema, parts.table))
 
 
 def _of_athena(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
@@ -362,19 +363,19 @@ def _of_athena(_: str, connection: Connection, parts: _Parts) -> Iterable[Identi
 def _of_databricks(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
     host = _text(connection, "host").removeprefix("https://").rstrip("/")
     if host and parts.database not in ("", "hive_metastore", "spark_catalog"):
-        yield Identifier(f"unitycatalog://{host}", _dotted(*parts))
+        yield Identifier(f"unitycatalog://{host}", dotted(*parts))
 
 
 def _of_dremio(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifier]:
     if parts.schema == "no_schema":  # dbt-dremio's word for none: it isn't in the SQL
-        yield Identifier(namespace, _dotted(parts.database, parts.table))
+        yield Identifier(namespace, dotted(parts.database, parts.table))
 
 
 def _of_fabric(namespace: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
     # The specification has both forms, with the port and without it. There is but one port.
     if _text(connection, *_HOSTS):
         other = namespace.removesuffix(":1433") if namespace.endswith(":1433") else f"{namespace}:1433"
-        yield Identifier(other, _dotted(*parts))
+        yield Identifier(other, dotted(*parts))
 
 
 def _of_glue(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifier]:
@@ -385,7 +386,7 @@ def _of_glue(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifie
 def _of_oracle(namespace: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
     service = _oracle_address(connection).service
     if service:
-        yield Identifier(namespace, _dotted(service, parts.schema, parts.table))
+        yield Identifier(namespace, dotted(service, parts.schema, parts.table))
 
 
 _REDSHIFT_HOST: Final = re.compile(r"([^.]+)\.[^.]+\.([^.]+)\.redshift(?:-serverless)?\.amazonaws\.com(?:\.cn)?")
@@ -395,7 +396,7 @@ def _of_redshift(_: str, connection: Connection, parts: _Parts) -> Iterable[Iden
     host = _REDSHIFT_HOST.fullmatch(_text(connection, "host"))
     cluster, region = host.groups() if host else (_text(connection, "cluster_id"), _text(connection, "region"))
     if cluster and region:
-        yield Identifier(_server("redshift", {**connection, "host": f"{cluster}.{region}"}, "5439"), _dotted(*parts))
+        yield Identifier(_server("redshift", {**connection, "host": f"{cluster}.{region}"}, "5439"), dotted(*parts))
 
 
 _SNOWFLAKE_SUFFIX: Final = re.compile(r"(?i)(?:\.privatelink)?\.snowflakecomputing\.\w+$|\.privatelink$")
@@ -404,7 +405,7 @@ _SNOWFLAKE_SUFFIX: Final = re.compile(r"(?i)(?:\.privatelink)?\.snowflakecomputi
 def _of_snowflake(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
     account = _SNOWFLAKE_SUFFIX.sub("", _text(connection, "account")).replace("_", "-")
     if account:
-        yield Identifier(f"snowflake://{_snowflake_account(account)}", _dotted(*parts))
+        yield Identifier(f"snowflake://{_snowflake_account(account)}", dotted(*parts))
 
 
 _SPECIFIED: Final[Mapping[str, Callable[[str, Connection, _Parts], Iterable[Identifier]]]] = {

@@ -147,8 +147,7 @@ class Resolver:
         if known is not None:
             return known
         database, schema, identifier = relation
-        parts = (database or self._defaults[0], schema or self._defaults[1], identifier)
-        return ".".join(part for part in parts if part)
+        return names.dotted(database or self._defaults[0], schema or self._defaults[1], identifier)
 
     def _know(self, node: NodeDescribed, known: Known) -> None:
         place, name = _place(node), names.dataset_name(node)

@@ -219,7 +219,8 @@ class Translator:
         )
 
     def _context(self, state: RunState, *parts: object) -> SpanContext:
-        trace = self._parent.trace_id if self._parent.is_valid else ids.trace_id(state.run_id, state.session_number)
+        traceparent = state.session.traceparent if state.session else None
+        trace = ids.session_trace_id(state.run_id, state.session_number, traceparent)
         span = ids.span_id(state.run_id, state.session_number, *parts)
         return SpanContext(trace, span, is_remote=False, trace_flags=_SAMPLED)
 

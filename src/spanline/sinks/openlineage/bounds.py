@@ -11,7 +11,7 @@ import attr
 from openlineage.client.event_v2 import JobEvent, RunEvent
 from openlineage.client.facet_v2 import JobFacet, RunFacet
 
-from spanline.sinks.openlineage.facets import PRODUCER, SCHEMAS
+from spanline.sinks.openlineage.facets import PRODUCER, own_schema
 
 EVENT_BYTES: Final = 1_000_000
 SQL_CHARACTERS: Final = 200_000
@@ -34,7 +34,7 @@ class SpanlineCutFacet(RunFacet):
 
     @staticmethod
     def _get_schema() -> str:
-        return f"{SCHEMAS}/SpanlineCutFacet.json#/$defs/SpanlineCutFacet"
+        return own_schema("SpanlineCutFacet")
 
 
 class _Place(NamedTuple):

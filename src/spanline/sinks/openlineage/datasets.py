@@ -75,7 +75,7 @@ class ExposuresFacet(DatasetFacet):
 
     @staticmethod
     def _get_schema() -> str:
-        return f"{facets.SCHEMAS}/DbtExposuresDatasetFacet.json#/$defs/DbtExposuresDatasetFacet"
+        return facets.own_schema("DbtExposuresDatasetFacet")
 
 
 class Datasets:
@@ -312,11 +312,8 @@ def _words(node: NodeDescribed) -> Facets:
         found["ownership"] = ownership_dataset.OwnershipDatasetFacet(
             owners=[ownership_dataset.Owner(name=owner, type="OWNER")], producer=PRODUCER
         )
-    tags = [tags_dataset.TagsDatasetFacetFields(key=tag, value="true", source="DBT") for tag in node.tags]
-    tags += [
-        tags_dataset.TagsDatasetFacetFields(key=key, value=text, source="DBT_META")
-        for key, text in facets.meta_texts(node.meta)
-    ]
+    every = (*facets.tags_of(node), *facets.meta_of(node))
+    tags = [tags_dataset.TagsDatasetFacetFields(*tag) for tag in every]
     if tags:
         found["tags"] = tags_dataset.TagsDatasetFacet(tags=tags, producer=PRODUCER)
     return found

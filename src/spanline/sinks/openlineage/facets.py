@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import shlex
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -40,6 +40,7 @@ from openlineage.client.facet_v2 import (
 
 from spanline import __version__, ids
 from spanline.events import NodeDescribed, RepositoryFound
+from spanline.spec import option
 from spanline.state import FAILED, NodeState, RunState
 
 HOME: Final = "https://github.com/spanline/spanline"
@@ -47,12 +48,16 @@ PRODUCER: Final = f"{HOME}/tree/v{__version__}"
 PARENT_PRODUCER: Final = f"https://github.com/OpenLineage/OpenLineage/tree/{client_version}/integration/dbt"
 """DataHub takes the orchestrator from the producer of the parent facet, and refuses events whose it doesn't know."""
 
-SCHEMAS: Final = f"{HOME}/blob/v{__version__}/docs/facets"
 _MESSAGE_CHARACTERS: Final = 16_000
-_TAG_SOURCE, _META_SOURCE = "DBT", "DBT_META"
 _UNTOLD_OPTIONS: Final = ("--vars", "--args")
 """Options whose values may hold anything."""
 _SQL_OPTIONS: Final = ("--inline", "--inline-direct")
+
+
+def own_schema(facet: str) -> str:
+    """Where the JSON schema of a facet of ours is: `docs/facets`."""
+    return f"{HOME}/blob/v{__version__}/docs/facets/{facet}.json#/$defs/{facet}"
+
 
 RunFacets = dict[str, RunFacet]
 JobFacets = dict[str, JobFacet]
@@ -94,7 +99,7 @@ class SpanlineRunFacet(RunFacet):
 
     @staticmethod
     def _get_schema() -> str:
-        return f"{SCHEMAS}/SpanlineRunFacet.json#/$defs/SpanlineRunFacet"
+        return own_schema("SpanlineRunFacet")
 
 
 @attr.define
@@ -116,7 +121,7 @@ class SpanlineSessionFacet(RunFacet):
 
     @staticmethod
     def _get_schema() -> str:
-        return f"{SCHEMAS}/SpanlineSessionFacet.json#/$defs/SpanlineSessionFacet"
+        return own_schema("SpanlineSessionFacet")
 
 
 @attr.define
@@ -127,7 +132,7 @@ class SpanlineColumnsFacet(RunFacet):
 
     @staticmethod
     def _get_schema() -> str:
-        return f"{SCHEMAS}/SpanlineColumnsFacet.json#/$defs/SpanlineColumnsFacet"
+        return own_schema("SpanlineColumnsFacet")
 
 
 _SKIPPED_LISTED: Final = 1000
@@ -189,6 +194,7 @@ def of_node(state: RunState, unique_id: str, place: tuple[int, int, int]) -> Run
 def _identity(state: RunState, unique_id: str | None, place: tuple[int, int, int] = (0, 0, 0)) -> SpanlineRunFacet:
     session, step, attempt = place
     number = state.session_number
+    traceparent = state.session.traceparent if state.session else None
     span = ids.span_id(state.run_id, session, step, attempt, unique_id) if unique_id else None
     dbt, config = state.dbt, state.config
     return SpanlineRunFacet(
@@ -203,17 +209,11 @@ def _identity(state: RunState, unique_id: str | None, place: tuple[int, int, int
         dbt_version=dbt.dbt_version if dbt else None,
         adapter=f"{config.adapter_type}={config.adapter_version}" if config else None,
         target=config.target if config else None,
-        trace_id=f"{trace_of(state):032x}",
+        trace_id=f"{ids.session_trace_id(state.run_id, number, traceparent):032x}",
         span_id=f"{span or ids.span_id(state.run_id, number, 'session'):016x}",
         resumes=ids.lineage_run_id(state.run_id, number - 1) if number > 1 else None,
         producer=PRODUCER,
     )
-
-
-def trace_of(state: RunState) -> int:
-    """The trace that the OpenTelemetry sink puts this session's spans in."""
-    traceparent = state.session.traceparent if state.session else None
-    return ids.trace_of_parent(traceparent) or ids.trace_id(state.run_id, state.session_number)
 
 
 def engine(state: RunState) -> RunFacets:
@@ -233,20 +233,19 @@ def parent(namespace: str, job: str, run_id: str, outer: parent_run.ParentRunFac
     if outer is not None and outer.root is not None:
         root = outer.root
     elif outer is not None:
-        root = parent_run.Root(
-            run=parent_run.RootRun(runId=outer.run.runId),
-            job=parent_run.RootJob(namespace=outer.job.namespace, name=outer.job.name),
-        )
+        root = _root(outer.job.namespace, outer.job.name, outer.run.runId)
     else:
-        root = parent_run.Root(
-            run=parent_run.RootRun(runId=run_id), job=parent_run.RootJob(namespace=namespace, name=job)
-        )
+        root = _root(namespace, job, run_id)
     return parent_run.ParentRunFacet(
         run=parent_run.Run(runId=run_id),
         job=parent_run.Job(namespace=namespace, name=job),
         root=root,
         producer=PARENT_PRODUCER,
     )
+
+
+def _root(namespace: str, job: str, run_id: str) -> parent_run.Root:
+    return parent_run.Root(run=parent_run.RootRun(runId=run_id), job=parent_run.RootJob(namespace=namespace, name=job))
 
 
 def outer_parent(parent: str | None, root: str | None) -> parent_run.ParentRunFacet | None:
@@ -259,11 +258,7 @@ def outer_parent(parent: str | None, root: str | None) -> parent_run.ParentRunFa
     return parent_run.ParentRunFacet(
         run=parent_run.Run(runId=run_id),
         job=parent_run.Job(namespace=namespace, name=job),
-        root=parent_run.Root(
-            run=parent_run.RootRun(runId=top[2]), job=parent_run.RootJob(namespace=top[0], name=top[1])
-        )
-        if top is not None
-        else None,
+        root=_root(*top) if top is not None else None,
         producer=PARENT_PRODUCER,
     )
 
@@ -280,7 +275,7 @@ def _named_run(text: str | None) -> tuple[str, str, str] | None:
 
 def nominal_time(steps: Sequence[Sequence[str]]) -> nominal_time_run.NominalTimeRunFacet | None:
     """The stretch of time that dbt was told to build, by `--event-time-start` and `--event-time-end`."""
-    start, end = (_option(steps, f"--event-time-{name}") for name in ("start", "end"))
+    start, end = (_first_option(steps, f"--event-time-{name}") for name in ("start", "end"))
     if start is None:
         return None
     try:
@@ -291,14 +286,8 @@ def nominal_time(steps: Sequence[Sequence[str]]) -> nominal_time_run.NominalTime
         return None  # dbt says what is wrong with it
 
 
-def _option(steps: Iterable[Sequence[str]], name: str) -> str | None:
-    for argv in steps:
-        for argument, following in zip(argv, [*argv[1:], None], strict=True):
-            if argument == name:
-                return following
-            if argument.startswith(f"{name}="):
-                return argument.partition("=")[2]
-    return None
+def _first_option(steps: Iterable[Sequence[str]], name: str) -> str | None:
+    return next((value for argv in steps if (value := option(argv, name)) is not None), None)
 
 
 def _utc(moment: str) -> str:
@@ -390,20 +379,22 @@ def dependencies(upstream: Iterable[tuple[str, str | None]], namespace: str) -> 
 
 def run_tags(node: NodeDescribed) -> RunFacets:
     """A node's tags, and its meta, as dbt-ol has them."""
-    fields = [tags_run.TagsRunFacetFields(key=tag, value="true", source=_TAG_SOURCE) for tag in node.tags]
-    fields += [
-        tags_run.TagsRunFacetFields(key=key, value=text, source=_META_SOURCE) for key, text in meta_texts(node.meta)
-    ]
+    fields = [tags_run.TagsRunFacetFields(*tag) for tag in (*tags_of(node), *meta_of(node))]
     return {"tags": tags_run.TagsRunFacet(tags=fields, producer=PRODUCER)} if fields else {}
 
 
-def meta_texts(meta: Mapping[str, object]) -> Iterable[tuple[str, str]]:
-    """The entries of a node's meta that are one value."""
-    for key, value in meta.items():
+def tags_of(node: NodeDescribed) -> Iterator[tuple[str, str, str]]:
+    """A node's tags, each as key, value and source, which is the order of the client's three classes of tags."""
+    return ((tag, "true", "DBT") for tag in node.tags)
+
+
+def meta_of(node: NodeDescribed) -> Iterator[tuple[str, str, str]]:
+    """The entries of a node's meta that are one value, in the same form."""
+    for key, value in node.meta.items():
         if isinstance(value, bool):
-            yield key, str(value).lower()
+            yield key, str(value).lower(), "DBT_META"
         elif isinstance(value, (str, int, float)) and value != "":
-            yield key, cut(str(value), 1000)
+            yield key, cut(str(value), 1000), "DBT_META"
 
 
 def test(node: NodeDescribed, result: NodeState, sql: str | None, *, arguments: bool) -> RunFacets:
@@ -476,12 +467,13 @@ def of_job(node: NodeDescribed, repository: RepositoryFound | None, project: str
         found["documentation"] = documentation_job.DocumentationJobFacet(
             description=cut(node.description, _MESSAGE_CHARACTERS), contentType="text/markdown", producer=PRODUCER
         )
-    if owner_name(node) is not None:
+    owner = owner_name(node)
+    if owner is not None:
         found["ownership"] = ownership_job.OwnershipJobFacet(
-            owners=[ownership_job.Owner(name=str(owner_name(node)), type="OWNER")], producer=PRODUCER
+            owners=[ownership_job.Owner(name=owner, type="OWNER")], producer=PRODUCER
         )
     if node.tags:
-        fields = [tags_job.TagsJobFacetFields(key=tag, value="true", source=_TAG_SOURCE) for tag in node.tags]
+        fields = [tags_job.TagsJobFacetFields(*tag) for tag in tags_of(node)]
         found["tags"] = tags_job.TagsJobFacet(tags=fields, producer=PRODUCER)
     if repository is not None and node.path and node.package_name == project:
         found |= source_location(repository, posixpath.normpath(f"./{repository.path}/{node.path}"))
