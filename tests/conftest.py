@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TypeVar
 
 import pytest
 
+from spanline import events
 from spanline.events import Event
 from spanline.journal import Reader
 from spanline.runs import Run, start
@@ -165,6 +167,17 @@ class Project:
         """Run the command line."""
         return command([SPANLINE, *args], self.path, environment)
 
+    def open(self, *args: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Run the command line beside the test, which hears nothing of it."""
+        return subprocess.Popen(
+            [SPANLINE, *args],
+            cwd=self.path,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
     def start(self, *args: str, **options: object) -> Run:
         """Start a run whose dbt keeps quiet; `.wait()` for it."""
         return start(list(args), project_dir=self.path, stdio=SILENT, **options)  # type: ignore[arg-type]
@@ -215,6 +228,39 @@ def copy_project(_template: Path, tmp_path_factory: pytest.TempPathFactory) -> C
 @pytest.fixture
 def project(copy_project: Callable[[], Project]) -> Project:
     return copy_project()
+
+
+def session_started(run_id: str, **more: object) -> events.SessionStarted:
+    """How the journal of a run begins that nobody has run."""
+    return events.SessionStarted(
+        run_id=run_id,
+        lineage_run_id=run_id,
+        trace_id="0" * 31 + "1",
+        spanline_version="0",
+        steps=[["build"]],
+        project_dir="/p/shop",
+        host="h",
+        pid=1,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def answer(request: BaseHTTPRequestHandler, status: int, body: bytes = b"") -> None:
+    request.send_response(status)
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """A real HTTP server that says nothing on standard error, and its address."""
+    quiet = type("Quiet", (handler,), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), quiet)
+    threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.05}).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
 
 
 @dataclass

@@ -13,10 +13,9 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +29,8 @@ import yaml
 from spanline import events
 from spanline.home import RunDirectory
 from spanline.journal import Appender
+
+from .conftest import answer, serving, session_started
 
 FOLDER = Path(__file__).parents[1] / "marquez"
 CHECK = FOLDER / "check"
@@ -82,16 +83,10 @@ def test_marquez_health_check_line_sees_a_pong(composed: dict[str, Any]) -> None
             self.end_headers()
             self.wfile.write(b"pong\n" if self.path == "/ping" else b"")
 
-        def log_message(self, *_args: object) -> None:
-            pass
-
     _, *line = composed["services"]["marquez"]["healthcheck"]["test"]
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.05}).start()
-    here = [part.replace("/5001", f"/{server.server_port}") for part in line]
-    assert subprocess.run(here, timeout=10, check=False).returncode == 0
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as url:
+        here = [part.replace("/5001", f"/{url.rpartition(':')[2]}") for part in line]
+        assert subprocess.run(here, timeout=10, check=False).returncode == 0
     assert subprocess.run(here, timeout=10, check=False, stderr=subprocess.DEVNULL).returncode != 0
 
 
@@ -221,27 +216,14 @@ def answering() -> Iterator[Answering]:
             node_id = parse_qs(parts.query).get("nodeId", [""])[0]
             path = "/".join(map(unquote, parts.path.removeprefix("/api/v1/").split("/")))
             found = kept.answers.get(f"{path} {node_id}".strip())
-            self.answer(404 if found is None else 200, json.dumps(found).encode())
+            answer(self, 404 if found is None else 200, json.dumps(found).encode())
 
         def do_POST(self) -> None:
             kept.posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.answer(kept.post_status, b"")
+            answer(self, kept.post_status, b"")
 
-        def answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.05}).start()
-    kept.url = f"http://127.0.0.1:{server.server_port}"
-    yield kept
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as kept.url:
+        yield kept
 
 
 @pytest.fixture(scope="module")
@@ -386,16 +368,7 @@ def test_a_kept_run_passes_through_on_its_way(answering: Answering, tmp_path: Pa
     appender = Appender(directory.journal, "test")
     appender.locate(1, 1, 1)
     for event in (
-        events.SessionStarted(
-            run_id=SESSION,
-            lineage_run_id=SESSION,
-            trace_id="0" * 31 + "1",
-            spanline_version="0",
-            steps=[["build"]],
-            project_dir="/p/shop",
-            host="h",
-            pid=1,
-        ),
+        session_started(SESSION),
         events.AttemptStarted(argv=["build"], pid=1, python="p"),
         events.DbtConfigured(adapter_type="duckdb", adapter_version="1", project="shop"),
         events.SessionEnded(outcome="died", exit_code=2),

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +30,7 @@ from spanline.runs import Run
 from spanline.spec import RunSpec
 from spanline.supervisor import Supervisor, _Silence
 
-from .conftest import SPANLINE, Project, Receiver, eventually, journal
+from .conftest import Project, Receiver, eventually, journal
 from .lineage_events import (
     RUN_ID,
     assert_one_start_and_one_end,
@@ -667,15 +666,8 @@ def test_a_resolver_that_hangs_holds_up_the_end_for_two_seconds_at_most(
 
 
 def test_a_resolver_ends_with_a_supervisor_that_is_killed(project: Project, receiver: Receiver) -> None:
-    environment = {**os.environ, **receiver.lineage_environment, "GATE": str(project.path / "open")}
-    with subprocess.Popen(
-        [SPANLINE, "dbt", "run", "-s", "gate"],
-        cwd=project.path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as supervisor:
+    environment = {**receiver.lineage_environment, "GATE": str(project.path / "open")}
+    with project.open("dbt", "run", "-s", "gate", **environment) as supervisor:
         eventually(lambda: len(receiver.lineage) == 4, "the START of session and model, a hook between them")
         (path,) = (project.home / "runs").iterdir()
         run = Run(RunDirectory(path))

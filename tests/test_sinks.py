@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -27,7 +26,7 @@ from spanline.sinks.base import Cursor
 from spanline.sinks.openlineage import Translator
 from spanline.state import RunState
 
-from .conftest import SPANLINE, Project, Receiver, eventually, journal
+from .conftest import Project, Receiver, eventually, journal, session_started
 
 ONE_MODEL = ("dbt", "run", "--select", "customers")
 MESSAGES_OF_ONE_MODEL = 8  # START and COMPLETE of the session, of the model, and of the two hooks
@@ -122,17 +121,7 @@ def test_a_node_that_ends_by_a_cut_of_its_run_is_aborted() -> None:
 
 
 CUT: list[Event] = [
-    events.SessionStarted(
-        run_id="01890a5d-ac96-774b-bcce-b302099a8057",
-        lineage_run_id="01890a5d-ac96-774b-bcce-b302099a8057",
-        trace_id="0" * 31 + "1",
-        spanline_version="0",
-        steps=[["build"]],
-        project_dir="/p/shop",
-        host="h",
-        pid=1,
-        session=1,
-    ),
+    session_started("01890a5d-ac96-774b-bcce-b302099a8057", session=1),
     events.AttemptStarted(argv=["build"], pid=1, python="p", session=1, step=1, attempt=1),
     events.DbtConfigured(adapter_type="duckdb", adapter_version="1", project="shop", session=1, step=1, attempt=1),
     events.NodeDescribed(unique_id="model.shop.a", resource_type="model", name="a", package_name="shop"),
@@ -448,15 +437,8 @@ def test_sinks_of_third_parties_work_and_broken_ones_change_nothing(project: Pro
 
 def test_a_sink_reads_on_where_it_stood_after_its_process_was_killed(project: Project, receiver: Receiver) -> None:
     """The supervisor is killed while a model runs; a replay ends the run and delivers the rest."""
-    environment = {**os.environ, **receiver.lineage_environment, "GATE": str(project.path / "open")}
-    with subprocess.Popen(
-        [SPANLINE, "dbt", "run", "-s", "gate"],
-        cwd=project.path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as supervisor:
+    environment = {**receiver.lineage_environment, "GATE": str(project.path / "open")}
+    with project.open("dbt", "run", "-s", "gate", **environment) as supervisor:
         eventually(lambda: len(receiver.lineage) == 4, "the START of session and model, a hook between them")
         supervisor.kill()
     run = last_run(project)

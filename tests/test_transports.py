@@ -7,10 +7,9 @@ import json
 import os
 import re
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -23,21 +22,12 @@ from spanline.journal import Appender
 from spanline.replay import replay
 from spanline.sinks.base import Cursor
 
-from .conftest import SPANLINE
+from .conftest import SPANLINE, answer, serving, session_started
 
 ROOT = Path(__file__).parents[1]
 RUN_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 HAPPENED: list[Event] = [
-    events.SessionStarted(
-        run_id=RUN_ID,
-        lineage_run_id=RUN_ID,
-        trace_id="0" * 31 + "1",
-        spanline_version="0",
-        steps=[["build"]],
-        project_dir="/p/shop",
-        host="h",
-        pid=1,
-    ),
+    session_started(RUN_ID),
     events.AttemptStarted(argv=["build"], pid=1, python="p"),
     events.DbtConfigured(adapter_type="duckdb", adapter_version="1", project="shop"),
     events.NodeDescribed(unique_id="model.shop.a", resource_type="model", name="a", package_name="shop"),
@@ -72,26 +62,13 @@ def backend() -> Iterator[Backend]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path == "/token":
                 kept.token_requests.append(body.decode())
-                return self.answer(200, b'{"access_token": "short-lived", "expires_in": 3600}')
+                return answer(self, 200, b'{"access_token": "short-lived", "expires_in": 3600}')
             kept.headers.append(dict(self.headers))
             kept.bodies.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
-            return self.answer(kept.status, b"")
+            return answer(self, kept.status, b"")
 
-        def answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.05}).start()
-    kept.url = f"http://127.0.0.1:{server.server_port}"
-    yield kept
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as kept.url:
+        yield kept
 
 
 @pytest.fixture
