@@ -21,6 +21,7 @@ import pytest
 
 from spanline import events
 from spanline.events import Event
+from spanline.home import RunDirectory
 from spanline.journal import Reader
 from spanline.runs import Run, start
 from spanline.supervisor import Stdio
@@ -379,6 +380,12 @@ def eventually(condition: Callable[[], T], what: str = "the condition", seconds:
             return found
         time.sleep(0.01)
     raise AssertionError(f"{what} was not met within {seconds} s")
+
+
+def last_run(project: Project) -> Run:
+    """The one run that a project has had."""
+    (path,) = (project.home / "runs").iterdir()
+    return Run(RunDirectory(path))
 
 
 def journal(run: Run) -> list[Event]:

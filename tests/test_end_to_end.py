@@ -15,20 +15,12 @@ import referencing
 
 from spanline import events, ids
 from spanline.runner.secrets import MASK
-from spanline.runs import Run
 
-from .conftest import Project, Receiver, journal
+from .conftest import Project, Receiver, journal, last_run
 
 _CLOCK = re.compile(rb"\d\d:\d\d:\d\d")
 SPECIFICATION = Path(__file__).parents[2] / "shared" / "openlineage-spec"
 OWN_FACETS = Path(__file__).parents[1] / "docs" / "facets"
-
-
-def last_run(project: Project) -> Run:
-    (path,) = (project.home / "runs").iterdir()
-    from spanline.home import RunDirectory
-
-    return Run(RunDirectory(path))
 
 
 @pytest.fixture

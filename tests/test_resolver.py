@@ -30,7 +30,7 @@ from spanline.runs import Run
 from spanline.spec import RunSpec
 from spanline.supervisor import Supervisor, _Silence
 
-from .conftest import Project, Receiver, eventually, journal
+from .conftest import Project, Receiver, eventually, journal, last_run
 from .lineage_events import (
     RUN_ID,
     assert_one_start_and_one_end,
@@ -669,8 +669,7 @@ def test_a_resolver_ends_with_a_supervisor_that_is_killed(project: Project, rece
     environment = {**receiver.lineage_environment, "GATE": str(project.path / "open")}
     with project.open("dbt", "run", "-s", "gate", **environment) as supervisor:
         eventually(lambda: len(receiver.lineage) == 4, "the START of session and model, a hook between them")
-        (path,) = (project.home / "runs").iterdir()
-        run = Run(RunDirectory(path))
+        run = last_run(project)
         (resolver,) = resolvers(run.directory)
         supervisor.kill()
     eventually(lambda: gone(resolver), "the resolver's end")

@@ -19,23 +19,17 @@ import spanline
 from spanline import events, ids
 from spanline.events import Event
 from spanline.failures import classify
-from spanline.home import RunDirectory
 from spanline.progress import DONE, progress_of
 from spanline.runs import Run
 from spanline.spec import RunSpec
 
-from .conftest import SPANLINE, Project, Receiver, eventually, journal
+from .conftest import SPANLINE, Project, Receiver, eventually, journal, last_run
 
 LOCKED = """
 {{ config(materialized='table', pre_hook="attach '" ~ env_var('OTHER') ~ "' as other") }}
 select 1 as id from {{ ref('customers') }} limit 1
 """
 HOLDER = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
-
-
-def last_run(project: Project) -> Run:
-    *_, path = sorted((project.home / "runs").iterdir())
-    return Run(RunDirectory(path))
 
 
 def started(run: Run, session: int | None = None) -> Counter[str]:

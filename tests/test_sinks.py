@@ -26,15 +26,10 @@ from spanline.sinks.base import Cursor
 from spanline.sinks.openlineage import Translator
 from spanline.state import RunState
 
-from .conftest import Project, Receiver, eventually, journal, session_started
+from .conftest import Project, Receiver, eventually, journal, last_run, session_started
 
 ONE_MODEL = ("dbt", "run", "--select", "customers")
 MESSAGES_OF_ONE_MODEL = 8  # START and COMPLETE of the session, of the model, and of the two hooks
-
-
-def last_run(project: Project) -> Run:
-    (path,) = (project.home / "runs").iterdir()
-    return Run(RunDirectory(path))
 
 
 def kinds_by_run(received: Iterable[dict]) -> dict[str, list[str]]:
