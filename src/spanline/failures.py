@@ -171,8 +171,9 @@ def _by_text(
     common = [rules.builtin("sql"), rules.builtin("network")] if said.of_a_warehouse else []
     everyone = [*own, *(each for group in groups for each in group), *common]
     words, text = said.seen_by(everyone)
+    codes = _codes(everyone, words) if own else ()
     return (
-        _matching(own, text, _codes(everyone, words), adapter)
+        _matching(own, text, codes, adapter)
         or _most_permanent(_matching(group, text, _codes(group, words), adapter) for group in groups)
         or _matching(common, text, (), adapter)
         or _matching([rules.builtin("dbt")], said.whole, (), adapter)

@@ -135,6 +135,7 @@ class RuleSet:
     rules: tuple[Matcher, ...]
 
 
+@functools.cache
 def names() -> tuple[str, ...]:
     """The files that come with Spanline, without their suffix: one for each warehouse, and `EVERYONES`."""
     return tuple(sorted(path.stem for path in _HERE.glob("*.yml")))
