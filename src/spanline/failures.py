@@ -24,7 +24,7 @@ import msgspec
 from spanline import rules
 from spanline.rules import UNKNOWN, Category, Matcher, RuleSet
 
-HEAD: Final = 4 << 10
+HEAD: Final = 2 << 10
 TAIL: Final = 1 << 10
 """How many characters of a longer message are looked at. Warehouses say first what failed; what makes a message long is
 SQL, data or a stack trace. Of the end only whole lines count: there a Python traceback names the exception."""
