@@ -302,9 +302,9 @@ def test_spans_that_were_not_delivered_are_replayed_under_the_same_ids(
     build: Delivered, replay_to: Replay, receiver: Receiver
 ) -> None:
     receiver.status = 503
-    assert replay_to("otel", 0.5).undelivered == len(build.receiver.spans)
+    assert replay_to("otel_traces", 0.5).undelivered == len(build.receiver.spans)
     receiver.status = 200
-    assert replay_to("otel").complete
+    assert replay_to("otel_traces").complete
     assert sorted(s.SerializeToString() for s in receiver.spans) == sorted(
         s.SerializeToString() for s in build.receiver.spans
     )

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from spanline.sinks.base import Sink
 
-_OTLP_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-
 
 def openlineage() -> Sink | None:
     """The OpenLineage sink, where openlineage-python has been told where to send events."""
@@ -23,13 +21,13 @@ def openlineage() -> Sink | None:
     return OpenLineageSink()
 
 
-def otel() -> Sink | None:
-    """The OpenTelemetry sink, where the SDK's variables name an exporter or an OTLP endpoint."""
-    if not otel_is_configured(os.environ):
+def otel_traces() -> Sink | None:
+    """The sink of OpenTelemetry spans, where the SDK's variables name an exporter or an OTLP endpoint."""
+    if not otel_is_configured(os.environ, "traces"):
         return None
-    from spanline.sinks.otel import OtelSink  # noqa: PLC0415 - see the module's docstring
+    from spanline.sinks.otel import traces  # noqa: PLC0415 - see the module's docstring
 
-    return OtelSink()
+    return traces()
 
 
 def openlineage_is_configured(environ: Mapping[str, str]) -> bool:
@@ -44,15 +42,16 @@ def openlineage_is_configured(environ: Mapping[str, str]) -> bool:
     return any((place / "openlineage.yml").is_file() for place in places)
 
 
-def otel_is_configured(environ: Mapping[str, str]) -> bool:
-    """Whether traces are on.
+def otel_is_configured(environ: Mapping[str, str], signal: str) -> bool:
+    """Whether a signal (`traces`, `metrics` or `logs`) is exported.
 
     The SDK's default exporter is OTLP to localhost; here that must be asked for, by a variable that names an exporter
     or an endpoint: https://opentelemetry.io/docs/languages/sdk-configuration/.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
-    exporters = environ.get("OTEL_TRACES_EXPORTER", "").strip()
+    exporters = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip()
     if exporters:
         return exporters != "none"
-    return any(environ.get(name) for name in _OTLP_ENDPOINTS)
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    return any(environ.get(name) for name in endpoints)

@@ -1,22 +1,14 @@
-"""OpenTelemetry traces: a span for the session, each node and each query, exported as it ends.
-
-Spans are built from events, with derived ids and the events' times, and given to the SDK's own exporters, whose result
-is the acknowledgement. All configuration is the SDK's: https://opentelemetry.io/docs/languages/sdk-configuration/.
-"""
+"""Spans: one for the session, each node and each query, made from events, with derived ids and the events' times."""
 
 from __future__ import annotations
 
-import logging
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -30,73 +22,11 @@ from spanline.state import SUCCESS, NodeState, RunState
 
 Attributes = dict[str, str | int | float | bool | list[str]]
 
-_PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 _CLOSING: Final = (events.DbtFinished, events.AttemptEnded, events.RunnerDied, events.SessionEnded)
 _SCOPE: Final = InstrumentationScope("spanline", __version__)
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _GOOD: Final = frozenset(("success", "pass", "warn", "no-op"))
 _OPERATION: Final = re.compile(r"(?:\s|/\*.*?\*/|--[^\n]*\n)*([A-Za-z]+)", re.DOTALL)
-
-
-class OtelSink:
-    """Exports one run's spans."""
-
-    name = "otel"
-    lanes = 1
-    batch = 512
-    linger = 0.02
-
-    def __init__(self) -> None:
-        self._exporters = list(_exporters())
-        self._translator = Translator(Resource.create(_service()))
-        self._errors = _LastError()
-
-    def translate(self, event: Event, state: RunState) -> Iterable[Message]:
-        """See `Translator`."""
-        return self._translator(event, state)
-
-    def deliver(self, payloads: Sequence[object]) -> None:
-        """Export. Raises `ConnectionError` where an exporter says that it failed."""
-        spans = [payload for payload in payloads if isinstance(payload, ReadableSpan)]
-        for exporter in self._exporters:
-            if exporter.export(spans) is not SpanExportResult.SUCCESS:
-                raise ConnectionError(self._errors.last or "the exporter failed")
-
-    def close(self) -> None:
-        """Shut the exporters down."""
-        for exporter in self._exporters:
-            exporter.shutdown()
-
-
-class _LastError(logging.Handler):
-    """Exporters say why they failed to a logger only; keep the last word."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.last = ""
-        logging.getLogger("opentelemetry.exporter").addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()
-
-
-def _exporters() -> Iterator[SpanExporter]:
-    for asked in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(","):
-        name = asked.strip()
-        if name == "otlp":
-            protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
-                "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
-            )
-            name = _PROTOCOLS.get(protocol, protocol)
-        found = list(entry_points(group="opentelemetry_traces_exporter", name=name))
-        if not found:
-            raise LookupError(f"no OpenTelemetry exporter {name!r} is installed")
-        yield found[0].load()()
-
-
-def _service() -> dict[str, str]:
-    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    return {} if named else {SERVICE_NAME: "dbt"}
 
 
 class _OpenQuery(msgspec.Struct, frozen=True):
