@@ -196,6 +196,13 @@ class ArtifactWritten(Event, frozen=True, kw_only=True):
     path: str
 
 
+class ArtifactKept(Event, frozen=True, kw_only=True):
+    """The supervisor has copied an artifact of this invocation: the file's `name`, and its `size` in bytes."""
+
+    name: str
+    size: int
+
+
 class Log(Event, frozen=True, kw_only=True):
     """A line of dbt's log of level info, warn or error, with the node that it speaks of."""
 
@@ -470,6 +477,7 @@ EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read
     PhaseStarted,
     Selection,
     ArtifactWritten,
+    ArtifactKept,
     Log,
     DbtFinished,
     DbtExited,

@@ -1,4 +1,4 @@
-"""OpenTelemetry: a run's traces, by the SDK's own exporters and variables.
+"""OpenTelemetry: a run's traces and metrics, by the SDK's own exporters and variables.
 
 All configuration is the SDK's: https://opentelemetry.io/docs/languages/sdk-configuration/.
 """
@@ -6,9 +6,15 @@ All configuration is the SDK's: https://opentelemetry.io/docs/languages/sdk-conf
 from __future__ import annotations
 
 from spanline.sinks.otel.export import OtelSink, resource
+from spanline.sinks.otel.metrics import MetricsTranslator
 from spanline.sinks.otel.spans import Translator
 
 
 def traces() -> OtelSink:
     """The sink of spans."""
     return OtelSink("otel_traces", "traces", Translator(resource()))
+
+
+def metrics() -> OtelSink:
+    """The sink of metrics."""
+    return OtelSink("otel_metrics", "metrics", MetricsTranslator(resource()), one_at_a_time=True)
