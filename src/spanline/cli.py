@@ -45,6 +45,7 @@ class Options:
     detach: bool = False
     progress: bool = True
     json: bool = False
+    log_json: bool = False
     retry_limit: int = 1
     retry_delay: float = 1.0
     timeout: float | None = None
@@ -87,6 +88,9 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.option("--detach", is_flag=True, help="Leave the run to a supervisor of its own and return.")
 @click.option("--progress/--no-progress", default=True, help="On a terminal, show where the run stands.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line for each event, not dbt's text.")
+@click.option(
+    "--log-json", is_flag=True, help="Print one JSON log line for each result, warning and error, not dbt's text."
+)
 @click.option("--retry-limit", type=click.IntRange(min=1), default=1, show_default=True, help="Tries in all, where "
               "what failed may pass by itself.")  # fmt: skip
 @click.option("--retry-delay", type=_SECONDS, default=1.0, show_default=True, help="Seconds before the second try.")
@@ -103,6 +107,7 @@ def cli(
     detach: bool,
     progress: bool,
     as_json: bool,
+    log_json: bool,
     retry_limit: int,
     retry_delay: float,
     timeout: float | None,
@@ -116,7 +121,10 @@ def cli(
     """
     options = ctx.obj = Options()
     options.python, options.home, options.run_id = python, home, run_id
-    options.detach, options.progress, options.json = detach, progress, as_json
+    if as_json and log_json:
+        raise click.UsageError("--json prints events, --log-json log lines: choose one")
+    options.detach, options.progress = detach, progress
+    options.json, options.log_json = as_json, log_json
     options.retry_limit, options.retry_delay = retry_limit, retry_delay
     options.timeout, options.node_timeout, options.grace = timeout, node_timeout, grace
 
@@ -143,6 +151,8 @@ def _run(options: Options, begin: Callable[[Stdio | None], Run], *, lined: bool)
     with _Signals() as signals:
         if options.json:
             return _run_json(begin, signals)
+        if options.log_json:
+            return _run_log_json(begin, signals)
         if options.progress and lined and _on_terminal():
             return _run_with_line(begin, signals)
         run = begin(None)
@@ -180,13 +190,24 @@ def _run_json(begin: Callable[[Stdio | None], Run], signals: _Signals) -> int:
         return run.wait().exit_code
 
 
+def _run_log_json(begin: Callable[[Stdio | None], Run], signals: _Signals) -> int:
+    from spanline.jsonlog import write_lines  # noqa: PLC0415
+
+    began = time.time_ns()
+    # Of what dbt says to standard error, such as how it is used, there is no event.
+    with _silent(errors_too=False) as stdio:
+        run = begin(stdio)
+        signals.watch(run)
+        return write_lines(run, sys.stdout.buffer, began).exit_code
+
+
 @contextlib.contextmanager
-def _silent() -> Iterator[Stdio]:
+def _silent(*, errors_too: bool = True) -> Iterator[Stdio]:
     """Streams for a dbt whose text nobody wants: it stands in the journal's log events."""
     from spanline.supervisor import Stdio  # noqa: PLC0415
 
     with open(os.devnull, "r+b") as nowhere:
-        yield Stdio(None, nowhere.fileno(), nowhere.fileno())
+        yield Stdio(None, nowhere.fileno(), nowhere.fileno() if errors_too else None)
 
 
 def _start(options: Options, args: tuple[str, ...], stdio: Stdio | None) -> Run:

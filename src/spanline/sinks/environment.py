@@ -72,6 +72,15 @@ def tell_of_delivery(run: RunDirectory, state: RunState | None = None) -> None:
         log.warning("cannot write how far sinks have come: %s: %s", type(error).__name__, error)
 
 
+def otel_logs() -> Sink | None:
+    """The sink of OpenTelemetry log records, as above."""
+    if not otel_is_configured(os.environ, "logs"):
+        return None
+    from spanline.sinks.otel import logs  # noqa: PLC0415 - see the module's docstring
+
+    return logs()
+
+
 def openlineage_is_configured(environ: Mapping[str, str]) -> bool:
     """Whether OpenLineage is on: https://openlineage.io/docs/client/python/configuration."""
     if environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":

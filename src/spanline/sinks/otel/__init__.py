@@ -1,4 +1,4 @@
-"""OpenTelemetry: a run's traces and metrics, by the SDK's own exporters and variables.
+"""OpenTelemetry: a run's traces, metrics and logs, by the SDK's own exporters and variables.
 
 All configuration is the SDK's: https://opentelemetry.io/docs/languages/sdk-configuration/.
 """
@@ -6,6 +6,7 @@ All configuration is the SDK's: https://opentelemetry.io/docs/languages/sdk-conf
 from __future__ import annotations
 
 from spanline.sinks.otel.export import OtelSink, resource
+from spanline.sinks.otel.logs import LogTranslator
 from spanline.sinks.otel.metrics import MetricsTranslator
 from spanline.sinks.otel.spans import Translator
 
@@ -18,3 +19,8 @@ def traces() -> OtelSink:
 def metrics() -> OtelSink:
     """The sink of metrics."""
     return OtelSink("otel_metrics", "metrics", MetricsTranslator(resource()), one_at_a_time=True)
+
+
+def logs() -> OtelSink:
+    """The sink of log records."""
+    return OtelSink("otel_logs", "logs", LogTranslator(resource()))

@@ -1,0 +1,61 @@
+"""A run on standard output as JSON log lines, for those whose containers' output is what they collect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+import msgspec
+
+from spanline import events
+from spanline.events import Event
+from spanline.loglines import LogLine, LogLines, json_line, service_name
+from spanline.result import RunResult
+from spanline.runs import Run
+from spanline.state import RunState
+from spanline.summary import summary
+
+_LOOKS: Final = 0.01
+
+
+def write_lines(run: Run, output: BinaryIO, began: int) -> RunResult:
+    """Write a line for what happens in the run's last session, as it does, and its summary; return the run's result.
+
+    `began` is when this process began to start the run, in nanoseconds since the epoch.
+    """
+    service = service_name()
+    held: list[LogLine] = []
+    for event, line in _lines(run, _session(run, began)):
+        if isinstance(event, events.SessionEnded):
+            held.append(line)
+        else:
+            _write(output, line, service)
+    result = run.wait()
+    if held:
+        # The very last one is the run's; what sinks still owe is known only now.
+        held[-1] = msgspec.structs.replace(held[-1], body=summary(result))
+    for line in held:
+        _write(output, line, service)
+    return result
+
+
+def _session(run: Run, began: int) -> int:
+    """Return the number of the session under way, once its first event is there: a resumed run has ended before."""
+    while run.supervised_here and run.state.started < began and run.live:
+        time.sleep(_LOOKS)
+    return run.state.session_number
+
+
+def _lines(run: Run, session: int) -> Iterator[tuple[Event, LogLine]]:
+    state, make = RunState(), LogLines(printed=True)
+    for record in run.records():
+        state.apply(record.event)
+        for line in make(record.event, state):
+            if state.session_number == session:
+                yield record.event, line
+
+
+def _write(output: BinaryIO, line: LogLine, service: str) -> None:
+    output.write(json_line(line, service) + b"\n")
+    output.flush()

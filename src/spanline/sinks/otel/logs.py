@@ -1,0 +1,76 @@
+"""Log records of OpenTelemetry, made from log lines; the SDK's classes for them have changed, and this knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.sdk import _logs as sdk
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+from spanline import __version__
+from spanline.events import Event
+from spanline.loglines import LogLine, LogLines, Severity
+from spanline.sinks.base import Message
+from spanline.state import RunState
+
+_SCOPE: Final = InstrumentationScope("spanline", __version__)
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_SEVERITIES: Final[dict[Severity, SeverityNumber]] = {
+    "info": SeverityNumber.INFO,
+    "warn": SeverityNumber.WARN,
+    "error": SeverityNumber.ERROR,
+}
+
+
+class LogTranslator:
+    """From events to log records: a function of the events so far, and nothing else."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+        self._lines = LogLines()
+        self._record = _readable if hasattr(sdk, "ReadableLogRecord") else _log_data
+
+    def __call__(self, event: Event, state: RunState) -> Iterator[Message]:
+        """Yield the records of this event, already applied to the state."""
+        for line in self._lines(event, state):
+            yield Message(self._record(line, self._resource))
+
+
+def _readable(line: LogLine, resource: Resource) -> object:
+    """Return what exporters take since version 1.39 of the SDK."""
+    from opentelemetry._logs import LogRecord  # noqa: PLC0415 - older versions have another of that name
+
+    span = NonRecordingSpan(SpanContext(line.trace_id, line.span_id, is_remote=False, trace_flags=_SAMPLED))
+    record = LogRecord(
+        timestamp=line.time,
+        observed_timestamp=line.time,  # not the time of this call: a replay sends the same bytes
+        context=set_span_in_context(span),
+        severity_number=_SEVERITIES[line.severity],
+        severity_text=line.severity.upper(),
+        body=line.body,
+        attributes=line.attributes,
+    )
+    bounded = sdk.ReadWriteLogRecord(record, resource, _SCOPE)  # by OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT
+    return sdk.ReadableLogRecord(bounded.log_record, resource, _SCOPE, bounded.limits)
+
+
+def _log_data(line: LogLine, resource: Resource) -> object:
+    """Return what they take before."""
+    record = sdk.LogRecord(  # type: ignore[attr-defined]
+        timestamp=line.time,
+        observed_timestamp=line.time,
+        trace_id=line.trace_id,
+        span_id=line.span_id,
+        trace_flags=_SAMPLED,
+        severity_number=_SEVERITIES[line.severity],
+        severity_text=line.severity.upper(),
+        body=line.body,
+        resource=resource,
+        attributes=line.attributes,
+        limits=sdk.LogLimits(),
+    )
+    return sdk.LogData(record, _SCOPE)  # type: ignore[attr-defined]
