@@ -300,7 +300,6 @@ def test_a_hook_that_fails_is_a_run_that_does_and_one_behind_it_has_none(recorde
     assert recording.results["operation.shop.shop-on-run-end-2"]["status"] == "skipped"
 
 
-@pytest.mark.xfail(strict=True, reason="HookFinished has no message: the recorder doesn't look for it")
 def test_why_a_hook_failed_is_told(recorded: dict[str, Recording]) -> None:
     hook = "operation.shop.shop-on-run-end-1"
     facets = end_of(translated(recorded["failing hook"].events), hook)["run"]["facets"]

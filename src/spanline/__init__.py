@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from spanline.callbacks import callback as callback
     from spanline.errors import DbtCancelled as DbtCancelled
     from spanline.errors import DbtCompilationException as DbtCompilationException
+    from spanline.errors import DbtConnectionException as DbtConnectionException
     from spanline.errors import DbtException as DbtException
+    from spanline.errors import DbtProfileException as DbtProfileException
     from spanline.errors import DbtRuntimeException as DbtRuntimeException
+    from spanline.errors import DbtTestFailed as DbtTestFailed
     from spanline.errors import DbtTimeout as DbtTimeout
     from spanline.errors import RunBusy as RunBusy
     from spanline.errors import RunnerDied as RunnerDied
@@ -41,8 +44,11 @@ if TYPE_CHECKING:
 _ERRORS = (
     "DbtCancelled",
     "DbtCompilationException",
+    "DbtConnectionException",
     "DbtException",
+    "DbtProfileException",
     "DbtRuntimeException",
+    "DbtTestFailed",
     "DbtTimeout",
     "RunBusy",
     "RunNotFound",

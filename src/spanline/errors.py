@@ -5,13 +5,18 @@
     │   ├── RunNotFound             no run has this id
     │   └── RunBusy                 another live process holds the run
     └── DbtException                a run did not succeed
-        ├── DbtCompilationException   dbt couldn't parse or compile the project
-        ├── DbtRuntimeException       nodes failed in the warehouse, or tests failed
+        ├── DbtCompilationException   dbt couldn't read, parse or compile the project
+        ├── DbtProfileException       the profile is missing or incomplete, or names what can't be used
+        ├── DbtConnectionException    the warehouse can't be reached, or doesn't know the user
+        ├── DbtRuntimeException       nodes failed in the warehouse
+        │   └── DbtTestFailed           nothing but tests failed
         ├── DbtCancelled              the run was cancelled
         ├── DbtTimeout                the run, or a node, took longer than it may
         └── RunnerDied                dbt's process, or its supervisor, died
 
 `DbtException` and those below it are raised by `RunResult.raise_for_failure()` only: that a run failed is a result.
+Which of them it is follows from what failed: `spanline.failures` says of each error what it is, docs/errors.md which
+exception that makes.
 """
 
 from __future__ import annotations
@@ -36,20 +41,52 @@ class RunBusy(UsageError):  # noqa: N818
 
 
 class DbtException(SpanlineError):  # noqa: N818
-    """A run did not succeed. `run_id` names it; `failed` are the unique ids of the nodes that failed."""
+    """A run did not succeed.
 
-    def __init__(self, message: str, *, run_id: str, failed: Sequence[str] = ()) -> None:
+    `run_id` names it; `failed` are the unique ids of the nodes that failed. `category` says what went wrong (a category
+    of `spanline.failures`) and `transient` whether another attempt can help: where nodes failed differently, both are
+    those of the most permanent failure.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        run_id: str,
+        failed: Sequence[str] = (),
+        category: str = "unknown",
+        transient: bool = False,
+    ) -> None:
         super().__init__(message)
         self.run_id = run_id
         self.failed = tuple(failed)
+        self.category = category
+        self.transient = transient
 
 
 class DbtCompilationException(DbtException):
-    """dbt couldn't read, parse or compile the project: no node ran."""
+    """dbt couldn't read, parse or compile the project, or a node of it."""
+
+
+class DbtProfileException(DbtException):
+    """The profile is missing or incomplete, or names a database, warehouse or driver that can't be used."""
+
+
+class DbtConnectionException(DbtException):
+    """The warehouse can't be reached, or doesn't know the user.
+
+    `conn_id` is the caller's name of the connection (Airflow's connection id), else `PROFILE.TARGET`.
+    """
+
+    conn_id: str | None = None
 
 
 class DbtRuntimeException(DbtException):
     """Nodes failed while they ran, or tests failed."""
+
+
+class DbtTestFailed(DbtRuntimeException):
+    """Tests failed, and nothing else did."""
 
 
 class DbtCancelled(DbtException):
@@ -63,13 +100,4 @@ class DbtTimeout(DbtException):
 class RunnerDied(DbtException):
     """The process that ran dbt, or its supervisor, ended without a result. `signal` names what killed it, if known."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        run_id: str,
-        failed: Sequence[str] = (),
-        signal: str | None = None,
-    ) -> None:
-        super().__init__(message, run_id=run_id, failed=failed)
-        self.signal = signal
+    signal: str | None = None

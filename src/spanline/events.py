@@ -133,6 +133,15 @@ class CancelRequested(Event, frozen=True, kw_only=True):
     grace: float = 0.0
 
 
+class JournalStopped(Event, frozen=True, kw_only=True):
+    """The runner could journal no more, for this `reason`: the attempt's journal is incomplete.
+
+    How its nodes ended is from here on what dbt's `run_results.json` says, where there is one of this invocation.
+    """
+
+    reason: str
+
+
 class Heartbeat(Event, frozen=True, kw_only=True):
     """The supervisor is alive."""
 
@@ -388,11 +397,12 @@ class HookStarted(Event, frozen=True, kw_only=True):
 
 
 class HookFinished(Event, frozen=True, kw_only=True):
-    """A hook has ended."""
+    """A hook has ended; `message` is dbt's, with the warehouse's error where it failed."""
 
     unique_id: str
     status: str
     execution_time: float = 0.0
+    message: str | None = None
 
 
 class QueryStarted(Event, frozen=True, kw_only=True):
@@ -469,6 +479,7 @@ EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read
     RunnerDied,
     RunnerKilled,
     CancelRequested,
+    JournalStopped,
     Heartbeat,
     InterruptReceived,
     RunnerFailed,

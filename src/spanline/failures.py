@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
@@ -29,6 +29,8 @@ TAIL: Final = 1 << 10
 """How many characters of a longer message are looked at. Warehouses say first what failed; what makes a message long is
 SQL, data or a stack trace. Of the end only whole lines count: there a Python traceback names the exception."""
 
+_ORDER: Final[tuple[Category, ...]] = get_args(Category)
+_LINE = re.compile(r"\b[Ll](?:INE|ine):?\s(\d{1,7})\b|\bat \[(\d{1,7}):\d|\bline (\d{1,7})\b")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
 _LAYER = re.compile(
     r"\s*(?:"
@@ -39,6 +41,7 @@ _LAYER = re.compile(
     r"|Exception on worker thread\. "
     r"|Failure in [^\n]*\n"
     r"|[Dd]atabase error while [^\n]*\n"
+    r"|\S+ failed, error:\n"
     r"|[Ee]rror(?: \[\w+ \(dbt\d{4}\)\])?: (?:dbt\d{4}: )?(?:\[[A-Za-z]+\] )?"
     r"|\[(?:BigQuery|Databricks|DuckDB|Postgres|PostgreSQL|Redshift|Snowflake|Spark)\] "
     r")"
@@ -81,6 +84,22 @@ def classify(message: str, adapter: str | None = None, exception_type: str | Non
         return Failure(UNKNOWN)
     rule = rules.changed(own).get(found.rule.id, found.rule)
     return Failure(rule.category, rule.transient, rule.id)
+
+
+def most_permanent(failures: Iterable[Failure]) -> Failure | None:
+    """Of several failures the one that decides: what no other attempt can help, and of that the likeliest cause."""
+    return min(failures, key=lambda failure: (failure.transient, _ORDER.index(failure.category)), default=None)
+
+
+def own_words(message: str) -> str:
+    """A message without what dbt puts around it: the warehouse's own error, or dbt's, in lines."""
+    return _Said.of(message).words.strip()
+
+
+def line_of(message: str) -> int | None:
+    """The line of the code that an error says it is in, if it does."""
+    found = _LINE.search(_window(message))
+    return int(next(filter(None, found.groups()))) if found else None
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
-from spanline.errors import (
-    DbtCancelled,
-    DbtCompilationException,
-    DbtException,
-    DbtRuntimeException,
-    DbtTimeout,
-    RunnerDied,
-)
-from spanline.state import CANCELLED, DIED, FAILED, SUCCESS, TIME_OUT, AttemptState, NodeState, RunState
+from spanline.failures import Failure, classify, line_of, most_permanent, own_words
+from spanline.raising import exception_of
+from spanline.state import DIED, FAILED, SUCCESS, TIME_OUT, AttemptState, NodeState, RunState
+
+_TESTS: Final = frozenset(("test", "unit_test"))
+_NAMED: Final = 5
 
 
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How one node ended. `status` is dbt's, or `cancelled` or `interrupted`; `execution_time` is in seconds."""
+    """How one node ended. `status` is dbt's, or `cancelled` or `interrupted`; `execution_time` is in seconds.
+
+    `failures` counts the rows that a test found; `cause` is the failed node for which it was skipped; `failure` says
+    what its error is.
+    """
 
     unique_id: str
     status: str
@@ -30,6 +32,12 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     failures: int | None = None
     rows_affected: int | None = None
     cause: str | None = None
+    failure: Failure | None = None
+
+    @property
+    def is_failed_test(self) -> bool:
+        """Whether it is a test, and found what it looks for (one that couldn't run is no such test)."""
+        return self.resource_type in _TESTS and self.status == "fail"
 
     @property
     def failed(self) -> bool:
@@ -41,8 +49,9 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
 
     `outcome` is success, failed, cancelled or died. `exit_code` has dbt's meaning: 0 good, 1 nodes failed, 2 anything
-    else. `elapsed` is in seconds. `undelivered` counts what each sink still owes its backend (`spanline replay` sends
-    it).
+    else. `elapsed` is in seconds. `failure` is the most permanent one of its errors. `conn_id` names the connection to
+    the warehouse. `undelivered` counts what each sink still owes its backend (`spanline replay` sends it).
+    `incomplete` says why the journal doesn't hold everything that happened, where it doesn't.
     """
 
     run_id: str
@@ -52,8 +61,11 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     directory: str
     nodes: tuple[NodeResult, ...] = ()
     error: str | None = None
+    failure: Failure | None = None
+    conn_id: str | None = None
     signal: str | None = None
     timed_out: bool = False
+    incomplete: str | None = None
     undelivered: Mapping[str, int] = {}
 
     @property
@@ -77,24 +89,11 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     def raise_for_failure(self) -> RunResult:
         """Raise what fits the outcome, or return this result where all went well.
 
-        Raises `DbtCompilationException`, `DbtRuntimeException`, `DbtCancelled`, `DbtTimeout` or `RunnerDied`, all
-        `DbtException`.
+        Raises a `DbtException`: docs/errors.md says which.
         """
         if self.success:
             return self
-        failed = [node.unique_id for node in self.failed]
-        message = f"{self.error or 'dbt failed'} (run {self.run_id})"
-        if self.outcome == DIED:
-            raise RunnerDied(message, run_id=self.run_id, failed=failed, signal=self.signal)
-        raise _exception_for(self)(message, run_id=self.run_id, failed=failed)
-
-
-def _exception_for(result: RunResult) -> type[DbtException]:
-    if result.outcome == CANCELLED:
-        return DbtTimeout if result.timed_out else DbtCancelled
-    if result.failed:
-        return DbtRuntimeException
-    return DbtCompilationException if result.exit_code == 2 else DbtException
+        raise exception_of(self)
 
 
 def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -> RunResult:
@@ -102,16 +101,20 @@ def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -
     ended = state.ended
     attempt = state.attempt
     everything = [*state.nodes.values(), *(hook for hook in state.hooks.values() if hook.failed)]
+    nodes = tuple(_node(node, state) for node in sorted(everything, key=lambda n: n.finished or 0))
     return RunResult(
         run_id=state.run_id,
         outcome=ended.outcome if ended else DIED,
         exit_code=ended.exit_code if ended else 2,
         elapsed=(state.last - state.started) / 1e9,
         directory=directory,
-        nodes=tuple(_node(node, state) for node in sorted(everything, key=lambda n: n.finished or 0)),
+        nodes=nodes,
         error=_error(state),
+        failure=most_permanent(filter(None, (node.failure for node in nodes))) or _failure_of(state),
+        conn_id=_conn_id(state),
         signal=attempt.died.signal if attempt and attempt.died else None,
         timed_out=_timed_out(state),
+        incomplete=state.incomplete or None,
         undelivered=dict(undelivered),
     )
 
@@ -133,7 +136,30 @@ def _node(node: NodeState, state: RunState) -> NodeResult:
         failures=node.failures,
         rows_affected=node.rows_affected,
         cause=node.cause,
+        failure=classify(node.message or node.status, adapter=_adapter(state)) if node.failed else None,
     )
+
+
+def _adapter(state: RunState) -> str | None:
+    return state.config.adapter_type if state.config is not None else None
+
+
+def _failure_of(state: RunState) -> Failure | None:
+    """What the error is of a run in which no node failed."""
+    said = _said(state.attempt) if state.attempt is not None else None
+    return classify(said, adapter=_adapter(state)) if said else None
+
+
+def _said(attempt: AttemptState) -> str | None:
+    finished = attempt.finished.exception if attempt.finished is not None else None
+    return finished or attempt.runner_exception
+
+
+def _conn_id(state: RunState) -> str | None:
+    named = state.session.caller.get("conn_id") if state.session is not None else None
+    if named or state.config is None or not state.config.profile:
+        return named
+    return f"{state.config.profile}.{state.config.target}"
 
 
 def _error(state: RunState) -> str | None:
@@ -153,10 +179,19 @@ def _error(state: RunState) -> str | None:
 
 
 def _failure(state: RunState, attempt: AttemptState) -> str:
-    if state.failed:
-        first = state.failed[0]
-        more = f" and {len(state.failed) - 1} more" if len(state.failed) > 1 else ""
-        return f"{first.unique_id}{more} failed: {(first.message or first.status).strip()}"
-    if attempt.finished is not None and attempt.finished.exception:
-        return attempt.finished.exception.strip()
-    return attempt.runner_exception or f"dbt ended with exit code {attempt.exit_code}"
+    if not state.failed:
+        return (_said(attempt) or f"dbt ended with exit code {attempt.exit_code}").strip()
+    first, *others = state.failed
+    described = state.descriptions.get(first.unique_id)
+    message = first.message or first.status
+    line = line_of(message)
+    place = [described.path] if described is not None and described.path else []
+    place += [f"line {line} of the compiled code"] if line is not None else []
+    where = f" ({', '.join(place)})" if place else ""
+    more = f"\n{len(others)} more failed: {_listed(others)}" if others else ""
+    return f"{first.unique_id}{where}: {own_words(message)}{more}"
+
+
+def _listed(nodes: Sequence[NodeState]) -> str:
+    names = ", ".join(node.unique_id for node in nodes[:_NAMED])
+    return names if len(nodes) <= _NAMED else f"{names}, …"

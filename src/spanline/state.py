@@ -85,6 +85,8 @@ class RunState(msgspec.Struct, kw_only=True):
     cancel: events.CancelRequested | None = None
     interrupted: bool = False
     killed: bool = False
+    incomplete: str = ""
+    """Why the session's journal is incomplete, where it is."""
     attempts: list[AttemptState] = []
     descriptions: dict[str, events.NodeDescribed] = {}
     nodes: dict[str, NodeState] = {}
@@ -164,6 +166,7 @@ def _session_started(state: RunState, event: events.SessionStarted) -> None:
     state.started = event.time
     state.ended = state.cancel = state.dbt = state.config = None
     state.interrupted = state.killed = False
+    state.incomplete = ""
     state.attempts, state.nodes, state.hooks = [], {}, {}
 
 
@@ -200,6 +203,10 @@ def _runner_failed(state: RunState, event: events.RunnerFailed) -> None:
 
 def _runner_killed(state: RunState, _event: events.RunnerKilled) -> None:
     state.killed = True
+
+
+def _journal_stopped(state: RunState, event: events.JournalStopped) -> None:
+    state.incomplete = event.reason
 
 
 def _cancel_requested(state: RunState, event: events.CancelRequested) -> None:
@@ -294,6 +301,7 @@ def _hook_finished(state: RunState, event: events.HookFinished) -> None:
     hook.status = CANCELLED if late else event.status
     hook.finished = event.time
     hook.execution_time = event.execution_time
+    hook.message = event.message
 
 
 def _node_skipped(state: RunState, event: events.NodeSkipped) -> None:
@@ -315,6 +323,7 @@ _CHANGES: Final[dict[type[Event], Callable[[RunState, Any], None]]] = {
     events.RunnerDied: _runner_died,
     events.RunnerFailed: _runner_failed,
     events.RunnerKilled: _runner_killed,
+    events.JournalStopped: _journal_stopped,
     events.CancelRequested: _cancel_requested,
     events.InterruptReceived: _interrupt_received,
     events.DbtStarted: _dbt_started,

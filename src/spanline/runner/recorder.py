@@ -48,6 +48,7 @@ class Recorder:
         self._stats: dict[str, int] = {}
         self._exception: str | None = None
         self._handled = True
+        self._open_hook = ""
         self.exit_code = 2
         """dbt's exit code, once dbt has finished."""
         self._reported = False
@@ -314,6 +315,7 @@ class Recorder:
         if self._interrupt is not None:
             self._interrupt.note_hook()
             self._interrupt.note_start()
+        self._open_hook = event.data.node_info.unique_id
         self._write(
             "hook_started",
             {"unique_id": event.data.node_info.unique_id, "statement": event.data.statement},
@@ -327,11 +329,25 @@ class Recorder:
                 "unique_id": event.data.node_info.unique_id,
                 "status": _HOOK_STATUS.get(event.data.status, event.data.status),
                 "execution_time": event.data.execution_time,
+                "message": _local("safe_run_hooks", "message"),
             },
         )
         _log(self, event, info)
         if self._interrupt is not None:
             self._interrupt.note_hook()
+
+    def _hooks_broken_off(self, event: Any, info: Any) -> None:
+        """Dbt Core 1.8 only: a hook that fails is not said to have ended."""
+        error = _local("safe_run_hooks", "exc")
+        self._write(
+            "hook_finished",
+            {
+                "unique_id": self._open_hook,
+                "status": "error",
+                "message": getattr(error, "msg", None) or str(error),
+            },
+        )
+        _log(self, event, info)
 
     def _query(self, event: Any, info: Any) -> None:
         data = event.data
@@ -384,6 +400,7 @@ _HANDLERS: dict[str, Handler | None] = {
     "LogBatchResult": Recorder._batch_result,
     "LogHookStartLine": Recorder._hook_start,
     "LogHookEndLine": Recorder._hook_end,
+    "DatabaseErrorRunningHook": Recorder._hooks_broken_off,
     "SQLQuery": Recorder._query,
     "SQLQueryStatus": Recorder._query_status,
     "StatsLine": Recorder._statistics,
@@ -400,6 +417,12 @@ def _frame(function: str) -> FrameType | None:
             return frame
         frame = frame.f_back
     return None
+
+
+def _local(function: str, name: str) -> Any:
+    """A local variable of the nearest of dbt's frames that run this function; None where it isn't there."""
+    frame = _frame(function)
+    return frame.f_locals.get(name) if frame is not None else None
 
 
 def _batch(event: Any) -> int | None:
