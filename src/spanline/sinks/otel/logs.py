@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
 from typing import Final
 
@@ -32,7 +34,12 @@ class LogTranslator:
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
         self._lines = LogLines()
-        self._record = _readable if hasattr(sdk, "ReadableLogRecord") else _log_data
+        if hasattr(sdk, "ReadableLogRecord"):
+            self._record = _readable
+        else:
+            self._record = _log_data
+            # Versions 1.35 to 1.38 warn of their own classes, which their exporters still want.
+            warnings.filterwarnings("ignore", module=re.escape(__name__))
 
     def __call__(self, event: Event, state: RunState) -> Iterator[Message]:
         """Yield the records of this event, already applied to the state."""
