@@ -111,14 +111,18 @@ async def afollow(reader: Reader, ended: Callable[[], bool], poll: float = 0.05)
 class Appender:
     """Append typed events to a journal, as the runner does with its own."""
 
-    def __init__(self, path: Path, writer: str) -> None:
-        self._writer = Writer(str(path), writer)
+    def __init__(self, path: Path, writer: str, on_stop: Callable[[str], None] | None = None) -> None:
+        self._writer = Writer(str(path), writer, on_stop=on_stop)
         self.redactor = self._writer.redactor
         self.locate = self._writer.locate
         self.sync = self._writer.sync
         self.close = self._writer.close
+        self.resume = self._writer.resume
 
-    def append(self, event: Event) -> None:
-        """Append one event; the fields that every record carries are the writer's to fill in."""
+    def append(self, event: Event, at: int | None = None) -> bool:
+        """Append one event, and return whether it was written.
+
+        The fields that every record carries are the writer's to fill in; `at` is the time, where that isn't now.
+        """
         kind, fields = fields_of(event)
-        self._writer.append(kind, fields)
+        return self._writer.append(kind, fields, at)

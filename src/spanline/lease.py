@@ -12,6 +12,7 @@ import fcntl
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -47,8 +48,9 @@ class Lease:
     def beat(self) -> None:
         """Write who we are, and that we live."""
         content = msgspec.json.encode(_ourselves())
-        os.pwrite(self.fd, content, 0)
-        os.ftruncate(self.fd, len(content))
+        with suppress(OSError):  # the disk is full: the lock holds without a word
+            os.pwrite(self.fd, content, 0)
+            os.ftruncate(self.fd, len(content))
 
     def release(self) -> None:
         """Give up our hold; the lock goes when the runner's is gone too."""

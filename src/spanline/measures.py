@@ -254,7 +254,7 @@ class Measures:
         tally = self._tally
         outcome = _labels(outcome=event.outcome)
         tally.counts[RUN_RESULTS, outcome] += 1
-        tally.observed[RUN_DURATION, outcome] = [(event.time - state.started) / 1e9]
+        tally.observed[RUN_DURATION, outcome] = [(state.ends_at(event) - state.started) / 1e9]
         return self._snapshot(event.time, state, self._of_the_last_run(event, state))
 
     def _snapshot(self, at: int, state: RunState, gauges: Iterable[Point]) -> Snapshot:
@@ -279,7 +279,7 @@ class Measures:
     def _of_the_last_run(self, event: events.SessionEnded, state: RunState) -> Iterator[Point]:
         outcome = _labels(outcome=event.outcome)
         yield Point(LAST_TIMESTAMP, outcome, event.time / 1e9)
-        yield Point(LAST_DURATION, outcome, (event.time - state.started) / 1e9)
+        yield Point(LAST_DURATION, outcome, (state.ends_at(event) - state.started) / 1e9)
         for one in OUTCOMES:
             yield Point(LAST_OUTCOME, _labels(outcome=one), int(one == event.outcome))
         counts = {**dict.fromkeys(STATUSES, 0), **state.counts}

@@ -56,11 +56,15 @@ os.register_at_fork(before=_forks.acquire, after_in_parent=_forks.release, after
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started, in whatever unit the system has: two processes of one pid differ in it. None if gone."""
+    """When a process started, in whatever unit the system has: two processes of one pid differ in it.
+
+    None if it is gone, also where nobody has taken note of that yet.
+    """
     try:
-        return tree.stat(pid)[19]
+        fields = tree.stat(pid)
     except OSError:
         return None
+    return None if fields[0] == "Z" else fields[19]
 
 
 def last_line(log: Path) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from spanline import events, lease
+from spanline.fulldisk import PatientAppender, end_of_attempt
 from spanline.home import RunDirectory
-from spanline.journal import Appender, Reader
+from spanline.journal import Reader
 from spanline.sinks import base
 from spanline.sinks.environment import tell_of_delivery
 from spanline.state import RunState
@@ -37,13 +38,13 @@ def close_abandoned(directory: RunDirectory) -> None:
         state.apply(record.event)
     if state.session is None or state.ended is not None:
         return
-    appender = Appender(directory.journal, "closer")
+    appender = PatientAppender(directory.journal, "closer")
     attempt = state.attempt
     if attempt is not None and attempt.exit_code is None and attempt.died is None:
         appender.locate(attempt.session, attempt.step, attempt.attempt)
-        died = events.RunnerDied(detail="it ended together with its supervisor")
-        appender.append(died)
-        state.apply(died)
+        for event in end_of_attempt(state, events.RunnerDied(detail="it ended together with its supervisor")):
+            appender.append(event)
+            state.apply(event)
     code = attempt.exit_code if attempt is not None and attempt.exit_code is not None else 2
     appender.locate(state.session_number, 0, 0)
     outcome = state.outcome(code)
@@ -51,5 +52,6 @@ def close_abandoned(directory: RunDirectory) -> None:
     if outcome == "success" and last < len(state.session.steps):
         outcome, code = "died", 2
     appender.append(events.SessionEnded(outcome=outcome, exit_code=code))
+    appender.settle()
     appender.sync()
     appender.close()

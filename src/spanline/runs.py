@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shutil
@@ -29,6 +30,8 @@ DEFAULT_GRACE: Final = 30.0
 _LEASE_LOOKS: Final = 0.25
 _START_SECONDS: Final = 30.0
 
+log = logging.getLogger("spanline")
+
 
 class Run:
     """One run, whoever supervises it: this process, a detached supervisor, or somebody else."""
@@ -38,6 +41,7 @@ class Run:
         self.directory = directory
         self._over = over
         self._failure: list[BaseException] = []
+        self._unwritten: list[Event] = []
         self._reader = Reader(directory.journal)
         self._state = RunState()
         self._lock = threading.Lock()
@@ -65,6 +69,8 @@ class Run:
         with self._lock:
             for record in self._reader.read():
                 self._state.apply(record.event)
+            while self._unwritten:
+                self._state.apply(self._unwritten.pop(0))
             return self._state
 
     def records(self, *, live: bool = True) -> Iterator[Record]:
@@ -105,6 +111,7 @@ class Run:
         except BaseException as error:  # noqa: BLE001
             self._failure.append(error)
         finally:
+            self._unwritten = supervisor.unwritten
             if self._over is not None:
                 self._over.set()
 
@@ -291,16 +298,9 @@ def retry(
     Raises `RunNotFound`, and `UsageError` where it can't be resumed.
     """
     run = attach(reference, home_dir=home_dir)
-    while True:
-        if run.live:
-            if not _is_ending(run):
-                return run
-            run.wait()
-        try:
-            held = lease.acquire(run.directory.lease)
-            break
-        except RunBusy:
-            continue  # somebody else resumes it
+    held = _taken_over(run)
+    if held is None:
+        return run
     try:
         close_abandoned(run.directory)
         spec = RunSpec.load(run.directory.spec)
@@ -319,13 +319,46 @@ def retry(
     return _supervised(supervisor, run.directory)
 
 
+def _taken_over(run: Run) -> lease.Lease | None:
+    """The lease of a run whose last session is over, or will be soon; None where there is a session to follow."""
+    before = run.state.session_number
+    told = False
+    while True:
+        if run.live:
+            # Where we are one of several that want to resume it, the session that another has begun is ours, too.
+            if run.state.session_number > before or not (_is_ending(run) or _is_beginning(run)):
+                return None
+            if not told and _is_ending(run):
+                told = True
+                log.warning("run %s is ending: waiting for that, then it is resumed", run.id)
+            time.sleep(_LEASE_LOOKS)
+            continue
+        try:
+            held = lease.acquire(run.directory.lease)
+        except RunBusy:
+            continue  # somebody else resumes it
+        if run.state.session_number > before:
+            held.release()
+            return None
+        return held
+
+
+def _is_beginning(run: Run) -> bool:
+    """Whether somebody holds the run of whose session the journal doesn't speak yet."""
+    holder, session = lease.read_holder(run.directory.lease), run.state.session
+    return holder is not None and session is not None and (holder.host, holder.pid) != (session.host, session.pid)
+
+
 def _is_ending(run: Run) -> bool:
     """Whether its session will soon be over: its supervisor is gone, or it is being cancelled."""
-    state = run.state
+    state, holder = run.state, lease.read_holder(run.directory.lease)
+    session = state.session
+    if session is None or _is_beginning(run):
+        return False
     if state.cancelling or state.ended is not None:
         return True
-    session = state.session
-    return session is not None and session.host == platform.node() and process.start_time(session.pid) is None
+    gone = holder is not None and process.start_time(session.pid) != holder.start_time
+    return session.host == platform.node() and gone
 
 
 def _secrets_again(spec: RunSpec) -> dict[str, str]:

@@ -38,12 +38,18 @@ class NodeState(msgspec.Struct, kw_only=True):
     attempt: int = 0
     step: int = 0
     started: int | None = None
+    started_mono: int = 0
     finished: int | None = None
     execution_time: float = 0.0
     message: str | None = None
     failures: int | None = None
     rows_affected: int | None = None
     cause: str | None = None
+
+    def end(self, status: str, event: Event) -> None:
+        """Have it end by this event."""
+        self.status = status
+        self.finished = event.time if self.started is None else end_of(self.started, self.started_mono, event)
 
     @property
     def open(self) -> bool:
@@ -54,6 +60,13 @@ class NodeState(msgspec.Struct, kw_only=True):
     def failed(self) -> bool:
         """Whether the node ended in failure."""
         return self.status in FAILED
+
+
+def end_of(began: int, began_mono: int, event: Event) -> int:
+    """When this event has ended what began then: by the other clock, where somebody has set the clock back between."""
+    if event.time >= began:
+        return event.time
+    return began + max(0, event.mono - began_mono)
 
 
 class AttemptState(msgspec.Struct, kw_only=True):
@@ -144,6 +157,10 @@ class RunState(msgspec.Struct, kw_only=True):
         """How many nodes have which status."""
         return dict(Counter(node.status for node in self.nodes.values()))
 
+    def ends_at(self, event: Event) -> int:
+        """When the session has ended, or would have, by this event."""
+        return end_of(self.started, self.session.mono if self.session is not None else 0, event)
+
     def outcome(self, exit_code: int) -> str:
         """The outcome of the session if it ended now, its last runner having left `exit_code`."""
         attempt = self.attempt
@@ -153,10 +170,9 @@ class RunState(msgspec.Struct, kw_only=True):
             return SUCCESS
         return CANCELLED if self.cancelling else FAILURE
 
-    def _close_open(self, at: int, status: str) -> None:
+    def _close_open(self, event: Event, status: str) -> None:
         for node in self.open_nodes:
-            node.status = status
-            node.finished = at
+            node.end(status, event)
 
 
 def _session_started(state: RunState, event: events.SessionStarted) -> None:
@@ -171,7 +187,7 @@ def _session_started(state: RunState, event: events.SessionStarted) -> None:
 
 
 def _session_ended(state: RunState, event: events.SessionEnded) -> None:
-    state._close_open(event.time, CANCELLED if state.cancelling else INTERRUPTED)
+    state._close_open(event, CANCELLED if state.cancelling else INTERRUPTED)
     state.ended = event
 
 
@@ -182,7 +198,7 @@ def _attempt_started(state: RunState, event: events.AttemptStarted) -> None:
 def _attempt_ended(state: RunState, event: events.AttemptEnded) -> None:
     if state.attempts:
         state.attempts[-1].exit_code = event.exit_code
-    state._close_open(event.time, CANCELLED if state.cancelling else INTERRUPTED)
+    state._close_open(event, CANCELLED if state.cancelling else INTERRUPTED)
 
 
 def _dbt_exited(state: RunState, event: events.DbtExited) -> None:
@@ -193,7 +209,7 @@ def _dbt_exited(state: RunState, event: events.DbtExited) -> None:
 def _runner_died(state: RunState, event: events.RunnerDied) -> None:
     if state.attempts:
         state.attempts[-1].died = event
-    state._close_open(event.time, CANCELLED if state.cancelling else INTERRUPTED)
+    state._close_open(event, CANCELLED if state.cancelling else INTERRUPTED)
 
 
 def _runner_failed(state: RunState, event: events.RunnerFailed) -> None:
@@ -242,7 +258,7 @@ def _dbt_finished(state: RunState, event: events.DbtFinished) -> None:
     if state.attempts:
         state.attempts[-1].finished = event
     # dbt ended orderly with nodes open: it has cancelled them, because it was told to or by --fail-fast.
-    state._close_open(event.time, CANCELLED)
+    state._close_open(event, CANCELLED)
 
 
 def _artifact_written(state: RunState, event: events.ArtifactWritten) -> None:
@@ -263,6 +279,7 @@ def _started(event: events.NodeStarted | events.HookStarted) -> NodeState:
         unique_id=event.unique_id,
         status=RUNNING,
         started=event.time,
+        started_mono=event.mono,
         step=event.step,
         attempt=event.attempt,
     )
@@ -282,14 +299,13 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
         node = NodeState(unique_id=event.unique_id, status=RUNNING, step=event.step, attempt=event.attempt)
         state.nodes[event.unique_id] = node
     if event.status == "skipped":
-        node.status, node.finished = event.status, event.time
+        node.end(event.status, event)
         node.message = event.message
         return
     # After a cancel dbt may still report an error for what it has just cancelled.
     late = state.cancelling and event.status in _LATE_ERRORS
-    node.status = CANCELLED if late else event.status
-    node.finished = event.time
-    node.execution_time = event.execution_time
+    node.end(CANCELLED if late else event.status, event)
+    node.execution_time = max(0.0, event.execution_time)
     node.message = event.message
     node.failures = event.failures
     node.rows_affected = event.rows_affected
@@ -298,9 +314,8 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
 def _hook_finished(state: RunState, event: events.HookFinished) -> None:
     hook = state.hooks.setdefault(event.unique_id, NodeState(unique_id=event.unique_id, status=RUNNING))
     late = state.cancelling and event.status in _LATE_ERRORS
-    hook.status = CANCELLED if late else event.status
-    hook.finished = event.time
-    hook.execution_time = event.execution_time
+    hook.end(CANCELLED if late else event.status, event)
+    hook.execution_time = max(0.0, event.execution_time)
     hook.message = event.message
 
 

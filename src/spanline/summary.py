@@ -21,6 +21,8 @@ def summary(result: RunResult) -> str:
         lines += ["", "  slowest:"]
         lines += [f"    {duration(node.execution_time):>9}  {node.unique_id}" for node in slowest]
     lines += ["", f"  run {result.run_id}", f"  kept in {result.directory}"]
+    if result.incomplete:
+        lines.append(f"  incomplete: {result.incomplete}")
     owed = {sink: count for sink, count in result.undelivered.items() if count}
     if owed:
         what = ", ".join(f"{_plural(count, 'message')} to {sink}" for sink, count in owed.items())

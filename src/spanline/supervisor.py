@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from spanline import __version__, events, ids, lease, process
+from spanline.fulldisk import PatientAppender, end_of_attempt, rest_of
 from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
 from spanline.lineage.beside import ResolverProcess, start_resolver
@@ -76,12 +77,18 @@ def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
     """Ask whoever supervises this run to cancel it: from any process, or host, that sees its directory."""
     # A name for each order: a signal handler may order while its own thread is about to.
     new = directory.cancel.with_name(f"cancel.{uuid.uuid4().hex}.new")
-    new.write_bytes(msgspec.json.encode(order))
+    with contextlib.suppress(OSError):  # on a full disk it stays empty, and is an order all the same
+        new.write_bytes(msgspec.json.encode(order))
     new.replace(directory.cancel)
 
 
 def open_session(
-    appender: Appender, spec: RunSpec, number: int, *, detached: bool, resumes: bool = False
+    appender: Appender | PatientAppender,
+    spec: RunSpec,
+    number: int,
+    *,
+    detached: bool,
+    resumes: bool = False,
 ) -> events.SessionStarted:
     """Write the event with which a session begins."""
     parent, root = lineage_parent(os.environ)
@@ -135,7 +142,9 @@ class Supervisor:
         # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
         with contextlib.suppress(FileNotFoundError):
             directory.cancel.unlink()
-        self._appender = Appender(directory.journal, f"supervisor-{os.getpid()}")
+        self._appender = PatientAppender(directory.journal, f"supervisor-{os.getpid()}")
+        self._stopped = ""
+        self._exit_said: int | None = None
         self._state = RunState()
         self._progress = Progress()
         self._reader = Reader(directory.journal)
@@ -157,6 +166,8 @@ class Supervisor:
         self._timed_out = False
         self.undelivered: dict[str, int] = {}
         """What each sink had not delivered when the session ended."""
+        self.unwritten: list[events.Event] = []
+        """What the journal should hold at its end, and had no room for."""
         self.over = threading.Event()
         """Set when the session has ended and the journal is complete."""
 
@@ -180,9 +191,11 @@ class Supervisor:
             attempt = self._state.attempt
             self._appender.locate(self._session, 1, 1)
             if attempt is None or attempt.exit_code is None:
-                detail = "the process that called dbt ended before dbt did"
-                self._appender.append(events.RunnerDied(detail=detail))
-                return _UNHANDLED
+                died = events.RunnerDied(detail="the process that called dbt ended before dbt did")
+                for event in end_of_attempt(self._state, died):
+                    self._appender.append(event)
+                self._settle()
+                return _UNHANDLED if attempt is None or attempt.exit_code is None else attempt.exit_code
             self._appender.append(events.AttemptEnded(exit_code=attempt.exit_code))
             self._keep_artifacts(attempt)
             return attempt.exit_code
@@ -204,6 +217,7 @@ class Supervisor:
             self._stop_resolver(_COLUMNS_SECONDS if self._state.nodes else 0.0)
             git.join(_GIT_SECONDS)
             self._appender.append(events.SessionEnded(outcome=self._state.outcome(code), exit_code=code))
+            self._settle()
             self._appender.sync()
             self.over.set()
             self.undelivered = deliveries.finish(base.flush_seconds())
@@ -312,30 +326,35 @@ class Supervisor:
     def _attempt(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> int:
         self._appender.locate(self._session, step, attempt)
         control_read, control_write = process.private_pipe()
+        word_read, word_write = os.pipe()
+        os.set_blocking(word_read, False)
+        self._stopped, self._exit_said = "", None
         try:
-            runner = self._spawn(control_read)
+            runner = self._spawn(control_read, word_write)
             os.close(control_read)
             unfinished = len(restriction.unfinished) if restriction is not None else None
             self._appender.append(
                 events.AttemptStarted(argv=list(argv), pid=runner.pid, python=self._spec.python, unfinished=unfinished)
             )
             with contextlib.suppress(BrokenPipeError):  # it has died already, which is seen below
-                _write_all(control_write, self._order(step, attempt, argv, restriction))
-            self._watch(runner, control_write)
+                _write_all(control_write, self._order(step, attempt, argv, restriction, word_write))
+            self._watch(runner, control_write, word_read)
         finally:
             process.close(control_write)
+            os.close(word_read)
+            os.close(word_write)
         return self._conclude(runner)
 
-    def _spawn(self, control: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, control: int, word: int) -> subprocess.Popen[bytes]:
         # The runner unblocks them when it can handle them: an early Ctrl-C waits, instead of killing it half born.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             with process.no_forks():  # a fork would hold the pipe by which Popen learns that the runner has begun
-                return self._popen(control)
+                return self._popen(control, word)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _popen(self, control: int) -> subprocess.Popen[bytes]:
+    def _popen(self, control: int, word: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [self._spec.python, str(_RUNNER), str(control)],
             cwd=self._spec.cwd,
@@ -343,11 +362,11 @@ class Supervisor:
             stdin=self._stdio.stdin,
             stdout=self._stdio.stdout,
             stderr=self._stdio.stderr,
-            pass_fds=(control, self._lease.fd),
+            pass_fds=(control, self._lease.fd, word),
             start_new_session=not self._foreground,
         )
 
-    def _order(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> bytes:
+    def _order(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None, word: int) -> bytes:
         return (
             msgspec.json.encode(
                 {
@@ -359,6 +378,7 @@ class Supervisor:
                     "step": step,
                     "attempt": attempt,
                     "lease_fd": self._lease.fd,
+                    "word_fd": word,
                     "grace": self._spec.grace,
                     "restriction": restriction,
                 }
@@ -366,7 +386,7 @@ class Supervisor:
             + b"\n"
         )
 
-    def _watch(self, runner: subprocess.Popen[bytes], control: int) -> None:
+    def _watch(self, runner: subprocess.Popen[bytes], control: int, word: int) -> None:
         ended = threading.Event()
 
         def reap() -> None:
@@ -379,11 +399,36 @@ class Supervisor:
             self._beat()
             self._look_for_time_out()
             self._look_for_cancel(control)
+            self._listen(word)
             if self._deadline is not None and time.monotonic() > self._deadline:
                 self._deadline = None
                 self._appender.append(events.RunnerKilled(reason="the grace period is over"))
                 tree.kill(runner.pid)
+        self._listen(word)
         self._look_for_cancel(control)  # a runner that dies of the same Ctrl-C may be faster than our look
+
+    def _listen(self, word: int) -> None:
+        """Hear what the runner says besides the journal: that it could write no more, and its exit code."""
+        try:
+            said = os.read(word, 65536).decode(errors="replace")
+        except BlockingIOError:
+            return
+        for line in said.splitlines():
+            what, _, rest = line.partition(" ")
+            if what == "exit":
+                self._exit_said = int(rest)
+            else:
+                self._stopped = rest
+                log.warning("%s", rest)
+
+    def _settle(self) -> None:
+        """Write what there was no room for; what there is none for now either is at least known here."""
+        self._catch_up()
+        for event in self._appender.settle():
+            self._state.apply(event)
+            self._progress.apply(event)
+            self.unwritten.append(event)
+        self._catch_up()
 
     def _beat(self) -> None:
         now = time.monotonic()
@@ -406,7 +451,7 @@ class Supervisor:
             return
         self._catch_up()
         for node in self._state.open_nodes:
-            if node.started is not None and time.time_ns() > node.started + limit * 1e9:
+            if node.started is not None and time.monotonic_ns() > node.started_mono + limit * 1e9:
                 self._time_out(f"{node.unique_id} took longer than {limit:g} s")
                 return
 
@@ -443,17 +488,31 @@ class Supervisor:
     def _conclude(self, runner: subprocess.Popen[bytes]) -> int:
         """Say how the runner ended, and keep dbt's artifacts."""
         self._catch_up()
+        self._settle()
         code = runner.returncode
         attempt = self._state.attempt
-        if attempt is not None and attempt.exit_code is not None and code >= 0:
+        if self._stopped:
+            self._append_rest()
+        if self._exit_said is not None and code >= 0:
+            code = self._exit_said  # not Python's, which is another where dbt's output could not be written to the end
+            self._appender.append(events.AttemptEnded(exit_code=code))
+        elif attempt is not None and attempt.exit_code is not None and code >= 0:
             self._appender.append(events.AttemptEnded(exit_code=code))
         else:
             self._appender.append(self._death(code))
             code = _UNHANDLED
-        self._catch_up()
-        if attempt is not None:
+        self._settle()
+        if attempt is not None and not self._stopped:
             self._keep_artifacts(attempt)
         return code
+
+    def _append_rest(self) -> None:
+        """End what the runner could not: as dbt's results say, where they are of this invocation."""
+        self._appender.make_room()
+        self._appender.append(events.JournalStopped(reason=self._stopped))
+        rest = rest_of(self._state)
+        for event in rest.ends if rest is not None else ():
+            self._appender.append(event)
 
     def _death(self, code: int) -> events.RunnerDied:
         try:

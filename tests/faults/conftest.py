@@ -1,7 +1,8 @@
 """A dbt project to break, real processes in it, and what must be true after every fault.
 
 The fixture `sandbox` ends each test by looking for what must never be left: a process of the run, a held lease, a query
-in the warehouse, a second dbt for one run. Every process that a test starts, and all that descend from it, carry
+in the warehouse, a second dbt for one run, an event that is missing from the journal, a run that OpenLineage is never
+told the end of. Every process that a test starts, and all that descend from it, carry
 one environment variable by which they are found, whoever is their parent by then.
 """
 
@@ -26,6 +27,9 @@ import psutil
 import pytest
 
 from spanline import lease
+
+from .backend import Backend
+from .figures import Figures, closed_lineage
 
 T = TypeVar("T")
 
@@ -54,7 +58,7 @@ faults:
     postgres:
       type: postgres
       host: "{{ env_var('FAULT_PG_HOST', '') }}"
-      port: 5432
+      port: "{{ env_var('FAULT_PG_PORT', '5432') | int }}"
       user: postgres
       password: ""
       dbname: postgres
@@ -63,7 +67,8 @@ faults:
 """,
     "macros/faults.sql": """
 {% macro slow_query() -%}
-  {%- if target.type == 'duckdb' -%} select count(*) as n from range(100000000000) a
+  {%- if env_var('FAULT_FAST', '') -%} select 1 as n
+  {%- elif target.type == 'duckdb' -%} select count(*) as n from range(100000000000) a
   {%- else -%} select 1 as n from pg_sleep(120)
   {%- endif -%}
 {%- endmacro %}
@@ -73,6 +78,7 @@ faults:
     "models/fast.sql": "select 1 as id",
     "models/slow.sql": "{{ slow_query() }}",
     "models/after.sql": "select * from {{ ref('slow') }}",
+    "models/broken.sql": "select no_such_column from {{ ref('fast') }}",
 }
 _OF_WAREHOUSE = {
     "duckdb": {
@@ -181,6 +187,26 @@ class RunView:
         (found,) = self.events(kind)
         return found
 
+    def begun(self, session: int = 1) -> list[str]:
+        """Names of the nodes that dbt began in a session, in order."""
+        events = self.events("node_started")
+        return [e["unique_id"].rpartition(".")[2] for e in events if e["session"] == session]
+
+    @property
+    def ends(self) -> list[tuple[str, int]]:
+        """Outcome and exit code of each session."""
+        return [(e["outcome"], e["exit_code"]) for e in self.events("session_ended")]
+
+    @property
+    def lost(self) -> int:
+        """How many records are missing or torn: each writer numbers its own."""
+        written: dict[str, set[int]] = {}
+        for event in self.events():
+            written.setdefault(event["writer"], set()).add(event["seq"])
+        missing = sum(max(numbers) - len(numbers) for numbers in written.values())
+        lines = [line for line in (self.path / "journal.jsonl").read_bytes().split(b"\n") if line.strip()]
+        return missing + len(lines) - len(self.events())
+
     @property
     def runner(self) -> int:
         return self.waits_for("attempt_started")["pid"]
@@ -230,8 +256,11 @@ class Sandbox:
         }
         if postgres is not None:
             self.env["FAULT_PG_HOST"] = postgres.host
+        self.home = project / ".spanline"
         self.expected_steps = 1
         self.queries_may_stay = False
+        self.journal_may_stop = False
+        self.figures = Figures()
         self._all: list[Started] = []
         self._gate = None
 
@@ -265,8 +294,8 @@ class Sandbox:
 
     # --- looking ---
 
-    def runs(self, home: str = ".spanline") -> list[RunView]:
-        place = self.project / home / "runs"
+    def runs(self) -> list[RunView]:
+        place = self.home / "runs"
         names = sorted(p.name for p in place.glob("*-*") if not p.name.startswith("."))
         return [RunView(place / name, self) for name in names]
 
@@ -335,8 +364,22 @@ class Sandbox:
             assert len(invocations) == len(set(invocations)) <= len(steps), "more than one dbt for a run"
             ends = run.events("session_ended")
             assert len(ends) <= len(run.events("session_started"))
+            self._check_journal(run)
         if self.postgres is not None and not self.queries_may_stay:
             until(lambda: not self.queries(), f"PostgreSQL without queries of dbt, not {self.queries()}", 10)
+
+    def _check_journal(self, run: RunView) -> None:
+        if not run.events():
+            return  # killed before it had begun
+        self.figures.runs += 1
+        self.figures.events += len(run.events())
+        opened, unclosed = closed_lineage(run.path)
+        self.figures.opened += opened
+        self.figures.unclosed += len(unclosed)
+        assert not unclosed, f"OpenLineage is never told the end of {unclosed}"
+        if not self.journal_may_stop:
+            self.figures.lost += run.lost
+            assert run.lost == 0, "events are missing from the journal"
 
     def _is_mine(self, pid: int) -> bool:
         return any(process.pid == pid for process in self.processes())
@@ -356,8 +399,21 @@ class Sandbox:
 class Postgres:
     """A PostgreSQL of the tests' own."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, control: Callable[[Sequence[str]], object]) -> None:
+        """`control` calls pg_ctl for its data directory."""
         self.host = host
+        self._control = control
+
+    @property
+    def socket(self) -> str:
+        return f"{self.host}/.s.PGSQL.5432"
+
+    def stop(self, mode: str) -> None:
+        """Stop the server: `fast` ends every session with a word, `immediate` without."""
+        self._control(["-w", "-m", mode, "stop"])
+
+    def start(self) -> None:
+        self._control(["-w", "-o", '-h ""', "-o", f"-k {self.host}", "-l", f"{self.host}/log", "start"])
 
     def connect(self):
         import psycopg2
@@ -394,7 +450,10 @@ def postgres() -> Iterator[Postgres]:
     place = Path(tempfile.mkdtemp(prefix="spanline-pg-"))
     server = pgserver.get_server(place / "data", cleanup_mode="stop")
     try:
-        yield Postgres(str(server.get_postmaster_info().socket_dir))
+        host = str(server.get_postmaster_info().socket_dir)
+        yield Postgres(
+            host, lambda args: pgserver.pg_ctl(list(args), pgdata=server.pgdata, user=server.system_user, timeout=60)
+        )
     finally:
         server.cleanup()
         shutil.rmtree(place, ignore_errors=True)
@@ -427,7 +486,11 @@ def warehouse(request: pytest.FixtureRequest) -> str:
 
 
 def _sandbox(
-    tmp_path: Path, warehouse: str, make: Callable[[str, Postgres | None], Path], server: Postgres | None
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    warehouse: str,
+    make: Callable[[str, Postgres | None], Path],
+    server: Postgres | None,
 ) -> Iterator[Sandbox]:
     project = tmp_path / "project"
     shutil.copytree(make(warehouse, server), project)
@@ -441,6 +504,7 @@ def _sandbox(
     try:
         yield sandbox
         sandbox.check()
+        sandbox.figures.keep(request.node.nodeid)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
@@ -451,13 +515,29 @@ def _sandbox(
 def sandbox(request: pytest.FixtureRequest, tmp_path: Path, warehouse: str, parsed_project) -> Iterator[Sandbox]:
     """A sandbox on each warehouse."""
     server = request.getfixturevalue("postgres") if warehouse == "postgres" else None
-    yield from _sandbox(tmp_path, warehouse, parsed_project, server)
+    yield from _sandbox(request, tmp_path, warehouse, parsed_project, server)
 
 
 @pytest.fixture
-def duckdb_sandbox(tmp_path: Path, parsed_project) -> Iterator[Sandbox]:
+def duckdb_sandbox(request: pytest.FixtureRequest, tmp_path: Path, parsed_project) -> Iterator[Sandbox]:
     """A sandbox on DuckDB, where the warehouse makes no difference."""
-    yield from _sandbox(tmp_path, "duckdb", parsed_project, None)
+    yield from _sandbox(request, tmp_path, "duckdb", parsed_project, None)
+
+
+@pytest.fixture
+def postgres_sandbox(
+    request: pytest.FixtureRequest, tmp_path: Path, parsed_project, postgres: Postgres
+) -> Iterator[Sandbox]:
+    """A sandbox on PostgreSQL, where only a server can go away."""
+    yield from _sandbox(request, tmp_path, "postgres", parsed_project, postgres)
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    """A backend of OpenLineage, up and well."""
+    with Backend() as started:
+        started.up()
+        yield started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from functools import partial
 from typing import Any, Callable
 
@@ -35,22 +36,29 @@ def main(argv: list[str]) -> int:
     control = os.fdopen(control_fd, "rb", buffering=0)
     order = json.loads(_line(control_fd))
     # What dbt starts must hold neither the lease nor the pipe.
-    for fd in (control_fd, order["lease_fd"]):
+    for fd in (control_fd, order["lease_fd"], order["word_fd"]):
         os.set_inheritable(fd, False)
     say_farewell = watchdog.start(control_fd, order["grace"], [order["lease_fd"]])
 
     # A parent that ignores SIGINT (nohup, `&` in a script) hands that on; dbt needs it to cancel.
     interrupt = Interrupt()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # see the supervisor
-    writer = Writer(order["journal"], order["writer"], _redactor(order["args"]))
+    writer = Writer(
+        order["journal"],
+        order["writer"],
+        _redactor(order["args"]),
+        on_stop=lambda why: _say(order["word_fd"], f"stopped {why}"),
+    )
     writer.locate(order["session"], order["step"], order["attempt"])
-    faults = open(order["faults"], "w")  # noqa: SIM115 - open until the process ends, for a crash to write to
-    faulthandler.enable(faults)
+    with suppress(OSError):  # of a full disk
+        faults = open(order["faults"], "w")  # noqa: SIM115 - open until the process ends, for a crash to write to
+        faulthandler.enable(faults)
     threading.Thread(target=_listen, args=(control, interrupt), name="spanline-lifeline", daemon=True).start()
     watch = partial(
         interrupt.watch,
-        on_asked=lambda reason: writer.append("interrupt_received", {"reason": reason}),
-        on_error=lambda error: writer.append(
+        on_asked=lambda reason: _write(writer, "interrupt_received", {"reason": reason}),
+        on_error=lambda error: _write(
+            writer,
             "log",
             {
                 "level": "warn",
@@ -61,6 +69,7 @@ def main(argv: list[str]) -> int:
     )
     code = _observed(order["args"], writer, interrupt, watch, order.get("restriction"))
     writer.append("dbt_exited", {"exit_code": code})
+    _say(order["word_fd"], f"exit {code}")
     say_farewell()
     return code
 
@@ -129,6 +138,16 @@ def _listen(control: Any, interrupt: Interrupt) -> None:
             interrupt.ask("the supervisor is gone")
             return
         interrupt.ask("cancel")
+
+
+def _write(writer: Writer, type_: str, fields: dict[str, Any]) -> None:
+    writer.append(type_, fields)
+
+
+def _say(word_fd: int, word: str) -> None:
+    """Tell the supervisor what it must know even where nothing can be journalled."""
+    with suppress(OSError):  # it is gone
+        os.write(word_fd, f"{word}\n".encode())
 
 
 def _redactor(args: list[str]) -> Redactor:

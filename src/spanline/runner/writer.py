@@ -69,8 +69,11 @@ class Writer:
             f'"v":{VERSION},"writer":{_encode(self._name)},"session":{session},"step":{step},"attempt":{attempt},"seq":'
         )
 
-    def append(self, type_: str, fields: dict[str, Any], at: int | None = None) -> None:
-        """Append one record of the given type, stamped with the time `at` (nanoseconds since the epoch) or now."""
+    def append(self, type_: str, fields: dict[str, Any], at: int | None = None) -> bool:
+        """Append one record of the given type, stamped with the time `at` (nanoseconds since the epoch) or now.
+
+        Returns whether it was written.
+        """
         body = _encode(fields)
         if self.redactor.finds(body):
             body = _encode(self.redactor.clean(fields))
@@ -78,16 +81,24 @@ class Writer:
         stamps = f',"time":{at or time.time_ns()},"mono":{time.monotonic_ns()}'
         with self._lock:
             if self._stopped:
-                return
+                return False
             self._seq += 1
             # Half a surrogate pair (of a file's name that is no UTF-8) has no place in JSON, not even escaped.
             line = f'\n{{"type":"{type_}",{self._place}{self._seq}{stamps}{rest}'.encode("utf-8", "replace")
             # `os.write` gives up the GIL: to have it back among dbt's threads takes longer than the write.
             written = _libc_write(self._fd, line, len(line))
+            if written == len(line):
+                return True
+            self._seq -= 1  # it was no record
             if written < 0:
                 self._stop(os.strerror(ctypes.get_errno()))
-            elif written < len(line):
+            else:
                 self._stop("only part of a record could be written; the disk may be full")
+            return False
+
+    def resume(self) -> None:
+        """Go on after a stop, where there may be room again."""
+        self._stopped = False
 
     def _stop(self, why: str) -> None:
         self._stopped = True

@@ -150,6 +150,7 @@ class Delivery:
         self._given_up = threading.Event()
         self._done = threading.Event()
         self._failing = False
+        self._unsaved = False
         self._thread = threading.Thread(target=self._run, name=f"spanline-{sink.name}", daemon=True)
 
     def start(self) -> None:
@@ -301,7 +302,9 @@ class Delivery:
         try:
             self._cursor.save(self._path)
         except OSError as error:
-            log.warning("cannot save the cursor of %s: %s", self.sink.name, error)
+            if not self._unsaved:
+                self._unsaved = True
+                log.info("cannot save the cursor of %s: %s; a replay sends more than it must", self.sink.name, error)
 
 
 class _Pending(msgspec.Struct, frozen=True):

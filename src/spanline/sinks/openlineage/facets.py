@@ -145,14 +145,16 @@ def session_end(state: RunState, outcome: str) -> RunFacets:
     counts = state.counts
     if skipped:
         counts["skipped"] = len(skipped)
+    incomplete = tags_run.TagsRunFacetFields("incomplete", "true", "SPANLINE")
     return {
+        **({"tags": tags_run.TagsRunFacet(tags=[incomplete], producer=PRODUCER)} if state.incomplete else {}),
         "spanline_session": SpanlineSessionFacet(
             outcome=outcome,
             counts=counts,
             skipped=skipped[:_SKIPPED_LISTED],
             skipped_count=len(skipped),
             producer=PRODUCER,
-        )
+        ),
     }
 
 

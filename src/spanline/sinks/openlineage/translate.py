@@ -25,7 +25,7 @@ from spanline.sinks.openlineage import datasets, facets
 from spanline.sinks.openlineage.bounds import SQL_CHARACTERS, bounded
 from spanline.sinks.openlineage.datasets import Datasets
 from spanline.sinks.openlineage.facets import PRODUCER, JobFacets, RunFacets, time_of
-from spanline.state import CANCELLED, DIED, INTERRUPTED, SUCCESS, NodeState, RunState
+from spanline.state import CANCELLED, DIED, INTERRUPTED, SUCCESS, NodeState, RunState, end_of
 
 NAMESPACE_VARIABLE: Final = "OPENLINEAGE_NAMESPACE"
 _DEFAULT_NAMESPACE: Final = "dbt"
@@ -114,6 +114,7 @@ class Translator:
         self._datasets = Datasets(columns=self._options.columns)
         self._repository: events.RepositoryFound | None = None
         self._session_open = False
+        self._session_began = Event()
         self._resolving = False
 
     def __call__(self, event: Event, state: RunState) -> Iterator[Message]:
@@ -138,6 +139,7 @@ class Translator:
         if self._session_open:
             return
         self._session_open = True
+        self._session_began = event
         found = facets.execution_parameters(state, sql=self._options.sql)
         yield self._of_session(Kind.START, event, state, found)
 
@@ -164,8 +166,9 @@ class Translator:
         if self._repository is not None:
             path = f"{self._repository.path}/dbt_project.yml".lstrip("/")
             job_facets |= facets.source_location(self._repository, path)
+        began = self._session_began
         built = RunEvent(
-            eventTime=time_of(event.time),
+            eventTime=time_of(end_of(began.time, began.mono, event)),
             eventType=kind,
             run=Run(runId=run_id, facets=facets.of_session(state) | more),
             job=Job(namespace=self._options.namespace, name=self._session_job(state), facets=job_facets),
@@ -262,7 +265,7 @@ class Translator:
         result = state.nodes.get(event.unique_id) or state.hooks.get(event.unique_id)
         if run is None or result is None:
             return
-        run.ended = event.time
+        run.ended = result.finished or event.time
         run.result = msgspec.structs.replace(result)
         run.query_id = event.query_id if isinstance(event, events.NodeFinished) else None
         lacks_columns = run.has_columns and run.columns is None and _kind(result) is Kind.COMPLETE
@@ -278,7 +281,7 @@ class Translator:
             result = state.nodes.get(run.unique_id) or state.hooks.get(run.unique_id)
             del self._open[key]
             if result is not None:
-                run.ended = event.time
+                run.ended = result.finished or event.time
                 run.result = msgspec.structs.replace(result)
                 yield self._end(run, state)
 

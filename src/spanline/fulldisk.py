@@ -1,0 +1,177 @@
+"""What is still done for a run whose journal had to stop for a full disk: it is ended, as far as that is known.
+
+The supervisor keeps what it can't write, and writes it when there is room: a reserve, given up for that, makes some.
+How the nodes ended that the runner could not journal is taken from dbt's `run_results.json` of the same invocation: the
+one time that anything but the journal is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spanline import events
+from spanline.events import Event
+from spanline.journal import Appender
+from spanline.state import RunState
+
+_RESERVE_BYTES: Final = 256 * 1024
+_MESSAGE_CHARACTERS: Final = 1000
+_UNDONE: Final = frozenset(("error", "fail", "runtime error", "skipped", "partial success"))
+"""Statuses for which dbt's own exit code is 1."""
+
+
+class PatientAppender:
+    """The supervisor's appender: an event that can't be written is kept, and those after it, until `settle`."""
+
+    def __init__(self, journal: Path, writer: str) -> None:
+        self._appender = Appender(journal, writer, on_stop=lambda _why: None)
+        self.redactor = self._appender.redactor
+        self._reserve = journal.with_name("reserve")
+        self._kept: list[tuple[tuple[int, int, int], int, Event]] = []
+        self._lock = threading.Lock()
+        self._place = (0, 0, 0)
+        with contextlib.suppress(OSError), open(self._reserve, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+
+    def locate(self, session: int, step: int, attempt: int) -> None:
+        """See `Writer.locate`."""
+        with self._lock:
+            self._place = (session, step, attempt)
+            self._appender.locate(*self._place)
+
+    def append(self, event: Event) -> None:
+        """Append an event, or keep it."""
+        with self._lock:
+            if self._kept or not self._appender.append(event):
+                self._kept.append((self._place, time.time_ns(), event))
+
+    def make_room(self) -> None:
+        """Give up the reserve."""
+        with contextlib.suppress(OSError):
+            self._reserve.unlink()
+
+    def settle(self) -> list[Event]:
+        """Write what was kept; what can't be written now either won't be, and is returned."""
+        with self._lock:
+            if not self._kept:
+                return []
+            self.make_room()
+            self._appender.resume()
+            left = [event for event in self._kept if not self._write(*event)]
+            self._appender.locate(*self._place)
+            self._kept.clear()
+            return [msgspec.structs.replace(e, session=p[0], step=p[1], attempt=p[2], time=at) for p, at, e in left]
+
+    def _write(self, place: tuple[int, int, int], at: int, event: Event) -> bool:
+        self._appender.locate(*place)
+        return self._appender.append(event, at)
+
+    def sync(self) -> None:
+        """See `Writer.sync`."""
+        self._appender.sync()
+
+    def close(self) -> None:
+        """Close the journal. The reserve goes, too."""
+        self.make_room()
+        self._appender.close()
+
+
+class _Metadata(msgspec.Struct):
+    invocation_id: str = ""
+
+
+class _Timing(msgspec.Struct):
+    name: str = ""
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+
+
+class _Result(msgspec.Struct):
+    unique_id: str
+    status: str
+    execution_time: float = 0.0
+    thread_id: str = ""
+    message: str | None = None
+    failures: int | None = None
+    timing: list[_Timing] = []
+
+
+class _RunResults(msgspec.Struct):
+    metadata: _Metadata
+    results: list[_Result] = []
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """What the journal doesn't hold of an invocation that dbt has finished."""
+
+    ends: tuple[Event, ...]
+    exit_code: int
+
+
+def rest_of(state: RunState) -> Rest | None:
+    """What dbt's results say of nodes that have no end in the journal; None where they aren't of this invocation."""
+    attempt, config = state.attempt, state.config
+    if attempt is None or attempt.invocation_id is None or config is None:
+        return None
+    path = Path(config.project_dir or "", config.target_path or "target", "run_results.json")
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_RunResults)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    if found.metadata.invocation_id != attempt.invocation_id:
+        return None
+    undone = any(result.status in _UNDONE for result in found.results)
+    return Rest(tuple(_ends(found.results, state)), 1 if undone else 0)
+
+
+def end_of_attempt(state: RunState, died: events.RunnerDied) -> list[Event]:
+    """How the last attempt ended, of whose end the journal doesn't speak: by dbt's results, else it has `died`."""
+    rest = rest_of(state)
+    if rest is None:
+        return [died]
+    stopped = events.JournalStopped(reason="the journal stopped before dbt ended")
+    return [stopped, *rest.ends, events.AttemptEnded(exit_code=rest.exit_code)]
+
+
+def _ends(results: list[_Result], state: RunState) -> Iterator[Event]:
+    for result in results:
+        known = state.nodes.get(result.unique_id) or state.hooks.get(result.unique_id)
+        if known is not None and not known.open:
+            continue
+        message = result.message[:_MESSAGE_CHARACTERS] if result.message else None
+        if result.unique_id.startswith("operation."):
+            yield events.HookFinished(
+                unique_id=result.unique_id, status=result.status, execution_time=result.execution_time
+            )
+        else:
+            times = {timing.name: _times(timing) for timing in result.timing}
+            yield events.NodeFinished(
+                unique_id=result.unique_id,
+                status=result.status,
+                thread=result.thread_id,
+                execution_time=result.execution_time,
+                message=message,
+                compile=times.get("compile"),
+                execute=times.get("execute"),
+                failures=result.failures,
+            )
+
+
+def _times(timing: _Timing) -> tuple[int, int] | None:
+    if timing.started_at is None or timing.completed_at is None:
+        return None
+    return _nanoseconds(timing.started_at), _nanoseconds(timing.completed_at)
+
+
+def _nanoseconds(moment: datetime) -> int:
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+    return int(aware.timestamp() * 1_000_000) * 1000
