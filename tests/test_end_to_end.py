@@ -148,7 +148,7 @@ def test_spans_are_one_tree_with_failures_marked(project: Project, receiver: Rec
     outside = [span for span in spans if span.parent_span_id.hex() not in known]
     assert [(span.name, span.parent_span_id.hex()) for span in outside] == [("dbt build", parent)]
     status = {span.name: span.status.code for span in spans}
-    assert status["model totals"] == 1
+    assert status["model totals"] == 0, "whether it is good is for the reader to say"
     assert status["model fragile"] == 2
     assert status["test never"] == 2
     assert status["dbt build"] == 2

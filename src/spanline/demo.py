@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -176,23 +176,28 @@ def _show_spans(console: Console, received: _Received) -> None:
     for root in children[b""]:
         console.print("[bold]Trace[/bold] (what Jaeger shows)")
         tree = Tree(_label(root))
-        for span in sorted(children[root.span_id], key=lambda s: s.start_time_unix_nano):
-            if children[span.span_id] or _attribute(span, "unique_id"):
-                queries = children[span.span_id]
-                note = f" [dim]{len(queries)} queries[/dim]" if queries else ""
-                tree.add(_label(span) + note)
+        _add(tree, root, children)
         console.print(tree)
         console.print()
+
+
+def _add(tree: Tree, span: Span, children: Mapping[bytes, list[Span]]) -> None:
+    """What is beneath a span; of queries only the number."""
+    for child in sorted(children[span.span_id], key=lambda s: s.start_time_unix_nano):
+        if not _is_query(child):
+            queries = sum(map(_is_query, children[child.span_id]))
+            note = f" [dim]{queries} queries[/dim]" if queries else ""
+            _add(tree.add(_label(child) + note), child, children)
+
+
+def _is_query(span: Span) -> bool:
+    return span.kind == Span.SPAN_KIND_CLIENT
 
 
 def _label(span: Span) -> str:
     seconds = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
     mark = "[red]✗[/red]" if span.status.code == Status.STATUS_CODE_ERROR else "[green]✓[/green]"
     return f"{mark} {escape(span.name)} [dim]{duration(seconds)}[/dim]"
-
-
-def _attribute(span: Span, key: str) -> str:
-    return next((a.value.string_value for a in span.attributes if a.key == key), "")
 
 
 def _show_lineage(console: Console, received: _Received) -> None:

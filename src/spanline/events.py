@@ -59,6 +59,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     detached: bool = False
     resumes: bool = False
     traceparent: str | None = None
+    tracestate: str | None = None
     lineage_parent: str | None = None
     lineage_root: str | None = None
     caller: dict[str, str] = {}

@@ -40,6 +40,11 @@ _TRACEPARENT: Final = re.compile(
 """https://www.w3.org/TR/trace-context/#traceparent-header: not ff, no zeros, in version 00 nothing more."""
 
 
+def is_traceparent(text: str) -> bool:
+    """Whether this is a W3C `traceparent` that names a trace."""
+    return _TRACEPARENT.fullmatch(text) is not None
+
+
 def session_trace_id(run_id: str, session: int, traceparent: str | None) -> int:
     """The trace that a session's spans are in: the one that its `traceparent` names, else one of its own."""
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
@@ -49,6 +54,17 @@ def session_trace_id(run_id: str, session: int, traceparent: str | None) -> int:
 def span_id(run_id: str, session: int, *parts: object) -> int:
     """The span of what `parts` name within a session: 64 bits, never 0."""
     return int.from_bytes(_digest("span", run_id, session, *parts)[:8], "big") or 1
+
+
+def level(step: int, attempt: int, steps: int) -> tuple[object, ...]:
+    """What names the span above the phases of an attempt, in a session of so many steps.
+
+    That is the attempt's, where it isn't the step's first; else the step's, where there are several; else the
+    session's.
+    """
+    if attempt > 1:
+        return (step, attempt)
+    return (step,) if step and steps > 1 else ("session",)
 
 
 def _digest(*parts: object) -> bytes:

@@ -17,13 +17,13 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from spanline import __version__, events, ids, lease, process
+from spanline import __version__, events, ids, lease, process, tracecontext
 from spanline.fulldisk import PatientAppender, end_of_attempt, rest_of
 from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
@@ -34,7 +34,7 @@ from spanline.repository import find_repository
 from spanline.runner import tree
 from spanline.runner.secrets import secrets_of_arguments, secrets_of_environment
 from spanline.sinks import base
-from spanline.sinks.environment import tell_of_delivery
+from spanline.sinks.environment import otel_is_configured, tell_of_delivery
 from spanline.spec import RunSpec
 from spanline.state import TIME_OUT, AttemptState, RunState
 
@@ -86,16 +86,17 @@ def open_session(
     appender: Appender | PatientAppender,
     spec: RunSpec,
     number: int,
+    trace: Mapping[str, str],
     *,
     detached: bool,
     resumes: bool = False,
 ) -> events.SessionStarted:
-    """Write the event with which a session begins."""
+    """Write the event with which a session begins. `trace` is the trace context that it is part of."""
     parent, root = lineage_parent(os.environ)
     started = events.SessionStarted(
         run_id=spec.run_id,
         lineage_run_id=ids.lineage_run_id(spec.run_id, number),
-        trace_id=f"{ids.trace_id(spec.run_id, number):032x}",
+        trace_id=f"{ids.session_trace_id(spec.run_id, number, trace.get('TRACEPARENT')):032x}",
         spanline_version=__version__,
         steps=spec.steps,
         project_dir=spec.project_dir,
@@ -103,7 +104,8 @@ def open_session(
         pid=os.getpid(),
         detached=detached,
         resumes=resumes,
-        traceparent=os.environ.get("TRACEPARENT"),
+        traceparent=trace.get("TRACEPARENT"),
+        tracestate=trace.get("TRACESTATE"),
         lineage_parent=parent,
         lineage_root=root,
         caller=spec.caller,
@@ -136,7 +138,8 @@ class Supervisor:
         self._spec = spec
         self._lease = held
         self._stdio = stdio if stdio is not None else Stdio()
-        self._environment = {**os.environ, **spec.environment, **(environment or {})}
+        self._trace = tracecontext.current(os.environ)
+        self._environment = {**os.environ, **self._trace, **spec.environment, **(environment or {})}
         self._foreground = foreground
         self._detached = detached
         # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
@@ -174,7 +177,9 @@ class Supervisor:
     def run(self) -> int:
         """Do the session and return its exit code. An error of our own ends the session too, and is raised."""
         self._appender.redactor.add(_secrets(self._environment, self._spec))
-        open_session(self._appender, self._spec, self._session, detached=self._detached, resumes=self._resumes)
+        open_session(
+            self._appender, self._spec, self._session, self._trace, detached=self._detached, resumes=self._resumes
+        )
         return self._deliver_while(self._steps)
 
     def observe(self, caller_gone: int) -> int:
@@ -330,7 +335,7 @@ class Supervisor:
         os.set_blocking(word_read, False)
         self._stopped, self._exit_said = "", None
         try:
-            runner = self._spawn(control_read, word_write)
+            runner = self._spawn(control_read, word_write, self._environment_of(step, attempt))
             os.close(control_read)
             unfinished = len(restriction.unfinished) if restriction is not None else None
             self._appender.append(
@@ -345,20 +350,28 @@ class Supervisor:
             os.close(word_write)
         return self._conclude(runner)
 
-    def _spawn(self, control: int, word: int) -> subprocess.Popen[bytes]:
+    def _environment_of(self, step: int, attempt: int) -> dict[str, str]:
+        """What dbt finds in its environment; with traces on, what its process is part of."""
+        if not otel_is_configured(os.environ, "traces"):
+            return self._environment
+        above = ids.level(step, attempt, len(self._spec.steps))
+        parent = self._trace.get("TRACEPARENT")
+        return {**self._environment, **tracecontext.for_dbt(self._spec.run_id, self._session, parent, *above)}
+
+    def _spawn(self, control: int, word: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         # The runner unblocks them when it can handle them: an early Ctrl-C waits, instead of killing it half born.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             with process.no_forks():  # a fork would hold the pipe by which Popen learns that the runner has begun
-                return self._popen(control, word)
+                return self._popen(control, word, environment)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _popen(self, control: int, word: int) -> subprocess.Popen[bytes]:
+    def _popen(self, control: int, word: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [self._spec.python, str(_RUNNER), str(control)],
             cwd=self._spec.cwd,
-            env=self._environment,
+            env=environment,
             stdin=self._stdio.stdin,
             stdout=self._stdio.stdout,
             stderr=self._stdio.stderr,

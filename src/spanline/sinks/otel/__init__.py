@@ -5,15 +5,18 @@ All configuration is the SDK's: https://opentelemetry.io/docs/languages/sdk-conf
 
 from __future__ import annotations
 
+import os
+
 from spanline.sinks.otel.export import OtelSink, resource
 from spanline.sinks.otel.logs import LogTranslator
 from spanline.sinks.otel.metrics import MetricsTranslator
 from spanline.sinks.otel.spans import Translator
+from spanline.sinks.otel.sql import shown
 
 
 def traces() -> OtelSink:
     """The sink of spans."""
-    return OtelSink("otel_traces", "traces", Translator(resource()))
+    return OtelSink("otel_traces", "traces", Translator(resource(), shown(os.environ)))
 
 
 def metrics() -> OtelSink:

@@ -23,6 +23,7 @@ _PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_htt
 _TAKES_NONE: Final = frozenset(("404", "405", "501", "UNIMPLEMENTED"))
 _REFUSED: Final = frozenset(("400", "406", "410", "411", "413", "414", "415", "422", "INVALID_ARGUMENT"))
 """Answers that stay the same, however often one asks."""
+_EXPORTERS: Final = "opentelemetry.exporter"
 _BATCH: Final = 512
 _LINGER_SECONDS: Final = 0.02
 
@@ -94,8 +95,7 @@ class _LastWords(logging.Filter):
     def listen(self) -> None:
         """Hear what the exporters that are imported say from now on."""
         for name, logger in list(logging.root.manager.loggerDict.items()):
-            of_an_exporter = name.startswith("opentelemetry.exporter") and isinstance(logger, logging.Logger)
-            if of_an_exporter and self not in logger.filters:
+            if isinstance(logger, logging.Logger) and name.startswith(_EXPORTERS) and self not in logger.filters:
                 logger.filters.insert(0, self)
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -1,158 +1,370 @@
-"""Spans: one for the session, each node and each query, made from events, with derived ids and the events' times."""
+"""Spans: session, step, attempt, phase, node, query, made from events, with derived ids and the events' times.
+
+A level that says nothing of its own is left out: the step of a run that has one, the first attempt of a step. A span's
+parent must be known when it ends, not when the run does, so it is the first attempt, and not the only one, that has no
+span: those after it have.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event as SpanEvent
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.sampling import Decision, Sampler
+from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.trace.span import INVALID_SPAN_CONTEXT
+from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 
 from spanline import __version__, events, ids
 from spanline.events import Event, NodeDescribed
+from spanline.failures import Failure, classify, most_permanent
 from spanline.sinks.base import Message
-from spanline.state import SUCCESS, NodeState, RunState
+from spanline.sinks.otel import names
+from spanline.sinks.otel.sql import Shown
+from spanline.state import SUCCESS, TIME_OUT, NodeState, RunState
 
-Attributes = dict[str, str | int | float | bool | list[str]]
+Attributes = dict[str, "str | int | float | bool"]
+_Place = tuple[int, int]
+"""Step and attempt."""
 
-_CLOSING: Final = (events.DbtFinished, events.AttemptEnded, events.RunnerDied, events.SessionEnded)
 _SCOPE: Final = InstrumentationScope("spanline", __version__)
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_GOOD: Final = frozenset(("success", "pass", "warn", "no-op"))
+_GOOD: Final = frozenset(("success", "pass", "warn", "no-op", "reused", "skipped"))
+_UNSET: Final = Status(StatusCode.UNSET)
 _OPERATION: Final = re.compile(r"(?:\s|/\*.*?\*/|--[^\n]*\n)*([A-Za-z]+)", re.DOTALL)
+_DESCRIPTION: Final = 1000
+_FIRST: Final = 1
 
 
-class _OpenQuery(msgspec.Struct, frozen=True):
+class _Phase(msgspec.Struct, frozen=True):
+    name: str
+    place: _Place
+    started: int
+
+
+class _Query(msgspec.Struct, frozen=True):
+    number: int
     started: int
     sql: str
     unique_id: str | None
-    place: tuple[int, int, int]
+    place: _Place
+    above: SpanContext
+
+
+class _Level(msgspec.Struct, frozen=True):
+    """A step or an attempt under way."""
+
+    name: str
+    place: _Place
+    started: int
 
 
 class Translator:
     """From events to finished spans: a function of the events so far, and nothing else."""
 
-    def __init__(self, resource: Resource) -> None:
+    def __init__(self, resource: Resource, shown: Shown, sampler: Sampler | None = None) -> None:
+        """`shown` says what of a query's SQL may be seen. Without a `sampler` it is the one that OTEL_* name."""
         self._resource = resource
-        self._open_nodes: dict[str, tuple[int, int, int]] = {}
-        self._queries: dict[tuple[str, int], _OpenQuery] = {}
-        self._parent = INVALID_SPAN_CONTEXT
-
-    def __call__(self, event: Event, state: RunState) -> Iterator[Message]:
-        """Yield the spans that this event, already applied to the state, ends."""
-        place = (event.session, event.step, event.attempt)
-        if isinstance(event, events.SessionStarted):
-            self._open_nodes.clear()
-            self._queries.clear()
-            self._parent = _remote_parent(event.traceparent)
-        elif isinstance(event, (events.NodeStarted, events.HookStarted)):
-            self._open_nodes[event.unique_id] = place
-        elif isinstance(event, events.QueryStarted):
-            self._queries[event.writer, event.query] = _OpenQuery(event.time, event.sql, event.unique_id, place)
-        elif isinstance(event, events.QueryFinished):
-            yield from self._end_query(event, state)
-        elif isinstance(event, (events.NodeFinished, events.HookFinished)):
-            yield from self._end_node(event.unique_id, state)
-        elif isinstance(event, _CLOSING):
-            for unique_id in list(self._open_nodes):
-                yield from self._end_node(unique_id, state)
-            if isinstance(event, events.SessionEnded):
-                yield self._session(event, state)
-
-    def _session(self, event: events.SessionEnded, state: RunState) -> Message:
-        attempt = state.attempt
-        command = attempt.command if attempt is not None else ""
-        attributes: Attributes = {
-            "spanline.run.id": state.run_id,
-            "spanline.session": event.session,
-            "cicd.pipeline.result": "success" if event.outcome == SUCCESS else "failure",
-            "process.exit.code": event.exit_code,
+        self._shown = shown
+        self._sampler = sampler or TracerProvider(resource=resource).sampler
+        self._limits = SpanLimits()
+        self._before: SpanContext | None = None
+        self._root = INVALID_SPAN_CONTEXT
+        self._begin(INVALID_SPAN_CONTEXT)
+        self._handlers: dict[type[Event], Callable[[Any, RunState], Iterable[Message]]] = {
+            events.SessionStarted: self._session_started,
+            events.StepStarted: self._step_started,
+            events.AttemptStarted: self._attempt_started,
+            events.PhaseStarted: self._phase_started,
+            events.NodeStarted: self._node_started,
+            events.HookStarted: self._node_started,
+            events.NodeFinished: self._node_finished,
+            events.HookFinished: self._node_finished,
+            events.NodeSkipped: self._node_skipped,
+            events.QueryStarted: self._query_started,
+            events.QueryFinished: self._query_finished,
+            events.RetryScheduled: self._retry,
+            events.CancelRequested: self._cancel,
+            events.RunnerKilled: self._killed,
+            events.RunnerDied: self._died,
+            events.DbtFinished: self._dbt_finished,
+            events.AttemptEnded: self._attempt_ended,
+            events.SessionEnded: self._session_ended,
         }
-        if state.dbt is not None:
-            attributes["dbt.version"] = state.dbt.dbt_version
-            attributes["dbt.invocation_id"] = state.dbt.invocation_id
-        if state.config is not None:
-            attributes["db.system.name"] = state.config.adapter_type
-            attributes["dbt.project"] = state.config.project or ""
-            attributes["dbt.target"] = state.config.target or ""
-        for status, count in state.counts.items():
-            attributes[f"dbt.nodes.{status.replace(' ', '_')}"] = count
-        return Message(
+
+    def __call__(self, event: Event, state: RunState) -> Iterable[Message]:
+        """Yield the spans that this event, already applied to the state, ends."""
+        handler = self._handlers.get(type(event))
+        if handler is None:
+            return
+        made = handler(event, state)
+        if self._sampled:
+            yield from made
+        else:
+            for _ in made:
+                pass  # what it notes on the way holds all the same
+
+    def _begin(self, parent: SpanContext) -> None:
+        self._parent = parent
+        self._trace_state: TraceState | None = None
+        self._sampled = True
+        self._step: _Level | None = None
+        self._attempt: _Level | None = None
+        self._phase: _Phase | None = None
+        self._open_nodes: dict[str, tuple[_Place, SpanContext]] = {}
+        self._queries: dict[tuple[str, int], _Query] = {}
+        self._notes: list[SpanEvent] = []
+
+    # --- the session ----------------------------------------------------------------------------------------------
+
+    def _session_started(self, event: events.SessionStarted, state: RunState) -> Iterable[Message]:
+        self._before = self._root if self._root.is_valid else None
+        parent = _remote_parent(event)
+        self._begin(parent.span_context)
+        trace = ids.session_trace_id(state.run_id, event.session, event.traceparent)
+        result = self._sampler.should_sample(parent.context, trace, names.SESSION)
+        self._sampled = result.decision is Decision.RECORD_AND_SAMPLE
+        self._trace_state = result.trace_state or parent.span_context.trace_state
+        self._root = self._context(state, "session")
+        return ()
+
+    def _session_ended(self, event: events.SessionEnded, state: RunState) -> Iterable[Message]:
+        yield from self._close_attempt(event, state)
+        yield from self._close_step(event, state)
+        good = event.outcome == SUCCESS
+        before = [Link(self._before)] if self._before is not None else []
+        why = "" if good else _why(state, event.outcome)
+        yield Message(
             self._span(
-                f"dbt {command}".strip(),
-                self._context(state, "session"),
+                _name_of_session(state),
+                self._root,
                 self._parent if self._parent.is_valid else None,
-                attributes,
+                {**_of_session(event, state), **_error(None if good else _failure(state))},
                 (state.started, event.time),
-                _status(event.outcome == SUCCESS, event.outcome),
+                _UNSET if good else _failed(why),
+                links=before,
+                notes=self._notes,
             ),
             barrier=True,
         )
 
-    def _end_node(self, unique_id: str, state: RunState) -> Iterator[Message]:
-        place = self._open_nodes.pop(unique_id, None)
+    # --- steps, attempts, phases ----------------------------------------------------------------------------------
+
+    def _step_started(self, event: events.StepStarted, state: RunState) -> Iterable[Message]:
+        yield from self._close_step(event, state)
+        if _steps(state) > 1:
+            self._step = _Level(f"{names.SESSION} {_command(event.argv)}".strip(), (event.step, 0), event.time)
+
+    def _attempt_started(self, event: events.AttemptStarted, state: RunState) -> Iterable[Message]:
+        yield from self._close_attempt(event, state)
+        if event.attempt > _FIRST:
+            self._attempt = _Level(names.ATTEMPT, (event.step, event.attempt), event.time)
+
+    def _phase_started(self, event: events.PhaseStarted, state: RunState) -> Iterable[Message]:
+        yield from self._close_phase(event, state)
+        name = names.PHASES.get(event.phase, event.phase)
+        self._phase = _Phase(name, (event.step, event.attempt), event.time)
+
+    def _dbt_finished(self, event: events.DbtFinished, state: RunState) -> Iterable[Message]:
+        yield from self._close_phase(event, state)
+
+    def _attempt_ended(self, event: events.AttemptEnded, state: RunState) -> Iterable[Message]:
+        yield from self._close_attempt(event, state)
+
+    def _died(self, event: events.RunnerDied, state: RunState) -> Iterable[Message]:
+        how = {names.REASON: event.signal or f"exit code {event.exit_code}"}
+        self._note(names.DIED, event, {**how, names.EXCEPTION_MESSAGE: event.detail})
+        yield from self._close_attempt(event, state)
+
+    def _close_step(self, event: Event, state: RunState) -> Iterator[Message]:
+        yield from self._close_attempt(event, state)
+        if self._step is not None:
+            level, self._step = self._step, None
+            yield self._level(level, self._root, event, state)
+
+    def _close_attempt(self, event: Event, state: RunState) -> Iterator[Message]:
+        yield from self._close_phase(event, state)
+        if self._attempt is not None:
+            level, self._attempt = self._attempt, None
+            yield self._level(level, self._above(state), event, state)
+
+    def _close_phase(self, event: Event, state: RunState) -> Iterator[Message]:
+        for unique_id in list(self._open_nodes):
+            yield from self._end_node(unique_id, event, state)
+        for key in list(self._queries):
+            yield self._query_span(self._queries.pop(key), event, state, "", failed=False)
+        if self._phase is not None:
+            phase, self._phase = self._phase, None
+            yield Message(
+                self._span(
+                    phase.name,
+                    self._context(state, *phase.place, "phase", phase.name),
+                    self._above(state),
+                    _of_place(phase.place),
+                    (phase.started, event.time),
+                )
+            )
+
+    def _level(self, level: _Level, above: SpanContext, event: Event, state: RunState) -> Message:
+        own = self._context(state, *ids.level(*level.place, steps=_steps(state)))
+        last = state.attempt
+        bad = last is not None and (last.exit_code != 0 or last.died is not None)
+        attributes = _of_place(level.place)
+        if last is not None and last.exit_code is not None:
+            attributes[names.EXIT_CODE] = last.exit_code
+        status = _failed(_why(state, "failed")) if bad else _UNSET
+        return Message(self._span(level.name, own, above, attributes, (level.started, event.time), status))
+
+    def _above(self, state: RunState) -> SpanContext:
+        """The span of the attempt, step or session that is under way."""
+        attempt, step = self._attempt, self._step
+        place = attempt.place if attempt is not None else step.place if step is not None else (0, 0)
+        return self._context(state, *ids.level(*place, steps=_steps(state)))
+
+    def _phase_or_above(self, state: RunState) -> SpanContext:
+        phase = self._phase
+        return self._context(state, *phase.place, "phase", phase.name) if phase is not None else self._above(state)
+
+    # --- what happens to the session, as events of its span -------------------------------------------------------
+
+    def _retry(self, event: events.RetryScheduled, _state: RunState) -> Iterable[Message]:
+        self._note(names.RETRY, event, {names.DELAY: event.delay, names.REASON: event.reason})
+        return ()
+
+    def _cancel(self, event: events.CancelRequested, _state: RunState) -> Iterable[Message]:
+        self._note(names.CANCEL, event, {names.REASON: event.reason or event.by})
+        return ()
+
+    def _killed(self, event: events.RunnerKilled, _state: RunState) -> Iterable[Message]:
+        self._note(names.KILLED, event, {names.REASON: event.reason})
+        return ()
+
+    def _note(self, name: str, event: Event, attributes: Attributes) -> None:
+        self._notes.append(SpanEvent(name, self._bounded(attributes), event.time))
+
+    # --- nodes and hooks ------------------------------------------------------------------------------------------
+
+    def _node_started(self, event: events.NodeStarted | events.HookStarted, state: RunState) -> Iterable[Message]:
+        self._open_nodes[event.unique_id] = ((event.step, event.attempt), self._phase_or_above(state))
+        return ()
+
+    def _node_finished(self, event: events.NodeFinished | events.HookFinished, state: RunState) -> Iterable[Message]:
+        yield from self._end_node(event.unique_id, event, state)
+
+    def _end_node(self, unique_id: str, event: Event, state: RunState) -> Iterator[Message]:
+        place, above = self._open_nodes.pop(unique_id, (None, self._root))
         node = state.nodes.get(unique_id) or state.hooks.get(unique_id)
         if place is None or node is None or node.started is None:
             return
+        good = node.status in _GOOD
+        end = node.finished or event.time
+        for key in [key for key, query in self._queries.items() if query.unique_id == unique_id]:
+            # dbt tells of a query that the warehouse has answered, but not of one that failed.
+            yield self._query_span(self._queries.pop(key), event, state, "", failed=not good)
         described = state.descriptions.get(unique_id)
-        links = [
-            Link(self._context(state, *place[1:], upstream))
-            for upstream in (described.depends_on if described else ())
-            if upstream in state.nodes and state.nodes[upstream].attempt == node.attempt
-        ]
+        message = node.message or node.status
+        failure = None if good else _classified(message, state)
+        attributes = {**_of_node(node, described), **_of_place(place), **_error(failure)}
+        if isinstance(event, events.NodeFinished):
+            attributes.update(_of_result(event))
+        attributes[names.OPENLINEAGE_RUN] = ids.lineage_run_id(
+            state.run_id, state.session_number, *place, node.unique_id
+        )
         yield Message(
             self._span(
-                _node_name(unique_id, described),
-                self._context(state, *place[1:], unique_id),
-                self._context(state, "session"),
-                _node_attributes(node, described),
-                (node.started, node.finished or state.last),
-                _status(node.status in _GOOD, node.message or node.status),
-                links,
+                _name(unique_id, described),
+                self._context(state, *place, unique_id),
+                above,
+                attributes,
+                (node.started, end),
+                _UNSET if good else _failed(message),
+                links=self._upstream(described, state),
+                notes=[] if good else [self._exception(failure, message, end)],
             )
         )
 
-    def _end_query(self, event: events.QueryFinished, state: RunState) -> Iterator[Message]:
-        query = self._queries.pop((event.writer, event.query), None)
-        if query is None:
-            return
-        _, *place = query.place
-        operation = _OPERATION.match(query.sql)
-        name = operation.group(1).upper() if operation else "query"
-        parent = [*place, query.unique_id] if query.unique_id else ["session"]
-        attributes: Attributes = {
-            "db.query.text": query.sql,
-            "db.operation.name": name,
-            "db.response.status_code": event.status,
-        }
-        if state.config is not None:
-            attributes["db.system.name"] = state.config.adapter_type
-        if query.unique_id:
-            attributes["unique_id"] = query.unique_id
+    def _node_skipped(self, event: events.NodeSkipped, state: RunState) -> Iterable[Message]:
+        described = state.descriptions.get(event.unique_id)
+        place = (event.step, event.attempt)
+        cause = state.nodes.get(event.cause) if event.cause else None
         yield Message(
             self._span(
+                _name(event.unique_id, described),
+                self._context(state, *place, event.unique_id),
+                self._phase_or_above(state),
+                {**_of_node(state.nodes[event.unique_id], described), **_of_place(place)},
+                (event.time, event.time),
+                links=[Link(self._context(state, cause.step, cause.attempt, cause.unique_id))] if cause else [],
+            )
+        )
+
+    def _upstream(self, described: NodeDescribed | None, state: RunState) -> list[Link]:
+        return [
+            Link(self._context(state, node.step, node.attempt, node.unique_id))
+            for node in _run_upstream(described, state, set())
+        ]
+
+    def _exception(self, failure: Failure | None, message: str, at: int) -> SpanEvent:
+        kind = failure.rule or failure.category if failure is not None else ""
+        found: Attributes = {names.EXCEPTION_MESSAGE: message, names.EXCEPTION_TYPE: kind}
+        return SpanEvent(names.EXCEPTION, self._bounded(found), at)
+
+    # --- queries --------------------------------------------------------------------------------------------------
+
+    def _query_started(self, event: events.QueryStarted, state: RunState) -> Iterable[Message]:
+        place = (event.step, event.attempt)
+        of_node = event.unique_id in self._open_nodes if event.unique_id else False
+        above = self._context(state, *place, event.unique_id) if of_node else self._phase_or_above(state)
+        self._queries[event.writer, event.query] = _Query(
+            event.query, event.time, event.sql, event.unique_id, place, above
+        )
+        return ()
+
+    def _query_finished(self, event: events.QueryFinished, state: RunState) -> Iterable[Message]:
+        query = self._queries.pop((event.writer, event.query), None)
+        if query is not None:
+            yield self._query_span(query, event, state, event.status, failed=False)
+
+    def _query_span(self, query: _Query, event: Event, state: RunState, outcome: str, *, failed: bool) -> Message:
+        operation = _OPERATION.match(query.sql)
+        name = operation.group(1).upper() if operation else names.QUERY
+        attributes: Attributes = {**_of_warehouse(state), names.DB_OPERATION: name}
+        shown = self._shown(query.sql, state.config.adapter_type if state.config is not None else "")
+        if shown is not None:
+            attributes[names.DB_QUERY] = shown
+        if outcome:
+            attributes[names.QUERY_OUTCOME] = outcome
+        if query.unique_id:
+            attributes[names.UNIQUE_ID] = query.unique_id
+        return Message(
+            self._span(
                 name,
-                self._context(state, *place, "query", event.query),
-                self._context(state, *parent),
+                self._context(state, *query.place, "query", query.number),
+                query.above,
                 attributes,
                 (query.started, event.time),
-                Status(StatusCode.UNSET),
+                _failed("the warehouse gave no answer") if failed else _UNSET,
                 kind=SpanKind.CLIENT,
             )
         )
+
+    # --- spans ----------------------------------------------------------------------------------------------------
 
     def _context(self, state: RunState, *parts: object) -> SpanContext:
         traceparent = state.session.traceparent if state.session else None
         trace = ids.session_trace_id(state.run_id, state.session_number, traceparent)
         span = ids.span_id(state.run_id, state.session_number, *parts)
-        return SpanContext(trace, span, is_remote=False, trace_flags=_SAMPLED)
+        return SpanContext(trace, span, is_remote=False, trace_flags=_SAMPLED, trace_state=self._trace_state)
 
     def _span(
         self,
@@ -161,8 +373,10 @@ class Translator:
         parent: SpanContext | None,
         attributes: Attributes,
         times: tuple[int, int],
-        status: Status,
+        status: Status = _UNSET,
+        *,
         links: Sequence[Link] = (),
+        notes: Sequence[SpanEvent] = (),
         kind: SpanKind = SpanKind.INTERNAL,
     ) -> ReadableSpan:
         return ReadableSpan(
@@ -170,47 +384,170 @@ class Translator:
             context=context,
             parent=parent,
             resource=self._resource,
-            attributes=attributes,
-            links=links,
+            attributes=self._bounded(attributes),
+            events=_first(self._limits.max_events, notes),
+            links=_first(self._limits.max_links, links),
             kind=kind,
             status=status,
             start_time=times[0],
-            end_time=times[1],
+            # The clock may be set back while something lasts.
+            end_time=max(times),
             instrumentation_scope=_SCOPE,
         )
 
-
-def _remote_parent(traceparent: str | None) -> SpanContext:
-    if not traceparent:
-        return INVALID_SPAN_CONTEXT
-    context = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
-    return get_current_span(context).get_span_context()
-
-
-def _node_name(unique_id: str, described: NodeDescribed | None) -> str:
-    if described is None:
-        return f"hook {unique_id}"
-    return f"{described.resource_type} {described.name}"
+    def _bounded(self, attributes: Mapping[str, str | int | float | bool]) -> BoundedAttributes:
+        limits = self._limits
+        return BoundedAttributes(
+            limits.max_span_attributes, dict(attributes), immutable=True, max_value_len=limits.max_span_attribute_length
+        )
 
 
-def _node_attributes(node: NodeState, described: NodeDescribed | None) -> Attributes:
-    attributes: Attributes = {"unique_id": node.unique_id, "node_outcome": node.status}
+def _name_of_session(state: RunState) -> str:
+    """`dbt build`; of a run with several steps, `dbt seed, run, test`."""
+    steps = state.session.steps if state.session is not None else []
+    commands = ", ".join(map(_command, steps))
+    if len(steps) == 1 and state.attempt is not None and state.attempt.command:
+        commands = state.attempt.command  # dbt's own word, as `source freshness`
+    return f"{names.SESSION} {commands}".strip()
+
+
+def _command(argv: Sequence[str]) -> str:
+    return next((word for word in argv if not word.startswith("-")), "")
+
+
+def _steps(state: RunState) -> int:
+    return len(state.session.steps) if state.session is not None else 1
+
+
+def _first(limit: int | None, items: Sequence[Any]) -> Sequence[Any]:
+    """As many as OTEL_SPAN_*_COUNT_LIMIT allows; the SDK's list counts the others as dropped."""
+    return items if limit is None or len(items) <= limit else BoundedList.from_seq(limit, items)
+
+
+class _Remote(msgspec.Struct, frozen=True):
+    context: Context
+    span_context: SpanContext
+
+
+def _remote_parent(event: events.SessionStarted) -> _Remote:
+    carrier = {"traceparent": event.traceparent or "", "tracestate": event.tracestate or ""}
+    context = TraceContextTextMapPropagator().extract(carrier, Context())
+    return _Remote(context, get_current_span(context).get_span_context())
+
+
+def _name(unique_id: str, described: NodeDescribed | None) -> str:
+    """Of low cardinality as a route is: a project has so many nodes, however often it is run."""
+    return f"{described.resource_type} {described.name}" if described is not None else f"{names.HOOK} {unique_id}"
+
+
+def _run_upstream(described: NodeDescribed | None, state: RunState, seen: set[str]) -> Iterator[NodeState]:
+    """The nodes that ran of those that this one depends on; through what is no relation of its own, to those behind."""
+    for unique_id in described.depends_on if described is not None else ():
+        if unique_id in seen:
+            continue
+        seen.add(unique_id)
+        node = state.nodes.get(unique_id)
+        if node is not None and node.started is not None:
+            yield node
+        else:
+            upstream = state.descriptions.get(unique_id)
+            if upstream is not None and upstream.materialized == "ephemeral":
+                yield from _run_upstream(upstream, state, seen)
+
+
+def _of_place(place: _Place) -> Attributes:
+    step, attempt = place
+    return {names.STEP_NUMBER: step, **({names.ATTEMPT_NUMBER: attempt} if attempt else {})}
+
+
+def _of_session(event: events.SessionEnded, state: RunState) -> Attributes:
+    timed_out = state.cancel is not None and state.cancel.by == TIME_OUT
+    result = names.TIMEOUT if timed_out else names.RESULTS.get(event.outcome, event.outcome)
+    found: Attributes = {
+        names.RUN: state.run_id,
+        names.SESSION_NUMBER: event.session,
+        names.PIPELINE_RUN: state.run_id,
+        names.PIPELINE_RESULT: result,
+        names.EXIT_CODE: event.exit_code,
+        **_of_warehouse(state),
+    }
+    if state.session is not None:
+        found[names.OPENLINEAGE_RUN] = state.session.lineage_run_id
+    if state.dbt is not None:
+        found[names.DBT_VERSION] = state.dbt.dbt_version
+        found[names.INVOCATION] = state.dbt.invocation_id
+    if state.config is not None:
+        found[names.PIPELINE_NAME] = found[names.PROJECT] = state.config.project or ""
+        found[names.TARGET] = state.config.target or ""
+    for status, count in state.counts.items():
+        found[f"{names.NODES}{status.replace(' ', '_')}"] = count
+    return found
+
+
+def _of_warehouse(state: RunState) -> Attributes:
+    config = state.config
+    if config is None:
+        return {}
+    found: Attributes = {names.DB_SYSTEM: names.SYSTEMS.get(config.adapter_type, config.adapter_type)}
+    for key, name in ((names.DB_NAMESPACE, "database"), (names.SERVER, "host")):
+        value = config.connection.get(name)
+        if value:
+            found[key] = str(value)
+    return found
+
+
+def _of_node(node: NodeState, described: NodeDescribed | None) -> Attributes:
+    found: Attributes = {names.UNIQUE_ID: node.unique_id, names.OUTCOME: node.status}
     if node.rows_affected is not None:
-        attributes["rows_affected"] = node.rows_affected
+        found[names.ROWS] = node.rows_affected
+    if node.failures is not None:
+        found[names.FAILURES] = node.failures
+    if node.cause:
+        found[names.CAUSE] = node.cause
     if described is None:
-        return attributes
-    attributes["node_type"] = described.resource_type
+        return found
+    found[names.NODE_TYPE] = described.resource_type
     if described.materialized:
-        attributes["materialization"] = described.materialized
+        found[names.MATERIALIZATION] = described.materialized
     if described.path:
-        attributes["code.file.path"] = described.path
+        found[names.FILE_PATH] = found[names.RELATIVE_PATH] = described.path
     relation = described.relation
     if relation is not None:
-        attributes["database"] = relation.database or ""
-        attributes["schema"] = relation.schema or ""
-        attributes["identifier"] = relation.identifier
-    return attributes
+        found[names.DATABASE] = relation.database or ""
+        found[names.SCHEMA] = relation.schema or ""
+        found[names.IDENTIFIER] = relation.identifier
+    return found
 
 
-def _status(good: bool, description: str) -> Status:
-    return Status(StatusCode.OK) if good else Status(StatusCode.ERROR, description[:1000])
+def _of_result(event: events.NodeFinished) -> Attributes:
+    known = {names.BYTES: event.bytes_processed, names.QUERY_ID: event.query_id, names.THREAD: event.thread or None}
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _classified(message: str, state: RunState) -> Failure:
+    return classify(message, adapter=state.config.adapter_type if state.config is not None else None)
+
+
+def _failure(state: RunState) -> Failure | None:
+    """What decides why the session failed: the most permanent of its nodes' errors, or what dbt gave up for."""
+    if state.failed:
+        return most_permanent(_classified(node.message or node.status, state) for node in state.failed)
+    finished = state.attempt.finished if state.attempt is not None else None
+    return _classified(finished.exception, state) if finished is not None and finished.exception else None
+
+
+def _why(state: RunState, outcome: str) -> str:
+    if state.failed:
+        return f"{len(state.failed)} failed, first {state.failed[0].unique_id}"
+    finished = state.attempt.finished if state.attempt is not None else None
+    return (finished.exception if finished is not None else None) or outcome
+
+
+def _error(failure: Failure | None) -> Attributes:
+    if failure is None:
+        return {}
+    return {names.ERROR_TYPE: failure.category, **({names.RULE: failure.rule} if failure.rule else {})}
+
+
+def _failed(description: str) -> Status:
+    return Status(StatusCode.ERROR, description[:_DESCRIPTION])

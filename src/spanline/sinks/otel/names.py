@@ -1,0 +1,104 @@
+"""Names of spans and keys of attributes: docs/traces.md has the same, in a table.
+
+Where OpenTelemetry's semantic conventions have a key, it is theirs (https://opentelemetry.io/docs/specs/semconv/);
+what is dbt's own has the bare keys that dbt v2 gives its own telemetry; what is only ours begins with `spanline.`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+# --- names of spans
+
+SESSION: Final = "dbt"
+"""With the command: `dbt build`."""
+ATTEMPT: Final = "attempt"
+PHASES: Final[Mapping[str, str]] = {"parse": "parse", "compile": "compile", "run": "execute"}
+HOOK: Final = "hook"
+QUERY: Final = "query"
+"""Where the SQL doesn't begin with a word; else that word, in capitals."""
+
+# --- names of a span's events
+
+RETRY: Final = "retry scheduled"
+CANCEL: Final = "cancel requested"
+KILLED: Final = "dbt killed"
+DIED: Final = "dbt died"
+EXCEPTION: Final = "exception"
+
+# --- of the run: semantic conventions
+
+PIPELINE_NAME: Final = "cicd.pipeline.name"
+PIPELINE_RUN: Final = "cicd.pipeline.run.id"
+PIPELINE_RESULT: Final = "cicd.pipeline.result"
+EXIT_CODE: Final = "process.exit.code"
+ERROR_TYPE: Final = "error.type"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+FILE_PATH: Final = "code.file.path"
+
+# --- of the warehouse: semantic conventions
+
+DB_SYSTEM: Final = "db.system.name"
+DB_NAMESPACE: Final = "db.namespace"
+DB_OPERATION: Final = "db.operation.name"
+DB_QUERY: Final = "db.query.text"
+SERVER: Final = "server.address"
+
+# --- dbt's own
+
+UNIQUE_ID: Final = "unique_id"
+NODE_TYPE: Final = "node_type"
+MATERIALIZATION: Final = "materialization"
+DATABASE: Final = "database"
+SCHEMA: Final = "schema"
+IDENTIFIER: Final = "identifier"
+RELATIVE_PATH: Final = "relative_path"
+ROWS: Final = "rows_affected"
+BYTES: Final = "bytes_processed"
+OUTCOME: Final = "node_outcome"
+QUERY_ID: Final = "query_id"
+QUERY_OUTCOME: Final = "query_outcome"
+FAILURES: Final = "test_failures"
+CAUSE: Final = "upstream_unique_id"
+INVOCATION: Final = "invocation_id"
+DBT_VERSION: Final = "dbt.version"
+PROJECT: Final = "dbt.project"
+TARGET: Final = "dbt.target"
+THREAD: Final = "thread.name"
+NODES: Final = "dbt.nodes."
+"""With a status, blanks as `_`: how many nodes of the session have it."""
+
+# --- ours
+
+RUN: Final = "spanline.run.id"
+SESSION_NUMBER: Final = "spanline.session"
+STEP_NUMBER: Final = "spanline.step"
+ATTEMPT_NUMBER: Final = "spanline.attempt"
+RULE: Final = "spanline.rule"
+OPENLINEAGE_RUN: Final = "openlineage.run.id"
+DELAY: Final = "delay"
+REASON: Final = "reason"
+
+SYSTEMS: Final[Mapping[str, str]] = {
+    "postgres": "postgresql",
+    "redshift": "aws.redshift",
+    "sqlserver": "microsoft.sql_server",
+    "synapse": "microsoft.sql_server",
+    "fabric": "microsoft.sql_server",
+    "oracle": "oracle.db",
+    "ibmdb2": "ibm.db2",
+    "spark": "hive",
+    "glue": "hive",
+}
+"""The name that the conventions have for an adapter's warehouse; every other is called as dbt calls it."""
+
+RESULTS: Final[Mapping[str, str]] = {
+    "success": "success",
+    "failed": "failure",
+    "cancelled": "cancellation",
+    "died": "error",
+}
+"""`cicd.pipeline.result` of an outcome; a cancel by a limit of time is `timeout`."""
+TIMEOUT: Final = "timeout"

@@ -1,0 +1,60 @@
+"""What of a query's SQL a span may show: all, all but its literals, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from spanline.lineage.dialects import dialect_of
+
+VARIABLE: Final = "SPANLINE_TRACE_SQL"
+CHARACTERS: Final = 4096
+"""Of longer SQL the beginning is sent: a collector takes 4 MiB at a time, and a batch has 512 spans."""
+
+Shown = Callable[[str, str], "str | None"]
+"""From the SQL and the adapter's type to what may be shown."""
+
+
+def shown(environ: Mapping[str, str]) -> Shown:
+    """As `SPANLINE_TRACE_SQL` has it: `on` (default), `masked` or `off`. Raises ValueError for another value."""
+    asked = environ.get(VARIABLE, "on").strip().lower()
+    if asked not in _KINDS:
+        raise ValueError(f"{VARIABLE} is {asked!r}: it must be on, masked or off")
+    return _KINDS[asked]
+
+
+def _whole(sql: str, _adapter: str) -> str:
+    return sql if len(sql) <= CHARACTERS else f"{sql[:CHARACTERS]}…"
+
+
+def _nothing(_sql: str, _adapter: str) -> None:
+    return None
+
+
+def masked(sql: str, adapter: str) -> str | None:
+    """The SQL with `?` for each literal, by the adapter's own rules of what is one; None where it can't be read."""
+    import sqlglot  # noqa: PLC0415 - only who masks pays for it
+    from sqlglot.errors import SqlglotError  # noqa: PLC0415
+
+    try:
+        tokens = sqlglot.tokenize(sql, read=dialect_of(adapter))
+    except (SqlglotError, ValueError):
+        return None
+    pieces, at = [], 0
+    for token in tokens:
+        pieces += [_without_comments(sql[at : token.start])]
+        pieces += ["?" if _is_literal(token.token_type.name) else sql[token.start : token.end + 1]]
+        at = token.end + 1
+    return _whole("".join(pieces).strip(), adapter)
+
+
+def _is_literal(kind: str) -> bool:
+    return kind.endswith("STRING") or kind == "NUMBER"
+
+
+def _without_comments(between: str) -> str:
+    """What stands between two tokens: blanks, and comments, which may hold anything."""
+    return between if between.isspace() or not between else " "
+
+
+_KINDS: Final[Mapping[str, Shown]] = {"on": _whole, "masked": masked, "off": _nothing}

@@ -1,0 +1,382 @@
+"""Spans: the tree, its levels, links, attributes, errors; what of SQL they show; and the context around them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
+
+from spanline import events, home, ids
+from spanline.events import Event
+from spanline.journal import Appender
+from spanline.replay import replay
+from spanline.runs import start
+from spanline.sinks.otel import names
+from spanline.sinks.otel.spans import Translator
+from spanline.sinks.otel.sql import CHARACTERS, masked, shown
+from spanline.spec import RunSpec
+from spanline.state import RunState
+
+from .conftest import DEADLINE, SILENT, Project, Receiver, journal
+from .lineage_events import RUN_ID, at, closed, described, ended, finished, in_order, invoked, opened, session, started
+
+DOCS = Path(__file__).parents[1] / "docs" / "traces.md"
+PLACE = {"session": 1, "step": 1, "attempt": 1}
+
+
+class Trace:
+    """The spans of a journal, and how they hang together."""
+
+    def __init__(self, happened: Iterable[Event], **environment: str) -> None:
+        translate, state = Translator(Resource({}), shown(environment)), RunState()
+        self.spans: list[ReadableSpan] = []
+        for event in happened:
+            state.apply(event)
+            self.spans += [message.payload for message in translate(event, state)]  # type: ignore[misc]
+        self._by_id = {span.context.span_id: span for span in self.spans}
+        assert len(self._by_id) == len(self.spans), "ids differ"
+        self._children: dict[int, list[ReadableSpan]] = defaultdict(list)
+        for span in self.spans:
+            if span.parent is not None:
+                self._children[span.parent.span_id].append(span)
+
+    def named(self, name: str) -> ReadableSpan:
+        (found,) = [span for span in self.spans if span.name == name]
+        return found
+
+    def path(self, span: ReadableSpan) -> list[str]:
+        """The names from the root down to this span."""
+        above = self._by_id.get(span.parent.span_id) if span.parent is not None else None
+        return [*(self.path(above) if above is not None else []), span.name]
+
+    def beneath(self, span: ReadableSpan) -> list[ReadableSpan]:
+        return self._children[span.context.span_id]
+
+    def linked(self, span: ReadableSpan) -> list[str]:
+        return sorted(self._by_id[link.context.span_id].name for link in span.links)
+
+
+def of(span: ReadableSpan) -> dict[str, object]:
+    return dict(span.attributes or {})
+
+
+@pytest.fixture(scope="module")
+def happened(copy_project: Callable[[], Project]) -> list[Event]:
+    """A build in which a model fails in the warehouse, what needs it is skipped, and a test fails."""
+    return journal(copy_project().run("build", "--vars", "{break: true, fail_test: true}"))
+
+
+@pytest.fixture(scope="module")
+def build(happened: list[Event]) -> Trace:
+    return Trace(happened)
+
+
+# --- the tree
+
+
+def test_a_session_has_phases_a_phase_nodes_and_hooks_a_node_queries(build: Trace) -> None:
+    root = build.named("dbt build")
+    assert root.parent is None
+    assert [span.name for span in build.beneath(root) if span.kind is not SpanKind.CLIENT] == [
+        "parse",
+        "compile",
+        "execute",
+    ]
+    assert build.path(build.named("model totals")) == ["dbt build", "execute", "model totals"]
+    hooks = [span for span in build.spans if span.name.startswith("hook ")]
+    assert {tuple(build.path(hook)[:2]) for hook in hooks} == {("dbt build", "execute")}
+    assert len(hooks) == 2
+    queries = build.beneath(build.named("model totals"))
+    assert "CREATE" in {query.name for query in queries}
+    assert {query.kind for query in queries} == {SpanKind.CLIENT}
+
+
+def test_times_are_those_of_the_events(build: Trace, happened: list[Event]) -> None:
+    phases = [e for e in happened if isinstance(e, events.PhaseStarted)]
+    (over,) = [e.time for e in happened if isinstance(e, events.DbtFinished)]
+    ends = [*(phase.time for phase in phases[1:]), over]
+    for phase, end in zip(phases, ends, strict=True):
+        span = build.named(names.PHASES[phase.phase])
+        assert (span.start_time, span.end_time) == (phase.time, end)
+    root = build.named("dbt build")
+    assert (root.start_time, root.end_time) == (happened[0].time, happened[-1].time)
+
+
+def test_each_step_of_several_is_a_level(project: Project) -> None:
+    steps = [["run", "-s", "customers"], ["test", "-s", "never"]]
+    run = start(steps, project_dir=project.path, stdio=SILENT)
+    run.wait(DEADLINE)
+    found = Trace(journal(run))
+    assert found.path(found.named("model customers")) == ["dbt run, test", "dbt run", "execute", "model customers"]
+    assert found.path(found.named("test never")) == ["dbt run, test", "dbt test", "execute", "test never"]
+    assert of(found.named("dbt test")) == {"spanline.step": 2, "process.exit.code": 0}
+
+
+def test_the_second_attempt_is_a_level_and_the_session_says_when_it_was_decided() -> None:
+    first = [
+        described("model.shop.a"),
+        described("model.shop.b", depends_on=["model.shop.a"]),
+        events.PhaseStarted(phase="run", **PLACE),
+        started("model.shop.a"),
+        finished("model.shop.a"),
+        started("model.shop.b"),
+        finished("model.shop.b", "error", message="deadlock detected"),
+        events.DbtFinished(success=False, exit_code=1, elapsed=1.0, **PLACE),
+        events.AttemptEnded(exit_code=1, **PLACE),
+        events.RetryScheduled(delay=1.5, reason="concurrency (postgres.deadlock)", **PLACE),
+    ]
+    place = {**PLACE, "attempt": 2}
+    second = [
+        events.AttemptStarted(argv=["build"], pid=2, python="p", **place),
+        events.PhaseStarted(phase="run", **place),
+        started("model.shop.b", **place),
+        finished("model.shop.b", **place),
+    ]
+    found = Trace(in_order(opened(), invoked(adapter_type="postgres"), first, second, closed(0, attempt=2)))
+    bad, good = (span for span in found.spans if span.name == "model b")
+    assert found.path(bad) == ["dbt build", "execute", "model b"]
+    assert found.path(good) == ["dbt build", "attempt", "execute", "model b"]
+    assert (of(bad)["error.type"], of(bad)["spanline.attempt"]) == ("concurrency", 1)
+    assert of(good)["spanline.attempt"] == 2
+    assert found.linked(good) == ["model a"], "what it is made from ran in the attempt before"
+    (note,) = found.named("dbt build").events
+    assert (note.name, dict(note.attributes or {})["delay"]) == ("retry scheduled", 1.5)
+    assert found.named("dbt build").status.status_code is StatusCode.UNSET
+
+
+def test_a_resumed_session_links_to_the_one_before() -> None:
+    place = {"session": 2, "resumes": True}
+    first = [*opened(), *invoked(), *closed(1)]
+    again = [*opened(time=at(60), **place), *invoked(session=2), *closed(0, session=2)]
+    found = Trace(in_order(first, again))
+    one, two = found.spans
+    assert one.context.trace_id != two.context.trace_id
+    (link,) = two.links
+    assert (link.context.trace_id, link.context.span_id) == (one.context.trace_id, one.context.span_id)
+    assert not one.links
+
+
+def test_what_is_open_when_dbt_dies_ends_then() -> None:
+    died = events.RunnerDied(signal="SIGKILL", time=at(9), **PLACE)
+    running = [
+        events.PhaseStarted(phase="run", **PLACE),
+        started("model.shop.a"),
+        events.QueryStarted(query=1, sql="select 1", unique_id="model.shop.a", **PLACE),
+    ]
+    found = Trace(
+        in_order(opened(), invoked(), described("model.shop.a"), running, died, ended("died", 2, time=at(10)))
+    )
+    for name in ("SELECT", "model a", "execute"):
+        assert found.named(name).end_time == at(9)
+    assert of(found.named("model a"))["node_outcome"] == "interrupted"
+    assert of(found.named("dbt build"))["cicd.pipeline.result"] == "error"
+    assert [note.name for note in found.named("dbt build").events] == ["dbt died"]
+
+
+def test_a_clock_that_is_set_back_gives_no_span_that_ends_before_it_begins() -> None:
+    back = [started("model.shop.a", time=at(5)), finished("model.shop.a", time=at(3))]
+    found = Trace(in_order(opened(), invoked(), described("model.shop.a"), back, closed(time=at(4))))
+    assert all(span.end_time >= span.start_time for span in found.spans)
+
+
+# --- nodes
+
+
+def test_a_node_links_to_those_that_it_is_made_from_through_ephemeral_ones(build: Trace) -> None:
+    assert build.linked(build.named("model totals")) == ["model customers", "model orders"]
+    seed, below, top = "seed.shop.raw", "model.shop.below", "model.shop.top"
+    through = [
+        described(below, materialized="ephemeral", depends_on=[seed]),
+        [described(seed), started(seed), finished(seed)],
+        [described(top, depends_on=[below, seed]), started(top), finished(top)],
+    ]
+    found = Trace(session(*through))
+    assert found.linked(found.named("model top")) == ["seed raw"], "what dbt doesn't run has no span to link to"
+
+
+def test_a_node_is_described_in_dbts_own_words(build: Trace) -> None:
+    found = of(build.named("model orders"))
+    expected = {
+        "unique_id": "model.shop.orders",
+        "node_type": "model",
+        "node_outcome": "success",
+        "materialization": "incremental",
+        "database": "shop",
+        "schema": "main",
+        "identifier": "orders",
+        "relative_path": "models/orders.sql",
+        "code.file.path": "models/orders.sql",
+        "spanline.step": 1,
+        "spanline.attempt": 1,
+    }
+    assert expected.items() <= found.items()
+
+
+def test_a_failure_is_an_error_of_its_kind_with_its_message(build: Trace) -> None:
+    fragile = build.named("model fragile")
+    assert fragile.status.status_code is StatusCode.ERROR
+    assert (of(fragile)["error.type"], of(fragile)["spanline.rule"]) == ("not_found", "duckdb.no_column")
+    (note,) = fragile.events
+    assert note.name == "exception"
+    assert "no_such_column" in str(dict(note.attributes or {})["exception.message"])
+
+
+def test_the_query_that_failed_is_seen_though_dbt_does_not_say_that_it_did(build: Trace, happened: list[Event]) -> None:
+    asked = [e for e in happened if isinstance(e, events.QueryStarted) and e.unique_id == "model.shop.fragile"]
+    queries = build.beneath(build.named("model fragile"))
+    assert len(queries) == len(asked)
+    assert [query.name for query in queries if query.status.status_code is StatusCode.ERROR] == ["CREATE"]
+
+
+def test_a_failed_test_is_an_error(build: Trace) -> None:
+    never = build.named("test never")
+    assert never.status.status_code is StatusCode.ERROR
+    assert (of(never)["test_failures"], of(never)["error.type"]) == (1, "data")
+    assert build.named("test accepted_values_totals_cents__False__1__2").status.status_code is StatusCode.UNSET, "warns"
+
+
+def test_a_skipped_node_is_there_with_its_cause(build: Trace) -> None:
+    below = build.named("model below")
+    assert (of(below)["node_outcome"], of(below)["upstream_unique_id"]) == ("skipped", "model.shop.fragile")
+    assert below.start_time == below.end_time
+    assert build.linked(below) == ["model fragile"]
+
+
+def test_the_session_says_how_it_went_and_names_its_lineage_run(build: Trace, happened: list[Event]) -> None:
+    (beginning,) = [e for e in happened if isinstance(e, events.SessionStarted)]
+    root = build.named("dbt build")
+    expected = {
+        "cicd.pipeline.result": "failure",
+        "cicd.pipeline.name": "shop",
+        "process.exit.code": 1,
+        "db.system.name": "duckdb",
+        "dbt.nodes.error": 1,
+        "spanline.run.id": beginning.run_id,
+        "openlineage.run.id": beginning.lineage_run_id,
+        "error.type": "not_found",
+    }
+    assert expected.items() <= of(root).items()
+    assert root.status.description in {f"2 failed, first {name}" for name in ("model.shop.fragile", "test.shop.never")}
+
+
+def test_names_and_keys_are_those_of_the_docs(build: Trace) -> None:
+    documented = set(re.findall(r"^\| `([\w.]+?)`", DOCS.read_text(), re.MULTILINE))
+    keys = {key for span in build.spans for key in of(span)}
+    keys |= {key for span in build.spans for note in span.events for key in dict(note.attributes or {})}
+    assert {re.sub(r"^dbt\.nodes\..*", "dbt.nodes.STATUS", key) for key in keys} <= documented
+    constants = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)}
+    kinds = {names.SESSION, names.ATTEMPT, names.HOOK, names.QUERY, names.TIMEOUT}
+    notes = {names.RETRY, names.CANCEL, names.KILLED, names.DIED, names.EXCEPTION}
+    assert constants - kinds - notes - {names.NODES} <= documented
+
+
+# --- what of SQL they show
+
+
+def test_sql_is_shown_cut_masked_or_not_at_all() -> None:
+    sql = "select 'secret' as a, " + "1, " * CHARACTERS
+    query = [
+        events.QueryStarted(query=1, sql=sql, **PLACE),
+        events.QueryFinished(query=1, status="OK", elapsed=1.0, **PLACE),
+    ]
+    happened = session(query)
+    (span,) = [span for span in Trace(happened).spans if span.name == "SELECT"]
+    assert of(span)["db.query.text"] == sql[:CHARACTERS] + "…"
+    assert "db.query.text" not in of(Trace(happened, SPANLINE_TRACE_SQL="off").named("SELECT"))
+    assert "secret" not in str(of(Trace(happened, SPANLINE_TRACE_SQL="masked").named("SELECT"))["db.query.text"])
+    with pytest.raises(ValueError, match="must be on, masked or off"):
+        shown({"SPANLINE_TRACE_SQL": "yes"})
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sql", "expected"),
+    [
+        ("postgres", "select 'it''s', 1, \"c1\" -- O'H\nfrom t where b=E'a\\'b'", 'select ?, ?, "c1" from t where b=?'),
+        ("postgres", "select $$a 'b'$$ /* 'c' */ as x", "select ? as x"),
+        ("bigquery", 'select "double" as x, r\'raw\' from `p.d.t`', "select ? as x, ? from `p.d.t`"),
+        ("snowflake", "select 'a' from t where x > -3", "select ? from t where x > -?"),
+        ("nobodys", "select 'a'", "select ?"),
+        ("postgres", "select 'never ends", None),
+    ],
+)  # fmt: skip
+def test_masked_sql_has_no_literal_and_no_comment(adapter: str, sql: str, expected: str | None) -> None:
+    assert masked(sql, adapter) == expected
+
+
+# --- limits, sampling, context
+
+
+def test_the_sdks_limits_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "3")
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "5")
+    monkeypatch.setenv("OTEL_SPAN_LINK_COUNT_LIMIT", "1")
+    upstream = [f"model.shop.m{number}" for number in range(3)]
+    nodes = [[described(unique_id), started(unique_id), finished(unique_id)] for unique_id in upstream]
+    last = [described("model.shop.last", depends_on=upstream), started("model.shop.last"), finished("model.shop.last")]
+    span = Trace(session(*nodes, last)).named("model last")
+    assert len(of(span)) == 3
+    assert span.dropped_attributes > 0
+    assert all(len(value) <= 5 for value in of(span).values() if isinstance(value, str))
+    assert (len(span.links), span.dropped_links) == (1, 2)
+
+
+def test_what_is_not_sampled_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    unsampled = opened(traceparent=f"00-{'a' * 32}-{'b' * 16}-00")
+    assert Trace(in_order(unsampled, invoked(), closed())).spans == []
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    assert Trace(session()).spans == []
+
+
+def test_the_trace_around_the_run_goes_on_in_it_with_its_state() -> None:
+    around = opened(traceparent=f"00-{'a' * 32}-{'b' * 16}-01", tracestate="vendor=1")
+    (root,) = Trace(in_order(around, invoked(), closed())).spans
+    assert (root.context.trace_id, root.parent and root.parent.span_id) == (int("a" * 32, 16), int("b" * 16, 16))
+    assert root.context.trace_state.to_header() == "vendor=1"
+
+
+def test_an_active_span_of_the_caller_is_the_parent_and_dbt_is_told_what_it_is_part_of(
+    project: Project, monkeypatch: pytest.MonkeyPatch, receiver: Receiver
+) -> None:
+    for name, value in receiver.otel_environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TRACEPARENT", f"00-{'c' * 32}-{'d' * 16}-01")
+    project.write("macros/trace.sql", "{% macro trace() %}{{ log(env_var('TRACEPARENT'), info=true) }}{% endmacro %}")
+    caller = SpanContext(int("a" * 32, 16), int("b" * 16, 16), is_remote=False, trace_flags=TraceFlags(1))
+    with trace.use_span(NonRecordingSpan(caller)):
+        run = project.start("run-operation", "trace")
+    run.wait(DEADLINE)
+    (root,) = [span for span in receiver.spans if span.name == "dbt run-operation"]
+    assert (root.trace_id.hex(), root.parent_span_id.hex()) == ("a" * 32, "b" * 16)
+    told = [event.message for event in journal(run) if isinstance(event, events.Log)]
+    assert f"00-{'a' * 32}-{root.span_id.hex()}-01" in told
+
+
+def test_a_trace_of_ten_thousand_nodes_is_delivered_whole(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in receiver.otel_environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
+    spec = RunSpec(run_id=RUN_ID, steps=[["build"]], cwd=str(tmp_path), project_dir=str(tmp_path), python="python")
+    directory, held = home.create_run(tmp_path / "home", RUN_ID, spec.encode())
+    nodes = [f"model.shop.m{number}" for number in range(10_000)]
+    lives = [[described(unique_id), started(unique_id), finished(unique_id)] for unique_id in nodes]
+    appender = Appender(directory.journal, "test")
+    for event in session(*lives):
+        appender.locate(event.session, event.step, event.attempt)
+        appender.append(event)
+    appender.close()
+    held.release()
+    (cursor,) = replay(directory, everything=False, timeout=60.0).values()
+    assert cursor.complete
+    sent = {span.span_id for span in receiver.spans}
+    assert {ids.span_id(RUN_ID, 1, 1, 1, unique_id).to_bytes(8, "big") for unique_id in nodes} <= sent
+    assert len(sent) == len(nodes) + 1
