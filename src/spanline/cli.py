@@ -48,6 +48,8 @@ class Options:
     log_json: bool = False
     retry_limit: int = 1
     retry_delay: float = 1.0
+    retry_within: float | None = None
+    retry_partial: bool = False
     timeout: float | None = None
     node_timeout: float | None = None
     grace: float = 30.0
@@ -94,6 +96,8 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.option("--retry-limit", type=click.IntRange(min=1), default=1, show_default=True, help="Tries in all, where "
               "what failed may pass by itself.")  # fmt: skip
 @click.option("--retry-delay", type=_SECONDS, default=1.0, show_default=True, help="Seconds before the second try.")
+@click.option("--retry-within", type=_SECONDS, help="Begin no new try so many seconds after the first.")
+@click.option("--retry-partial", is_flag=True, help="Try again what may pass, though something else won't.")
 @click.option("--timeout", type=_SECONDS, help="Cancel the run after so many seconds.")
 @click.option("--node-timeout", type=_SECONDS, help="Cancel the run when a node takes so many seconds.")
 @click.option("--grace", type=_SECONDS, default=30.0, show_default=True, help="Seconds that a cancelled dbt has.")
@@ -110,6 +114,8 @@ def cli(
     log_json: bool,
     retry_limit: int,
     retry_delay: float,
+    retry_within: float | None,
+    retry_partial: bool,
     timeout: float | None,
     node_timeout: float | None,
     grace: float,
@@ -126,6 +132,7 @@ def cli(
     options.detach, options.progress = detach, progress
     options.json, options.log_json = as_json, log_json
     options.retry_limit, options.retry_delay = retry_limit, retry_delay
+    options.retry_within, options.retry_partial = retry_within, retry_partial
     options.timeout, options.node_timeout, options.grace = timeout, node_timeout, grace
 
 
@@ -223,6 +230,8 @@ def _start(options: Options, args: tuple[str, ...], stdio: Stdio | None) -> Run:
         foreground=_on_a_terminals_input(),
         retry_limit=options.retry_limit,
         retry_delay=options.retry_delay,
+        retry_within=options.retry_within,
+        retry_partial=options.retry_partial,
         timeout=options.timeout,
         node_timeout=options.node_timeout,
         grace=options.grace,
@@ -461,6 +470,35 @@ def _quantity(option: str, text: str | None, units: dict[str, int]) -> float | N
 
 def _whole(number: float | None) -> int | None:
     return None if number is None else int(number)
+
+
+@cli.command()
+@click.option("--since", default="7d", show_default=True, metavar="WHEN", help="Runs begun since: 12h, 7d, 2w, a date.")
+@click.option("--limit", type=click.IntRange(min=0), default=10, show_default=True, help="Lines of each list.")
+@click.option("--check", is_flag=True, help="Print the alerts; exit with 1 where a critical one fires.")
+@_json_option
+@click.pass_obj
+def stats(options: Options, since: str, limit: int, *, check: bool, as_json: bool) -> None:
+    """Statistics over many runs: success, times, failing and slow nodes, retries, flaky tests. No backend needed."""
+    from spanline.runs import find_home  # noqa: PLC0415
+    from spanline.stats import places, text  # noqa: PLC0415
+    from spanline.stats.gather import gather  # noqa: PLC0415
+
+    def say(message: str) -> None:
+        click.echo(f"spanline: {message}", err=True)
+
+    report = gather(places.place(options.home, find_home), since, limit, say=say)
+    left_out = text.left_out(report.left_out)
+    if left_out:
+        say(left_out)
+    if as_json:
+        _echo_json(report)
+    elif check:
+        click.echo(text.alerts(report.alerts))
+    else:
+        click.echo(text.text(report))
+    if check and report.critical:
+        sys.exit(1)
 
 
 @cli.command()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import tenacity
 
-from spanline.failures import Failure, classify
+from spanline.failures import Failure, classify, most_permanent
 from spanline.spec import RetryPolicy
 from spanline.state import AttemptState, RunState
+
+if TYPE_CHECKING:
+    from tenacity.stop import StopBaseT
 
 MOST_SECONDS: Final = 60.0
 """The longest wait between two attempts."""
@@ -27,12 +30,12 @@ class Verdict(msgspec.Struct, frozen=True):
 def verdict(state: RunState, attempt: AttemptState, *, partial: bool) -> Verdict:
     """Look at what failed in an attempt. Only what is known to pass by itself is worth another."""
     found = _failures(state, attempt)
-    if not found:
-        return Verdict(again=False, reason="nobody knows what went wrong")
     permanent = {key: failure for key, failure in found.items() if not failure.transient}
-    first = next(iter(permanent.values() if permanent else found.values()))
+    worst = most_permanent(found.values())
+    if worst is None:
+        return Verdict(again=False, reason="nobody knows what went wrong")
     again = not permanent or (partial and len(permanent) < len(found))
-    return Verdict(again, f"{first.category} ({first.rule or 'no rule'})", _with_their_skipped(permanent, state))
+    return Verdict(again, f"{worst.category} ({worst.rule or 'no rule'})", _with_their_skipped(permanent, state))
 
 
 def _failures(state: RunState, attempt: AttemptState) -> dict[str, Failure]:
@@ -61,10 +64,16 @@ def attempts(
     `announce` is told the seconds of each wait before it; `sleep` does the waiting.
     """
     return tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(policy.limit),
+        stop=_stop(policy),
         wait=tenacity.wait_exponential_jitter(policy.delay, MOST_SECONDS, jitter=policy.delay),
         retry=tenacity.retry_if_result(worth_another),
         before_sleep=lambda state: announce(state.upcoming_sleep),
         sleep=sleep,
         retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else 2,
     )
+
+
+def _stop(policy: RetryPolicy) -> StopBaseT:
+    after_attempts = tenacity.stop_after_attempt(policy.limit)
+    # `before`: an attempt that would begin too late isn't waited for.
+    return after_attempts if policy.within is None else after_attempts | tenacity.stop_before_delay(policy.within)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from spanline import dbt, home, ids, lease, process
+from spanline import dbt, home, ids, lease, process, tracecontext
 from spanline.errors import RunBusy, SpanlineError, UsageError
 from spanline.events import Event
 from spanline.home import RunDirectory
@@ -182,6 +182,7 @@ def start(
     grace: float = DEFAULT_GRACE,
     retry_limit: int = 1,
     retry_delay: float = 1.0,
+    retry_within: float | None = None,
     retry_partial: bool = False,
     timeout: float | None = None,
     node_timeout: float | None = None,
@@ -195,9 +196,9 @@ def start(
     dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), with the caller's
     environment and what `environment` adds to it. `caller` says who asks, so that the run can be found again.
     A step that fails is tried up to `retry_limit` times in all, where everything that failed may pass by itself (with
-    `retry_partial`, where something of it may); `retry_delay` seconds lie between, doubled each time. What succeeded
-    isn't run again. A run that takes longer than `timeout` seconds, or has a node that takes longer than
-    `node_timeout`, is cancelled.
+    `retry_partial`, where something of it may); `retry_delay` seconds lie between, doubled each time, and none begins
+    more than `retry_within` seconds after the first. What succeeded isn't run again. A run that takes longer than
+    `timeout` seconds, or has a node that takes longer than `node_timeout`, is cancelled.
     `detached` gives the run a supervisor of its own, which outlives this process. `stdio` redirects dbt's streams, and
     `foreground` leaves dbt in this process group, so that it can read from the terminal.
 
@@ -226,7 +227,7 @@ def start(
         secret_names=secret_names,
         caller=dict(caller or {}),
         grace=grace,
-        retry=RetryPolicy(limit=retry_limit, delay=retry_delay, partial=retry_partial),
+        retry=RetryPolicy(limit=retry_limit, delay=retry_delay, within=retry_within, partial=retry_partial),
         timeout=timeout,
         node_timeout=node_timeout,
     )
@@ -260,6 +261,7 @@ def run(
     grace: float = DEFAULT_GRACE,
     retry_limit: int = 1,
     retry_delay: float = 1.0,
+    retry_within: float | None = None,
     retry_partial: bool = False,
     timeout: float | None = None,
     node_timeout: float | None = None,
@@ -276,6 +278,7 @@ def run(
         grace=grace,
         retry_limit=retry_limit,
         retry_delay=retry_delay,
+        retry_within=retry_within,
         retry_partial=retry_partial,
         timeout=timeout,
         node_timeout=node_timeout,
@@ -326,9 +329,9 @@ def _taken_over(run: Run) -> lease.Lease | None:
     while True:
         if run.live:
             # Where we are one of several that want to resume it, the session that another has begun is ours, too.
-            if run.state.session_number > before or not (_is_ending(run) or _is_beginning(run)):
+            if run.state.session_number > before or not _is_ending(run):
                 return None
-            if not told and _is_ending(run):
+            if not told and run.state.ended is None:
                 told = True
                 log.warning("run %s is ending: waiting for that, then it is resumed", run.id)
             time.sleep(_LEASE_LOOKS)
@@ -343,22 +346,19 @@ def _taken_over(run: Run) -> lease.Lease | None:
         return held
 
 
-def _is_beginning(run: Run) -> bool:
-    """Whether somebody holds the run of whose session the journal doesn't speak yet."""
-    holder, session = lease.read_holder(run.directory.lease), run.state.session
-    return holder is not None and session is not None and (holder.host, holder.pid) != (session.host, session.pid)
-
-
 def _is_ending(run: Run) -> bool:
-    """Whether its session will soon be over: its supervisor is gone, or it is being cancelled."""
-    state, holder = run.state, lease.read_holder(run.directory.lease)
-    session = state.session
-    if session is None or _is_beginning(run):
-        return False
+    """Whether its session is or will soon be over: its supervisor is gone, or it is being cancelled."""
+    state = run.state
     if state.cancelling or state.ended is not None:
         return True
-    gone = holder is not None and process.start_time(session.pid) != holder.start_time
-    return session.host == platform.node() and gone
+    session = state.session
+    return session is not None and session.host == platform.node() and _is_gone(session.pid, run.directory)
+
+
+def _is_gone(pid: int, directory: RunDirectory) -> bool:
+    """Whether this supervisor is, though another process may have its number by now."""
+    holder, now = lease.read_holder(directory.lease), process.start_time(pid)
+    return now is None or (holder is not None and holder.pid == pid and holder.start_time != now)
 
 
 def _secrets_again(spec: RunSpec) -> dict[str, str]:
@@ -433,7 +433,7 @@ def _start_detached(directory: RunDirectory, held: lease.Lease, environment: Map
             "spanline.supervisor",
             [str(directory.path), str(held.fd)],
             directory.supervisor_log,
-            environment=environment,
+            environment={**environment, **tracecontext.current(os.environ)},
             pass_fds=(held.fd,),
         )
     finally:

@@ -15,12 +15,13 @@ from spanline.runner.secrets import looks_secret
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often a step is tried, counted as `tenacity.stop_after_attempt` does; delays and times are in seconds.
 
-    The delay doubles with each attempt, up to a minute, with jitter. `partial` tries what can be tried again although
-    other nodes have failed for good.
+    The delay doubles with each attempt, up to a minute, with jitter. `within` so many seconds of the first attempt's
+    start a new one may begin. `partial` tries what can be tried again although other nodes have failed for good.
     """
 
     limit: int = 1
     delay: float = 1.0
+    within: float | None = None
     partial: bool = False
 
 
