@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from spanline.home import RunDirectory
 from spanline.journal import Appender
 from spanline.measures import Distribution, Measures, Snapshot, command_of
 from spanline.replay import replay
+from spanline.sinks.otel.export import resource
 from spanline.sinks.otel.metrics import MetricsTranslator
-from spanline.sinks.textfile import prometheus_name
+from spanline.sinks.textfile import TextfileSink, file_name, prometheus_name
 from spanline.state import RunState
 
 from .conftest import Project, Receiver, answer, journal, last_run, serving, session_started
@@ -264,6 +266,12 @@ def test_a_run_that_never_got_as_far_as_a_project_counts_all_the_same() -> None:
     assert found["dbt.run.results"] == {key: 1}
 
 
+def test_a_run_of_several_steps_has_one_name_for_them_all() -> None:
+    started = msgspec.structs.replace(session_started(RUN_ID), steps=[["deps"], ["seed", "-t", "dev"], ["build"]])
+    found = only([at(0, started), *begun()[1:], over(9)])
+    assert set(found["dbt.run.results"]) == {labels(command="deps seed build", outcome="success")}
+
+
 @pytest.mark.parametrize(
     ("argv", "command"),
     [
@@ -425,13 +433,20 @@ def test_a_run_continues_the_series_of_the_one_before(failing: tuple[Project, Re
     """No identity of a process or run is in the resource or the labels."""
     _, receiver, _ = failing
     (message,) = requests(receiver)
-    resource = {pair.key for pair in message.resource_metrics[0].resource.attributes}
-    assert resource == {"service.name", "telemetry.sdk.language", "telemetry.sdk.name", "telemetry.sdk.version"}
+    of_resource = {pair.key for pair in message.resource_metrics[0].resource.attributes}
+    assert of_resource == {"service.name", "telemetry.sdk.language", "telemetry.sdk.name", "telemetry.sdk.version"}
     known = {*BASE, "resource_type", "status", "outcome", "category", "artifact", "unique_id"}
     for name, metric in metrics_of(message).items():
         keys = {key for point in numbers(metric) for key, _ in point}
         assert keys <= known
         assert ("unique_id" in keys) == (name == "dbt.last_run.node.duration")
+
+
+def test_an_identity_that_was_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=worker-1,service.namespace=shop")
+    attributes = resource().attributes
+    assert attributes["service.instance.id"] == "worker-1"
+    assert (attributes["service.namespace"], attributes["service.name"]) == ("shop", "dbt")
 
 
 def test_a_replay_sends_the_same_bytes(failing: tuple[Project, Receiver, Path]) -> None:
@@ -625,6 +640,34 @@ def test_what_sinks_owe_is_in_the_file_until_a_replay_has_sent_it(
     after = samples(folder / "dbt.shop.dev.seed.prom")
     assert (after["dbt_sink_undelivered"][sink], after["dbt_sink_lag_seconds"][sink]) == (0, 0)
     assert after["dbt_last_run_timestamp_seconds"] == before["dbt_last_run_timestamp_seconds"]
+
+
+def test_runs_that_end_at_the_same_moment_lose_nothing_of_each_other(folder: Path) -> None:
+    def delivered(second: int) -> None:
+        sink, state = TextfileSink(folder), RunState()
+        for event in (*begun(), over(second, "failed" if second % 2 else "success")):
+            state.apply(event)
+            for message in sink.translate(event, state):
+                sink.deliver([message.payload])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(delivered, range(10, 50)))
+    found = samples(folder / "dbt.shop.dev.build.prom")
+    assert found["dbt_last_run_timestamp_seconds"] == {
+        labels(outcome="success"): EPOCH + 48,
+        labels(outcome="failed"): EPOCH + 49,
+    }
+    assert found["dbt_last_run_outcome"][labels(outcome="failed")] == 1
+    assert len(list(folder.iterdir())) == 2, "the file and its lock, nothing half written"
+
+
+def test_no_two_projects_targets_and_commands_share_a_file() -> None:
+    runs = [("a.b", "c", "run"), ("a", "b.c", "run"), ("a/b", "c", "run"), ("a", "b", "deps run"), ("a", "b", "")]
+    names = [file_name(tuple(zip(("project", "target", "command"), parts, strict=True))) for parts in runs]
+    assert names[0] == "dbt.a%2Eb.c.run.prom"
+    assert names[3] == "dbt.a.b.deps%20run.prom"
+    assert len(set(names)) == len(names)
+    assert not any("/" in name for name in names)
 
 
 def test_a_directory_that_is_not_there_is_named(kept: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,8 +94,10 @@ class _LastWords(logging.Filter):
 
     def listen(self) -> None:
         """Hear what the exporters that are imported say from now on."""
-        for name, logger in list(logging.root.manager.loggerDict.items()):
-            if isinstance(logger, logging.Logger) and name.startswith(_EXPORTERS) and self not in logger.filters:
+        known = list(logging.root.manager.loggerDict.items())
+        of_exporters = (logger for name, logger in known if name.startswith("opentelemetry.exporter"))
+        for logger in of_exporters:
+            if isinstance(logger, logging.Logger) and self not in logger.filters:
                 logger.filters.insert(0, self)
 
     def filter(self, record: logging.LogRecord) -> bool:
