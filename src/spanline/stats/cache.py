@@ -1,0 +1,134 @@
+"""What was taken from each journal, kept as a Parquet file of its own: a journal is read once, whoever asks how often.
+
+A file's name says which journal it is of and in which state, so it is right or it isn't there; it appears whole, by a
+rename. Gigabytes of journals become some 20 KB each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from spanline.stats import facts
+from spanline.stats.facts import facts_of
+from spanline.stats.places import Journal, Place
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+log = logging.getLogger("spanline")
+
+_FEW: Final = 8
+"""So many journals are read before other processes would have started."""
+_THREADS: Final = 8
+_UNUSED_SECONDS: Final = 3600.0
+"""Another `spanline stats` may be about to read what looks out of date to this one."""
+_SCHEMA: Final = (
+    "unnest($1::varchar[]) as kind, unnest($2::varchar[]) as name, unnest($3::varchar[]) as status, "
+    "unnest($4::double[]) as seconds, unnest($5::bigint[]) as moment, unnest($6::bigint[]) as number, $7 as run_id"
+)
+
+
+@contextlib.contextmanager
+def opened(place: Place) -> Iterator[Path]:
+    """The folder for what is kept; one of this moment only where nothing can be."""
+    folder = place.cache / f"v{facts.VERSION}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        log.warning("what is found out of journals is not kept in %s: %s", folder, error.strerror or error)
+        with tempfile.TemporaryDirectory(prefix="spanline-stats-") as short_lived:
+            yield Path(short_lived)
+        return
+    yield folder
+
+
+def up_to_date(
+    place: Place, folder: Path, journals: Sequence[Journal], say: Callable[[str], None]
+) -> tuple[list[Path], list[str]]:
+    """Read the journals that are not kept as they are now. Returns what is kept, and the runs that can't be read."""
+    new = [journal for journal in journals if not _file(folder, journal).exists()]
+    if len(new) > _FEW:
+        say(f"reading {len(new)} journals that are new or have grown")
+    unreadable = [run_id for run_id in _read_all(place, folder, new) if run_id is not None]
+    missing = set(unreadable)
+    return [_file(folder, journal) for journal in journals if journal.run_id not in missing], unreadable
+
+
+def tidy(folder: Path, journals: Iterable[Journal]) -> None:
+    """Remove what is of no journal any more."""
+    valid = {_file(folder, journal).name for journal in journals}
+    for file in folder.iterdir():
+        if file.name not in valid:
+            with contextlib.suppress(OSError):  # another process may be doing the same
+                if time.time() - file.stat().st_mtime > _UNUSED_SECONDS:
+                    file.unlink()
+
+
+def empty(folder: Path) -> None:
+    """Remove everything."""
+    for file in folder.glob("*.parquet"):
+        file.unlink(missing_ok=True)
+
+
+def _file(folder: Path, journal: Journal) -> Path:
+    return folder / f"{journal.run_id}.{journal.stamp}.parquet"
+
+
+def _read_all(place: Place, folder: Path, journals: Sequence[Journal]) -> Iterator[str | None]:
+    read = functools.partial(_read, place, folder)
+    pool = _pool(place) if len(journals) > _FEW else None
+    if pool is None:
+        yield from map(read, journals)
+        return
+    with pool:
+        yield from pool.map(read, journals, chunksize=_FEW)
+
+
+def _pool(place: Place) -> Executor | None:
+    """Threads wait for a network; reading here is work, for as many processes as there are cores."""
+    if place.remote:
+        return ThreadPoolExecutor(_THREADS)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores == 1:
+        return None
+    return ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _read(place: Place, folder: Path, journal: Journal) -> str | None:
+    """Keep what a journal holds; its run's id where it can't be read."""
+    try:
+        found = facts_of(place.read(journal))
+    except OSError:
+        return journal.run_id
+    file = _file(folder, journal)
+    part = file.with_name(f".{uuid.uuid4().hex}")
+    columns = [found.kind, found.name, found.status, found.seconds, found.moment, found.number]
+    with _connection().cursor() as cursor:
+        cursor.execute(f"copy (select {_SCHEMA}) to {literal(part)} (format parquet)", [*columns, journal.run_id])
+    part.replace(file)
+    return None
+
+
+@functools.cache
+def _connection() -> DuckDBPyConnection:
+    import duckdb  # noqa: PLC0415 - an extra
+
+    return duckdb.connect(config={"threads": 1})
+
+
+def literal(path: Path) -> str:
+    """A path as SQL text: the target of a COPY can't be a parameter."""
+    return "'" + str(path).replace("'", "''") + "'"

@@ -1,0 +1,223 @@
+"""What statistics need of one journal: its sessions, retries and node executions, as a small table.
+
+What events mean is said by the fold (`spanline.state`), here as everywhere. Of a journal of 1,500 nodes one line in
+seven is read, and found by a regular expression before anything is decoded: the rest is queries, logs and columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Any, Final
+
+import msgspec
+
+from spanline import events
+from spanline.events import Event, TornRecord
+from spanline.state import CANCELLED, INTERRUPTED, RUNNING, TIME_OUT, RunState
+
+VERSION: Final = 1
+"""Of what is taken from a journal: with another, what was kept of journals is taken again."""
+
+SESSION, RETRY, NODE, TORN = "session", "retry", "node", "torn"
+"""The kinds of facts."""
+TIMED_OUT: Final = "timed out"
+"""The outcome of a session that a time limit has cancelled; the others are `spanline.state`'s."""
+TESTS: Final = ("test.", "unit_test.")
+
+_READ: Final = (
+    events.SessionStarted,
+    events.SessionEnded,
+    events.AttemptStarted,
+    events.AttemptEnded,
+    events.RetryScheduled,
+    events.RunnerDied,
+    events.CancelRequested,
+    events.Heartbeat,
+    events.InterruptReceived,
+    events.NodeDescribed,
+    events.NodeFinished,
+    events.HookFinished,
+)
+_TAGS: Final = "|".join(str(event.__struct_config__.tag) for event in _READ)
+_LINE: Final = re.compile(rb'\n\{"type":"(?:' + _TAGS.encode() + rb')"[^\n]*')
+_NO_EXECUTION: Final = frozenset(("skipped", "no-op", CANCELLED, INTERRUPTED, RUNNING))
+_UNWATCHED_SECONDS: Final = 60.0
+"""A supervisor writes a heartbeat every 30 s: a session's end later than this was written by somebody else."""
+_VARYING: Final = frozenset(("--vars", "--event-time-start", "--event-time-end"))
+"""Options of dbt that may differ from run to run of the same job."""
+
+
+class Facts(msgspec.Struct):
+    """A table, column by column.
+
+    | kind    | name            | status                    | seconds        | moment   | number                    |
+    | ------- | --------------- | ------------------------- | -------------- | -------- | ------------------------- |
+    | session | the job         | outcome, None: not ended  | it took        | start    | of the session            |
+    | retry   | category        |                           | of the wait    | when     |                           |
+    | node    | unique id       | dbt's, ran and ended      | execution time | end      | of a test: its code, hashed |
+    | torn    |                 |                           |                |          | of lines                  |
+    """
+
+    kind: list[str] = []
+    name: list[str] = []
+    status: list[str | None] = []
+    seconds: list[float] = []
+    moment: list[int] = []
+    number: list[int | None] = []
+
+    def add(
+        self,
+        kind: str,
+        name: str = "",
+        status: str | None = None,
+        seconds: float = 0.0,
+        moment: int = 0,
+        number: int | None = None,
+    ) -> None:
+        """Add a row."""
+        self.kind.append(kind)
+        self.name.append(name)
+        self.status.append(status)
+        self.seconds.append(seconds)
+        self.moment.append(moment)
+        self.number.append(number)
+
+
+def facts_of(journal: Iterable[bytes]) -> Facts:
+    """Read a journal, which comes in pieces, to its last newline. One without a session has no facts but torn lines."""
+    reading = _Reading()
+    for line in _lines(journal):
+        try:
+            reading.take(events.decode(line))
+        except TornRecord:
+            reading.torn += 1
+    return reading.end()
+
+
+def _lines(journal: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b"\n"
+    for piece in journal:
+        text = rest + piece
+        last = text.rfind(b"\n")
+        yield from _LINE.findall(text, 0, last)
+        rest = text[last:]
+
+
+class _Reading:
+    """One reading of one journal."""
+
+    def __init__(self) -> None:
+        self.torn = 0
+        self._facts = Facts()
+        self._state = RunState()
+        self._last = 0
+        self._invocation = (0, 0, 0)
+        self._tests: list[int] = []
+
+    def take(self, event: Event) -> None:
+        """Take the next event into account."""
+        if isinstance(event, events.SessionStarted):
+            self._end_session("died")
+        if (event.session, event.step, event.attempt) != self._invocation:
+            self._identify_tests()
+            self._invocation = (event.session, event.step, event.attempt)
+        self._state.apply(event)
+        take = _TAKES.get(type(event))
+        if take is not None:
+            take(self, event)
+        if not isinstance(event, (events.RunnerDied, events.SessionEnded)):
+            self._last = event.time
+
+    def end(self) -> Facts:
+        """The journal has no more."""
+        self._identify_tests()
+        self._end_session(None)
+        if self.torn:
+            self._facts.add(TORN, number=self.torn)
+        return self._facts
+
+    def _end_session(self, outcome: str | None) -> None:
+        """Note the session under way, if there is one, as not ended, or as ended by the start of another."""
+        if self._state.session is not None and self._state.ended is None:
+            self._note_session(outcome, self._last)
+
+    def _note_session(self, outcome: str | None, end: int) -> None:
+        state = self._state
+        if state.session is not None:
+            seconds = max(end - state.started, 0) / 1e9
+            self._facts.add(SESSION, job(state.session), outcome, seconds, state.started, state.session_number)
+
+    def _session_ended(self, event: events.SessionEnded) -> None:
+        cancel = self._state.cancel
+        timed_out = event.outcome == CANCELLED and cancel is not None and cancel.by == TIME_OUT
+        watched = event.time - self._last <= _UNWATCHED_SECONDS * 1e9
+        self._note_session(TIMED_OUT if timed_out else event.outcome, event.time if watched else self._last)
+
+    def _retry_scheduled(self, event: events.RetryScheduled) -> None:
+        category = event.reason.partition(" (")[0]
+        self._facts.add(RETRY, category or "unknown", seconds=event.delay, moment=event.time)
+
+    def _node_finished(self, event: events.NodeFinished) -> None:
+        node = self._state.nodes[event.unique_id]
+        if node.status in _NO_EXECUTION:
+            return
+        if event.unique_id.startswith(TESTS):
+            self._tests.append(len(self._facts.kind))
+        self._facts.add(NODE, event.unique_id, node.status, node.execution_time, event.time)
+
+    def _hook_finished(self, event: events.HookFinished) -> None:
+        status = self._state.hooks[event.unique_id].status
+        if status not in _NO_EXECUTION:
+            self._facts.add(NODE, event.unique_id, status, event.execution_time, event.time)
+
+    def _identify_tests(self) -> None:
+        """Say of the tests of the invocation that is over which code they have run on."""
+        if self._tests:
+            codes = _codes(self._state.descriptions)
+            for row in self._tests:
+                self._facts.number[row] = codes.get(self._facts.name[row])
+            self._tests = []
+
+
+_TAKES: Final[Mapping[type[Event], Callable[[_Reading, Any], None]]] = {
+    events.SessionEnded: _Reading._session_ended,
+    events.RetryScheduled: _Reading._retry_scheduled,
+    events.NodeFinished: _Reading._node_finished,
+    events.HookFinished: _Reading._hook_finished,
+}
+
+
+def _codes(descriptions: Mapping[str, events.NodeDescribed]) -> dict[str, int]:
+    """For each node a hash of its own code and that of all that is above it.
+
+    A node's parents are described before it, so one pass is enough.
+    """
+    encode = msgspec.json.Encoder().encode
+    found: dict[str, int] = {}
+    for unique_id, node in descriptions.items():
+        relation = node.relation.name if node.relation is not None else None
+        parents = [(parent, found.get(parent)) for parent in node.depends_on]
+        code = encode((node.checksum, relation, node.materialized, node.test, parents))
+        found[unique_id] = int.from_bytes(hashlib.blake2b(code, digest_size=8).digest(), "big", signed=True)
+    return found
+
+
+def job(session: events.SessionStarted) -> str:
+    """What a run is one of many of: the task of its caller, else the project and dbt's command."""
+    dag, task = session.caller.get("dag_id"), session.caller.get("task_id")
+    if dag and task:
+        return f"{dag}.{task}"
+    commands = "; ".join(" ".join(_lasting(argv)) for argv in session.steps)
+    return f"{PurePath(session.project_dir).name}: {commands}"
+
+
+def _lasting(argv: list[str]) -> Iterator[str]:
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument in _VARYING:
+            next(arguments, None)
+        elif argument.partition("=")[0] not in _VARYING:
+            yield argument

@@ -1,0 +1,246 @@
+"""Where journals are: in a home on this machine, or at any URL that fsspec can read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from spanline import home as homes
+from spanline import journal as journals
+from spanline import lease
+from spanline.errors import UsageError
+from spanline.home import RunDirectory
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+_SILENT_SECONDS: Final = 300.0
+"""A run whose lease can't be asked is over when its journal has not grown for this long: heartbeats come every 30 s."""
+_PIECE: Final = 1 << 20
+_REMOTE_PIECE: Final = 8 << 20
+_STAMPS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
+_TIMES: Final = ("LastModified", "last_modified", "mtime", "updated", "created")
+
+
+class Journal(msgspec.Struct, frozen=True):
+    """A run's journal. `stamp` is another when its content is; `modified` is in seconds since the epoch."""
+
+    run_id: str
+    path: str
+    size: int
+    stamp: str
+    modified: float
+
+
+class Place(Protocol):
+    """A home that can be read. It can be pickled where `remote` is false."""
+
+    remote: bool
+
+    @property
+    def name(self) -> str:
+        """What people know it by; holds no credentials."""
+
+    @property
+    def cache(self) -> Path:
+        """Where what is taken from its journals is kept."""
+
+    def journals(self) -> list[Journal]:
+        """Every run's journal. Raises `UsageError` where the place can't be read."""
+
+    def read(self, journal: Journal) -> Iterator[bytes]:
+        """Its content, in pieces. Raises `OSError`."""
+
+    def is_live(self, journal: Journal) -> bool:
+        """Whether the run goes on, as far as can be known."""
+
+    def artifact_sizes(self, run_ids: Iterable[str]) -> Mapping[str, int]:
+        """Bytes that the artifacts of each run take."""
+
+
+def place(home: str | None, find_local: Callable[[str | None], Path]) -> Place:
+    """The place that `--home` or `SPANLINE_HOME` names by a URL, or else the local home that `find_local` finds."""
+    named = home or os.environ.get(homes.HOME_VARIABLE) or ""
+    return Remote(named) if "://" in named else Local(find_local(home))
+
+
+class Local:
+    """A home on this machine."""
+
+    remote = False
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return str(self._home)
+
+    @property
+    def cache(self) -> Path:
+        """Beside the runs, so that it goes when they go."""
+        return self._home / "cache" / "stats"
+
+    def journals(self) -> list[Journal]:
+        """A run that has no journal yet has none here either."""
+        return [journal for run in homes.runs(self._home) for journal in _local(run)]
+
+    def read(self, journal: Journal) -> Iterator[bytes]:
+        """Read the file."""
+        with Path(journal.path).open("rb") as file:
+            while piece := file.read(_PIECE):
+                yield piece
+
+    def is_live(self, journal: Journal) -> bool:
+        """Whether somebody holds the run's lease."""
+        try:
+            return lease.is_held(self._run(journal.run_id).lease)
+        except (UsageError, OSError):
+            return _grows(journal)
+
+    def artifact_sizes(self, run_ids: Iterable[str]) -> Mapping[str, int]:
+        """Ask the file system; a run may have been pruned meanwhile."""
+        return {run_id: _size(self._run(run_id).path / "artifacts") for run_id in run_ids}
+
+    def _run(self, run_id: str) -> RunDirectory:
+        return RunDirectory(self._home / "runs" / run_id)
+
+
+def _local(run: RunDirectory) -> Iterator[Journal]:
+    try:
+        found = run.journal.stat()
+    except OSError:
+        return
+    yield Journal(run.run_id, str(run.journal), found.st_size, f"{found.st_size}-{found.st_mtime_ns}", found.st_mtime)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - of thousands of files
+            except OSError:
+                continue
+    return total
+
+
+class Remote:
+    """A home at a URL. Credentials and endpoints are what fsspec's implementation for it reads from its environment."""
+
+    remote = True
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._files, self._root = _file_system(self._url)
+        self._sizes: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        """The URL without credentials, and without the query that may hold some."""
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
+    def cache(self) -> Path:
+        """On this machine: the place itself is only read."""
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return base / "spanline" / f"stats-{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
+
+    def journals(self) -> list[Journal]:
+        """One listing tells it all: sizes of artifacts too."""
+        runs = f"{self._root}/runs/"
+        found = []
+        self._sizes = {}
+        for path, info in self._listed(runs).items():
+            run_id, _, inner = path[path.index("/runs/") + len("/runs/") :].partition("/")
+            if inner == journals.FILE_NAME:
+                found.append(Journal(run_id, path, _bytes(info), _stamp(info), _modified(info)))
+            elif inner.startswith("artifacts/"):
+                self._sizes[run_id] = self._sizes.get(run_id, 0) + _bytes(info)
+        return sorted(found, key=lambda journal: journal.run_id)
+
+    def _listed(self, folder: str) -> Mapping[str, Mapping[str, object]]:
+        try:
+            self._files.invalidate_cache()
+            return cast("Mapping[str, Mapping[str, object]]", self._files.find(folder, detail=True))
+        except FileNotFoundError:
+            return {}
+        except Exception as error:
+            # Every implementation has errors of its own, for credentials, names and networks.
+            raise UsageError(f"cannot read {self.name}: {_first_line(error)}") from error
+
+    def read(self, journal: Journal) -> Iterator[bytes]:
+        """Ask for ranges: whole journals of several threads could be more than memory holds."""
+        for start in range(0, journal.size, _REMOTE_PIECE):
+            yield self._range(journal.path, start, min(start + _REMOTE_PIECE, journal.size))
+
+    def _range(self, path: str, start: int, end: int) -> bytes:
+        try:
+            return bytes(self._files.cat_file(path, start=start, end=end))
+        except Exception as error:
+            raise OSError(_first_line(error)) from error
+
+    def is_live(self, journal: Journal) -> bool:
+        """A lock on another machine can't be asked."""
+        return _grows(journal)
+
+    def artifact_sizes(self, run_ids: Iterable[str]) -> Mapping[str, int]:
+        """As the last listing has said."""
+        return {run_id: self._sizes.get(run_id, 0) for run_id in run_ids}
+
+
+def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
+    scheme = url.partition("://")[0]
+    try:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - a home on this machine needs none of it
+    except ImportError as error:
+        raise UsageError(f"to read {scheme}://… install fsspec: pip install 'spanline[stats]'") from error
+    try:
+        files, root = url_to_fs(url)
+    except (ImportError, ValueError, OSError) as error:
+        raise UsageError(f"cannot read {scheme}://…: {_first_line(error)}") from error
+    return files, str(root).rstrip("/")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _grows(journal: Journal) -> bool:
+    return time.time() - journal.modified < _SILENT_SECONDS
+
+
+def _modified(info: Mapping[str, object]) -> float:
+    """When the file was last written; the present where the listing doesn't say."""
+    for key in _TIMES:
+        value = info.get(key)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, (int, float)):
+            return float(value)
+        if isinstance(value, str):
+            try:
+                return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+            except ValueError:
+                continue
+    return time.time()
+
+
+def _bytes(info: Mapping[str, object]) -> int:
+    size = info.get("size")
+    return size if isinstance(size, int) else 0
+
+
+def _stamp(info: Mapping[str, object]) -> str:
+    said = repr([info.get("size"), *(info.get(key) for key in _STAMPS)])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
