@@ -97,6 +97,33 @@ def test_what_is_final_is_not_tried_again(project: Project) -> None:
     assert [e for e in journal(run) if isinstance(e, (events.RetryScheduled, events.AttemptStarted))][1:] == []
 
 
+def test_an_attempt_that_would_begin_too_late_is_not_waited_for(project: Project) -> None:
+    project.write("models/locked.sql", LOCKED)
+    other = project.path / "other.duckdb"
+    options = {"retry_limit": 3, "retry_delay": 600.0, "retry_within": 30.0, "environment": {"OTHER": str(other)}}
+    with held_by_another(other):
+        run = project.run("run", "-s", "customers locked", **options)
+    assert run.result().failed
+    assert not [e for e in journal(run) if isinstance(e, events.RetryScheduled)]
+
+
+def test_in_part_what_may_pass_is_tried_again_without_what_will_not(project: Project) -> None:
+    project.write("models/locked.sql", LOCKED)
+    project.write("models/broken.sql", "select no_such_column from {{ ref('customers') }}")
+    project.write("models/below_both.sql", "select * from {{ ref('broken') }}, {{ ref('locked') }}")
+    other = project.path / "other.duckdb"
+    options = {"retry_limit": 2, "retry_delay": 0.1, "environment": {"OTHER": str(other)}}
+    with held_by_another(other):
+        whole = project.run("run", "-s", "+locked broken below_both", **options)
+        run = project.run("run", "-s", "+locked broken below_both", retry_partial=True, **options)
+    assert not [e for e in journal(whole) if isinstance(e, events.RetryScheduled)], "something will not pass"
+    begun = started(run)
+    assert (begun["model.shop.locked"], begun["model.shop.broken"], begun["model.shop.below_both"]) == (2, 1, 0)
+    attempts = [e for e in journal(run) if isinstance(e, events.AttemptStarted)]
+    assert [(e.attempt, e.unfinished) for e in attempts] == [(1, None), (2, 1)]
+    assert ended(run) == [("failed", 1)]
+
+
 def test_a_failed_run_is_resumed_with_what_is_left(project: Project) -> None:
     project.write("models/fragile.sql", "select id{{ env_var('COLUMN', '') }} from {{ ref('orders') }}")
     assert project.spanline("dbt", "build", COLUMN=", no_such_column").returncode == 1

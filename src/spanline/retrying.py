@@ -65,7 +65,7 @@ def attempts(
     """
     return tenacity.Retrying(
         stop=_stop(policy),
-        wait=tenacity.wait_exponential_jitter(policy.delay, MOST_SECONDS, jitter=policy.delay),
+        wait=tenacity.wait_exponential(policy.delay, MOST_SECONDS) + tenacity.wait_random(0, policy.delay),
         retry=tenacity.retry_if_result(worth_another),
         before_sleep=lambda state: announce(state.upcoming_sleep),
         sleep=sleep,
