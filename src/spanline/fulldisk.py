@@ -39,8 +39,7 @@ class PatientAppender:
         self._kept: list[tuple[tuple[int, int, int], int, Event]] = []
         self._lock = threading.Lock()
         self._place = (0, 0, 0)
-        with contextlib.suppress(OSError), open(self._reserve, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
+        _take_room(self._reserve)
 
     def locate(self, session: int, step: int, attempt: int) -> None:
         """See `Writer.locate`."""
@@ -83,6 +82,16 @@ class PatientAppender:
         """Close the journal. The reserve goes, too."""
         self.make_room()
         self._appender.close()
+
+
+def _take_room(path: Path) -> None:
+    """A file that has room on the disk; where there is none, a run goes without."""
+    with contextlib.suppress(OSError), open(path, "wb") as file:
+        allocate = getattr(os, "posix_fallocate", None)  # macOS has none
+        if allocate is not None:
+            allocate(file.fileno(), 0, _RESERVE_BYTES)
+        else:
+            file.write(bytes(_RESERVE_BYTES))
 
 
 class _Metadata(msgspec.Struct):

@@ -54,6 +54,14 @@ class Rejected(Exception):  # noqa: N818
     """The backend will never take these messages: sending them again is no use."""
 
 
+class Later(Exception):  # noqa: N818
+    """The backend asks to be left alone for so many seconds."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class Sink(Protocol):
     """What a sink must have. An object serves one run."""
 
@@ -74,7 +82,8 @@ class Sink(Protocol):
     def deliver(self, payloads: Sequence[object]) -> None:
         """Hand over; return when acknowledged. Called from several threads where `lanes` is more than one.
 
-        Raises `Rejected` where trying again is no use, anything else where it may be.
+        Raises `Rejected` where trying again is no use, `Later` where the backend says when it may be, anything else
+        where it may be soon.
         """
 
     def close(self) -> None:
@@ -265,7 +274,8 @@ class Delivery:
                 return
             except Exception as error:  # noqa: BLE001 - a backend's client may raise anything; it is reported
                 self._note_failure(error)
-                if self._given_up.wait(_BACKOFF[min(tries, len(_BACKOFF) - 1)]):
+                asked = error.seconds if isinstance(error, Later) else 0.0
+                if self._given_up.wait(max(asked, _BACKOFF[min(tries, len(_BACKOFF) - 1)])):
                     return
             else:
                 self._failing = False

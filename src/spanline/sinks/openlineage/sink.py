@@ -18,12 +18,13 @@ from openlineage.client.transport.console import ConsoleTransport
 from openlineage.client.transport.http import HttpTransport
 
 from spanline.events import Event
-from spanline.sinks.base import Message, Rejected
+from spanline.sinks.base import Later, Message, Rejected
 from spanline.sinks.openlineage.translate import Options, Translator
 from spanline.state import RunState
 
 _HTTP_LANES: Final = 8
 _ASYNCHRONOUS_BATCH: Final = 200
+_LONGEST_WAIT: Final = 300.0
 _REJECTED: Final = frozenset((400, 406, 410, 411, 413, 414, 415, 422))
 """Answers that say that the event is wrong. A wrong key or address (401, 403, 404) can be mended: then all is sent."""
 _NO_RUN: Final = 500
@@ -71,6 +72,9 @@ class OpenLineageSink:
             status = _status(error)
             if status in _REJECTED or (status == _NO_RUN and isinstance(payload, JobEvent)):
                 raise Rejected(str(error)) from error
+            seconds = _retry_after(error)
+            if seconds is not None:
+                raise Later(str(error), seconds) from error
             raise
 
     def _emit_and_wait(self, payloads: Sequence[object], transport: AsyncHttpTransport) -> None:
@@ -109,6 +113,12 @@ def _status(error: BaseException | None) -> int | None:
             return status
         error = error.__cause__
     return None
+
+
+def _retry_after(error: BaseException) -> float | None:
+    """The seconds that the answer asks to be waited for: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after."""
+    asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "").strip()
+    return min(float(asked), _LONGEST_WAIT) if asked.isascii() and asked.isdigit() else None
 
 
 def _show(logger: logging.Logger) -> None:
