@@ -22,6 +22,7 @@ class Backend:
         self.headers: dict[str, str] = {}
         self.acknowledged: list[bytes] = []
         self.requests = 0
+        self._serving = False
         self._lock = threading.Lock()
         self._release = threading.Event()
         self._server = self._make(("127.0.0.1", 0))
@@ -45,6 +46,8 @@ class Backend:
 
     def up(self) -> None:
         """Accept connections."""
+        if self._serving:
+            return
         if self._server.socket.fileno() < 0:
             self._server = self._make(self._server.server_address)
         self._server.server_activate()
@@ -54,7 +57,7 @@ class Backend:
     def down(self) -> None:
         """Refuse them, and end those that there are."""
         if self._server.socket.fileno() >= 0:
-            if getattr(self, "_serving", False):
+            if self._serving:
                 self._server.shutdown()
                 self._serving = False
             self._server.server_close()

@@ -377,6 +377,7 @@ class Sandbox:
         self.figures.opened += opened
         self.figures.unclosed += len(unclosed)
         assert not unclosed, f"OpenLineage is never told the end of {unclosed}"
+        self.figures.incomplete += bool(run.events("journal_stopped"))
         if not self.journal_may_stop:
             self.figures.lost += run.lost
             assert run.lost == 0, "events are missing from the journal"

@@ -18,6 +18,7 @@ from spanline.state import RunState
 
 VARIABLE = "SPANLINE_FAULTS_FIGURES"
 """The directory that `python -m tests.faults` reads the figures from."""
+_PLACE = os.environ.get(VARIABLE)  # the tests' own environment is cleared of it
 
 
 @dataclass
@@ -30,12 +31,12 @@ class Figures:
     lost: int = 0
     opened: int = 0
     unclosed: int = 0
+    incomplete: int = 0
 
     def keep(self, test: str) -> None:
         """Leave them where they are summed up, if anybody does that."""
-        place = os.environ.get(VARIABLE)
-        if place:
-            with open(Path(place) / f"{os.getpid()}.jsonl", "a") as file:
+        if _PLACE:
+            with open(Path(_PLACE) / f"{os.getpid()}.jsonl", "a") as file:
                 file.write(json.dumps({"test": test, **asdict(self)}) + "\n")
 
 
