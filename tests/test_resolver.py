@@ -746,7 +746,6 @@ def test_writing_puts_a_heartbeat_off(tmp_path: Path) -> None:
     assert silence.lasts(9 * 1.9 + 2)
 
 
-@pytest.mark.xfail(strict=True, reason="Supervisor.observe waits in a read: it neither beats nor sees a resolver's end")
 def test_a_heartbeat_breaks_the_silence_of_a_run_that_is_only_observed(tmp_path: Path) -> None:
     spec = RunSpec(run_id=RUN_ID, steps=[["run"]], cwd=str(tmp_path), project_dir=str(tmp_path), python="python")
     directory, held = home.create_run(tmp_path / "home", RUN_ID, spec.encode())

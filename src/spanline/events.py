@@ -42,6 +42,14 @@ class Unknown(Event, frozen=True, kw_only=True):
 # --- written by the supervisor
 
 
+class LineageRun(msgspec.Struct, frozen=True):
+    """A run of somebody else's, as OpenLineage names it."""
+
+    namespace: str
+    job: str
+    run_id: str
+
+
 class SessionStarted(Event, frozen=True, kw_only=True):
     """A supervisor has taken the run in hand. `lineage_run_id` and `trace_id` name it to the backends.
 
@@ -60,8 +68,8 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     resumes: bool = False
     traceparent: str | None = None
     tracestate: str | None = None
-    lineage_parent: str | None = None
-    lineage_root: str | None = None
+    lineage_parent: LineageRun | None = None
+    lineage_root: LineageRun | None = None
     caller: dict[str, str] = {}
 
 
@@ -194,9 +202,10 @@ class PhaseStarted(Event, frozen=True, kw_only=True):
 
 
 class Selection(Event, frozen=True, kw_only=True):
-    """Everything that this invocation is to do."""
+    """Everything that this invocation is to do; `repeats` is the command that a `dbt retry` repeats."""
 
     unique_ids: list[str]
+    repeats: str | None = None
 
 
 class ArtifactWritten(Event, frozen=True, kw_only=True):

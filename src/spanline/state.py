@@ -78,6 +78,7 @@ class AttemptState(msgspec.Struct, kw_only=True):
     argv: list[str] = []
     invocation_id: str | None = None
     command: str = ""
+    repeats: str | None = None
     selection: list[str] = []
     phase: str | None = None
     finished: events.DbtFinished | None = None
@@ -252,6 +253,7 @@ def _phase_started(state: RunState, event: events.PhaseStarted) -> None:
 def _selection(state: RunState, event: events.Selection) -> None:
     if state.attempts:
         state.attempts[-1].selection = event.unique_ids
+        state.attempts[-1].repeats = event.repeats
 
 
 def _dbt_finished(state: RunState, event: events.DbtFinished) -> None:

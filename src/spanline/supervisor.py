@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -190,8 +191,8 @@ class Supervisor:
         self._session = 1  # it has begun already
 
         def wait() -> int:
-            while os.read(caller_gone, 64):
-                pass
+            while not _has_ended(caller_gone, _TICK):
+                self._beat()
             self._catch_up()
             attempt = self._state.attempt
             self._appender.locate(self._session, 1, 1)
@@ -554,6 +555,12 @@ class Supervisor:
         for record in self._reader.read():
             self._state.apply(record.event)
             self._progress.apply(record.event)
+
+
+def _has_ended(fd: int, timeout: float) -> bool:
+    """Whether a pipe reads end-of-file within so many seconds; what else comes through it is nothing to us."""
+    readable, _, _ = select.select([fd], [], [], timeout)
+    return bool(readable) and not os.read(fd, 64)
 
 
 class _Silence:

@@ -146,7 +146,7 @@ class Recorder:
             task = frame.f_locals["self"]
             chosen = {node.unique_id for node in task._flattened_nodes or ()}
             chosen.update(getattr(task, "selected_unit_tests", ()))
-            self._write("selection", {"unique_ids": sorted(chosen)})
+            self._write("selection", {"unique_ids": sorted(chosen), "repeats": _repeated(frame)})
             manifest = getattr(task, "manifest", None)
             self._describe_exposures(chosen, manifest)
             if warehouse.wanted():
@@ -423,6 +423,16 @@ def _local(function: str, name: str) -> Any:
     """A local variable of the nearest of dbt's frames that run this function; None where it isn't there."""
     frame = _frame(function)
     return frame.f_locals.get(name) if frame is not None else None
+
+
+def _repeated(frame: FrameType | None) -> str | None:
+    """The command that `dbt retry` repeats, where that is what called this frame."""
+    for _ in range(_FRAMES):
+        task = frame.f_locals.get("self") if frame is not None else None
+        if type(task).__name__ == "RetryTask":
+            return getattr(task, "previous_command_name", None)
+        frame = frame.f_back if frame is not None else None
+    return None
 
 
 def _batch(event: Any) -> int | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Final
@@ -39,7 +38,7 @@ from openlineage.client.facet_v2 import (
 )
 
 from spanline import __version__, ids
-from spanline.events import NodeDescribed, RepositoryFound
+from spanline.events import LineageRun, NodeDescribed, RepositoryFound
 from spanline.spec import option
 from spanline.state import FAILED, NodeState, RunState
 
@@ -250,29 +249,16 @@ def _root(namespace: str, job: str, run_id: str) -> parent_run.Root:
     return parent_run.Root(run=parent_run.RootRun(runId=run_id), job=parent_run.RootJob(namespace=namespace, name=job))
 
 
-def outer_parent(parent: str | None, root: str | None) -> parent_run.ParentRunFacet | None:
-    """What `OPENLINEAGE_PARENT_ID` and `OPENLINEAGE_ROOT_PARENT_ID` name, each as `namespace/job/run id`."""
-    named = _named_run(parent)
-    if named is None:
+def outer_parent(parent: LineageRun | None, root: LineageRun | None) -> parent_run.ParentRunFacet | None:
+    """The run that the session is part of, where the caller has named one."""
+    if parent is None:
         return None
-    namespace, job, run_id = named
-    top = _named_run(root)
     return parent_run.ParentRunFacet(
-        run=parent_run.Run(runId=run_id),
-        job=parent_run.Job(namespace=namespace, name=job),
-        root=_root(*top) if top is not None else None,
+        run=parent_run.Run(runId=parent.run_id),
+        job=parent_run.Job(namespace=parent.namespace, name=parent.job),
+        root=_root(root.namespace, root.job, root.run_id) if root is not None else None,
         producer=PARENT_PRODUCER,
     )
-
-
-def _named_run(text: str | None) -> tuple[str, str, str] | None:
-    parts = text.strip().rsplit("/", 2) if text else []
-    if len(parts) != 3 or not all(parts):
-        return None
-    try:
-        return parts[0], parts[1], str(uuid.UUID(parts[2]))
-    except ValueError:
-        return None
 
 
 def nominal_time(steps: Sequence[Sequence[str]]) -> nominal_time_run.NominalTimeRunFacet | None:

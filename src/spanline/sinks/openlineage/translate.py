@@ -463,8 +463,8 @@ def _tested(node: NodeDescribed) -> list[str]:
 
 
 def _command(state: RunState, step: int) -> str:
-    """The step's command: later attempts are `dbt retry`, of jobs that keep their names."""
-    return next((attempt.command for attempt in state.attempts if attempt.step == step), "")
+    """The step's command; of a `dbt retry` the one that it repeats, as jobs keep their names."""
+    return next((attempt.repeats or attempt.command for attempt in state.attempts if attempt.step == step), "")
 
 
 def _session_run_id(state: RunState) -> str:
