@@ -469,6 +469,7 @@ def test_what_is_of_no_journal_any_more_is_removed(written: Written) -> None:
     path = written.run(1)
     local(written.home)
     (kept,) = (written.home / "cache" / "stats").rglob("*.parquet")
+    written.run(2)
     shutil.rmtree(path.parent)
     local(written.home)
     assert kept.exists(), "another process may be about to read it"
@@ -482,6 +483,13 @@ def test_where_nothing_can_be_kept_the_figures_are_the_same(written: Written, ca
     (written.home / "cache").write_text("in the way")
     assert local(written.home).runs.total == 1
     assert "what is found out of journals is not kept in" in caplog.text
+
+
+def test_nothing_is_made_where_no_runs_are(tmp_path: Path) -> None:
+    done = command([SPANLINE, "--home", str(tmp_path / "home"), "stats", "--check"], tmp_path, {})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"ok       no run to judge by\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_many_journals_are_read_by_several_processes(written: Written) -> None:
@@ -520,10 +528,14 @@ def test_a_home_at_a_url_has_the_same_figures(
 ) -> None:
     fsspec = pytest.importorskip("fsspec")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    fsspec.filesystem("memory").put(f"{with_artifacts.home}/", "/home/", recursive=True)
+    # As `prune` leaves a run's folder for the moment that it takes to remove it.
+    half_removed = with_artifacts.home / "runs" / ".removed-x"
+    half_removed.mkdir()
+    (half_removed / "journal.jsonl").write_bytes(b"")
+    fsspec.filesystem("memory").put(f"{with_artifacts.home}/", "/my/runs/home/", recursive=True)
     here = local(with_artifacts.home)
     assert here.artifacts.total == sum(range(100, 112))
-    for url in ("memory://home", f"file://{with_artifacts.home}"):
+    for url in ("memory://my/runs/home", f"file://{with_artifacts.home}"):
         place = places.place(url, refuse)
         there = gather(place, "30d", now=NOW)
         assert there.home.startswith(url.split("//")[0])

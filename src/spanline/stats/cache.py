@@ -49,10 +49,17 @@ def opened(place: Place) -> Iterator[Path]:
             pass
     except OSError as error:
         log.warning("what is found out of journals is not kept in %s: %s", folder, error.strerror or error)
-        with tempfile.TemporaryDirectory(prefix="spanline-stats-") as short_lived:
-            yield Path(short_lived)
+        with short_lived() as instead:
+            yield instead
         return
     yield folder
+
+
+@contextlib.contextmanager
+def short_lived() -> Iterator[Path]:
+    """A folder that is removed in the end."""
+    with tempfile.TemporaryDirectory(prefix="spanline-stats-") as folder:
+        yield Path(folder)
 
 
 def up_to_date(

@@ -33,7 +33,8 @@ def gather(
     except ImportError as error:
         raise UsageError("statistics need DuckDB: pip install 'spanline[stats]'") from error
     known = place.journals()
-    with cache.opened(place) as folder:
+    # Where no runs are, no home is to be made.
+    with cache.opened(place) if known else cache.short_lived() as folder:
         try:
             return _report(place, folder, known, (start, until), limit, say)
         except duckdb.Error:

@@ -162,8 +162,8 @@ class Remote:
         found = []
         self._sizes = {}
         for path, info in self._listed(runs).items():
-            run_id, _, inner = path[path.index("/runs/") + len("/runs/") :].partition("/")
-            if inner == journals.FILE_NAME:
+            run_id, _, inner = path.partition(runs)[2].partition("/")
+            if inner == journals.FILE_NAME and _is_run_id(run_id):
                 found.append(Journal(run_id, path, _bytes(info), _stamp(info), _modified(info)))
             elif inner.startswith("artifacts/"):
                 self._sizes[run_id] = self._sizes.get(run_id, 0) + _bytes(info)
@@ -197,6 +197,15 @@ class Remote:
     def artifact_sizes(self, run_ids: Iterable[str]) -> Mapping[str, int]:
         """As the last listing has said."""
         return {run_id: self._sizes.get(run_id, 0) for run_id in run_ids}
+
+
+def _is_run_id(name: str) -> bool:
+    """Whether it is a run's folder, and not one that is being made or removed."""
+    try:
+        homes.check_run_id(name)
+    except UsageError:
+        return False
+    return True
 
 
 def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
