@@ -205,7 +205,7 @@ def _run_log_json(begin: Callable[[Stdio | None], Run], signals: _Signals) -> in
     with _silent(errors_too=False) as stdio:
         run = begin(stdio)
         signals.watch(run)
-        return write_lines(run, sys.stdout.buffer, began).exit_code
+        return write_lines(run, sys.stdout.fileno(), began).exit_code
 
 
 @contextlib.contextmanager
@@ -470,35 +470,6 @@ def _quantity(option: str, text: str | None, units: dict[str, int]) -> float | N
 
 def _whole(number: float | None) -> int | None:
     return None if number is None else int(number)
-
-
-@cli.command()
-@click.option("--since", default="7d", show_default=True, metavar="WHEN", help="Runs begun since: 12h, 7d, 2w, a date.")
-@click.option("--limit", type=click.IntRange(min=0), default=10, show_default=True, help="Lines of each list.")
-@click.option("--check", is_flag=True, help="Print the alerts; exit with 1 where a critical one fires.")
-@_json_option
-@click.pass_obj
-def stats(options: Options, since: str, limit: int, *, check: bool, as_json: bool) -> None:
-    """Statistics over many runs: success, times, failing and slow nodes, retries, flaky tests. No backend needed."""
-    from spanline.runs import find_home  # noqa: PLC0415
-    from spanline.stats import places, text  # noqa: PLC0415
-    from spanline.stats.gather import gather  # noqa: PLC0415
-
-    def say(message: str) -> None:
-        click.echo(f"spanline: {message}", err=True)
-
-    report = gather(places.place(options.home, find_home), since, limit, say=say)
-    left_out = text.left_out(report.left_out)
-    if left_out:
-        say(left_out)
-    if as_json:
-        _echo_json(report)
-    elif check:
-        click.echo(text.alerts(report.alerts))
-    else:
-        click.echo(text.text(report))
-    if check and report.critical:
-        sys.exit(1)
 
 
 @cli.command()
