@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
-from spanline import events, ids
+from spanline import events, home, ids
 from spanline.events import Event
 from spanline.loglines import LogLine, LogLines, json_line, service_name
 from spanline.replay import replay
 from spanline.runs import Run
 from spanline.state import RunState
 
-from .conftest import Project, Receiver, journal, last_run, session_started
+from .conftest import DEADLINE, SPANLINE, Project, Receiver, eventually, journal, last_run, session_started
 
 RUN_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -148,7 +151,7 @@ def test_a_failure_says_what_it_is_and_where(build: Told) -> None:
     never, fragile, below = (found[name] for name in ("test.shop.never", "model.shop.fragile", "model.shop.below"))
     assert re.fullmatch(r"test never: fail in \d+\.\d\d s: Got 1 result, configured to fail if != 0", body(never))
     assert attributes(never)["error.type"] == "data"
-    assert attributes(never)["failing_rows"] == 1
+    assert attributes(never)["test_failures"] == 1
     assert attributes(never)["code.file.path"] == "tests/never.sql"
     assert re.match(r"model fragile: error in \d+\.\d\d s: Runtime Error in model fragile", body(fragile))
     assert "\n" not in body(fragile)
@@ -166,7 +169,7 @@ def test_records_have_the_times_and_the_ids_of_the_run(build: Told) -> None:
     for record in build.records:
         found = attributes(record)
         assert found["spanline.run.id"] == build.run.id
-        assert found["dbt.invocation_id"] == invocation
+        assert found["invocation_id"] == invocation
         assert (found["dbt.project"], found["dbt.target"]) == ("shop", "dev")
         if found.get("node_outcome") not in (None, "skipped"):
             assert record.time_unix_nano == record.observed_time_unix_nano == ended[found["unique_id"]]
@@ -182,6 +185,21 @@ def test_the_last_record_is_that_of_the_run(build: Told) -> None:
     found = attributes(last)
     assert (found["spanline.outcome"], found["process.exit.code"]) == ("failed", 1)
     assert (found["dbt.nodes.success"], found["dbt.nodes.skipped"]) == (8, 3)
+
+
+OWN = {"dbt.event.name", "error.message", "execution_time", "spanline.outcome"}
+"""Keys that spans don't have."""
+
+
+def test_keys_are_those_of_spans_and_documented(build: Told) -> None:
+    from spanline.sinks.otel import names
+
+    of_spans = {value for value in vars(names).values() if isinstance(value, str)}
+    documented = set(re.findall(r"`([\w.]+)`", (Path(__file__).parents[1] / "docs" / "logs.md").read_text()))
+    for record in build.records:
+        keys = {key for key in attributes(record) if not key.startswith(names.NODES)}
+        assert keys <= of_spans | OWN
+        assert keys <= documented
 
 
 def test_the_resource_names_the_service(build: Told) -> None:
@@ -342,15 +360,12 @@ def test_long_messages_are_cut() -> None:
 def test_json_lines_are_the_records(build: Told) -> None:
     """The same in two forms, but for the summary, which has room on standard output."""
     found = lines(build.done)
-    assert len(found) == len(build.records)
     levels = {"info": INFO, "warn": WARN, "error": ERROR}
-    by_id = {attributes(record).get("unique_id"): record for record in build.records}
-    for line in found:
-        record = by_id[line.get("unique_id")]
+    for line, record in zip(found, build.records, strict=True):
         assert (line["trace.id"], line["span.id"]) == (record.trace_id.hex(), record.span_id.hex())
         assert levels[line["log.level"]] == record.severity_number
         assert {key: line[key] for key in attributes(record)} == attributes(record)
-        if "unique_id" in line:
+        if "spanline.outcome" not in line:
             assert line["message"] == body(record)
 
 
@@ -399,6 +414,39 @@ def test_how_dbt_is_used_wrongly_is_said_on_standard_error(project: Project) -> 
     assert b"No such option" in done.stderr
     (end,) = lines(done)
     assert (end["log.level"], end["process.exit.code"]) == ("error", 2)
+
+
+def test_a_reader_that_goes_away_ends_nothing(project: Project) -> None:
+    arguments = [SPANLINE, "--log-json", "dbt", "run", "-s", "customers"]
+    process = subprocess.Popen(
+        arguments, cwd=project.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()  # type: ignore[union-attr]
+    assert process.stderr.read() == b""  # type: ignore[union-attr]
+    assert process.wait(DEADLINE) == 0
+    assert last_run(project).result().success
+
+
+def test_a_cancel_is_told_line_by_line(project: Project, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [SPANLINE, "--log-json", "dbt", "run", "-s", "customers", "gate"],
+        cwd=project.path,
+        env={**os.environ, "GATE": str(tmp_path / "never"), "SHOP_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    run = eventually(lambda: next((Run(d) for d in home.runs(project.home)), None))
+    eventually(lambda: "model.shop.gate" in {node.unique_id for node in run.state.open_nodes})
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=DEADLINE)
+    found = [json.loads(line) for line in said.splitlines()]
+    (gate,) = [line for line in found if line.get("unique_id") == "model.shop.gate"]
+    assert (gate["log.level"], gate["node_outcome"]) == ("warn", "cancelled")
+    assert [line["message"] for line in found if "as asked by" in line["message"]] == [
+        "the run is being cancelled, as asked by SIGINT"
+    ]
+    assert (found[-1]["spanline.outcome"], found[-1]["process.exit.code"]) == ("cancelled", process.returncode)
 
 
 def test_a_resumed_run_prints_only_what_is_new(project: Project) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
@@ -19,7 +21,7 @@ from spanline.summary import summary
 _LOOKS: Final = 0.01
 
 
-def write_lines(run: Run, output: BinaryIO, began: int) -> RunResult:
+def write_lines(run: Run, fd: int, began: int) -> RunResult:
     """Write a line for what happens in the run's last session, as it does, and its summary; return the run's result.
 
     `began` is when this process began to start the run, in nanoseconds since the epoch.
@@ -30,13 +32,13 @@ def write_lines(run: Run, output: BinaryIO, began: int) -> RunResult:
         if isinstance(event, events.SessionEnded):
             held.append(line)
         else:
-            _write(output, line, service)
+            _write(fd, line, service)
     result = run.wait()
     if held:
         # The very last one is the run's; what sinks still owe is known only now.
         held[-1] = msgspec.structs.replace(held[-1], body=summary(result))
     for line in held:
-        _write(output, line, service)
+        _write(fd, line, service)
     return result
 
 
@@ -56,6 +58,8 @@ def _lines(run: Run, session: int) -> Iterator[tuple[Event, LogLine]]:
                 yield record.event, line
 
 
-def _write(output: BinaryIO, line: LogLine, service: str) -> None:
-    output.write(json_line(line, service) + b"\n")
-    output.flush()
+def _write(fd: int, line: LogLine, service: str) -> None:
+    data = json_line(line, service) + b"\n"
+    with contextlib.suppress(OSError):  # who has read the lines is gone; dbt goes on
+        while data:
+            data = data[os.write(fd, data) :]

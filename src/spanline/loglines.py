@@ -69,7 +69,7 @@ class LogLines:
 
     def __init__(self, *, printed: bool = False) -> None:
         self._printed = printed
-        self._started: set[tuple[_Place, str]] = set()
+        self._with_span: set[tuple[_Place, str]] = set()
         self._reported: set[tuple[_Place, str]] = set()
         self._open: dict[str, _Place] = {}
         self._freshness: dict[str, events.FreshnessResult] = {}
@@ -81,13 +81,13 @@ class LogLines:
             yield from make(self, event, state)
 
     def _on_session_started(self, _event: events.SessionStarted, _state: RunState) -> Iterator[LogLine]:
-        for known in (self._started, self._reported, self._open, self._freshness):
+        for known in (self._with_span, self._reported, self._open, self._freshness):
             known.clear()
         yield from ()
 
     def _on_started(self, event: events.NodeStarted | events.HookStarted, _state: RunState) -> Iterator[LogLine]:
         place = _place(event)
-        self._started.add((place, event.unique_id))
+        self._with_span.add((place, event.unique_id))
         self._open[event.unique_id] = place
         yield from ()
 
@@ -95,9 +95,11 @@ class LogLines:
         self._freshness[event.unique_id] = event
         yield from ()
 
-    def _on_finished(
-        self, event: events.NodeFinished | events.HookFinished | events.NodeSkipped, state: RunState
-    ) -> Iterator[LogLine]:
+    def _on_finished(self, event: events.NodeFinished | events.HookFinished, state: RunState) -> Iterator[LogLine]:
+        yield from self._result(event, _place(event), event.unique_id, state)
+
+    def _on_skipped(self, event: events.NodeSkipped, state: RunState) -> Iterator[LogLine]:
+        self._with_span.add((_place(event), event.unique_id))
         yield from self._result(event, _place(event), event.unique_id, state)
 
     def _on_closing(self, event: Event, state: RunState) -> Iterator[LogLine]:
@@ -120,7 +122,7 @@ class LogLines:
             attributes["code.file.path"] = described.path or ""
         attributes["execution_time"] = node.execution_time or ""
         attributes["rows_affected"] = node.rows_affected if node.rows_affected is not None else ""
-        attributes["failing_rows"] = node.failures if node.failures is not None else ""
+        attributes["test_failures"] = node.failures if node.failures is not None else ""
         attributes["upstream_unique_id"] = node.cause or ""
         if isinstance(event, (events.NodeFinished, events.NodeSkipped, events.HookFinished)):
             attributes["dbt.event.name"] = _DBT_NAMES[type(event)]
@@ -202,12 +204,13 @@ class LogLines:
         node: tuple[_Place, str] | None = None,
     ) -> LogLine:
         traceparent = state.session.traceparent if state.session else None
-        parts = (*node[0], node[1]) if node is not None and node in self._started else ("session",)
+        parts = (*node[0], node[1]) if node is not None and node in self._with_span else ("session",)
+        everything = {**attributes, **_of_run(state), **_of_place(event)}
         return LogLine(
             time=event.time,
             severity=severity,
             body=_cut(body, _TEXT),
-            attributes={key: _bounded(value) for key, value in {**attributes, **_of_run(state)}.items() if value != ""},
+            attributes={key: _bounded(value) for key, value in everything.items() if value != ""},
             trace_id=ids.session_trace_id(state.run_id, state.session_number, traceparent),
             span_id=ids.span_id(state.run_id, state.session_number, *parts),
         )
@@ -219,7 +222,7 @@ _MAKERS: Final[dict[type[Event], Callable[[LogLines, Any, RunState], Iterator[Lo
     events.HookStarted: LogLines._on_started,
     events.FreshnessResult: LogLines._on_freshness,
     events.NodeFinished: LogLines._on_finished,
-    events.NodeSkipped: LogLines._on_finished,
+    events.NodeSkipped: LogLines._on_skipped,
     events.HookFinished: LogLines._on_finished,
     events.Log: LogLines._on_log,
     events.RunnerFailed: LogLines._on_runner_failed,
@@ -272,11 +275,15 @@ def _iso(nanoseconds: int) -> str:
 def _of_run(state: RunState) -> Attributes:
     attributes: Attributes = {"spanline.run.id": state.run_id, "spanline.session": state.session_number}
     if state.dbt is not None:
-        attributes["dbt.invocation_id"] = state.dbt.invocation_id
+        attributes["invocation_id"] = state.dbt.invocation_id
     if state.config is not None:
         attributes["dbt.project"] = state.config.project or ""
         attributes["dbt.target"] = state.config.target or ""
     return attributes
+
+
+def _of_place(event: Event) -> Attributes:
+    return {"spanline.step": event.step or "", "spanline.attempt": event.attempt or ""}
 
 
 def _place(event: Event) -> _Place:
