@@ -135,5 +135,7 @@ def _connect(path: Path) -> sqlite3.Connection | None:
 
 
 def _key(of_sql: bytes, relations: Sequence[columns.Relation], schema: columns.Schema) -> bytes:
-    known = [(relation, schema.find(relation), schema.columns(relation)) for relation in relations]
+    known = [
+        (relation, schema.find(relation), schema.columns(relation), schema.complete(relation)) for relation in relations
+    ]
     return hashlib.sha256(of_sql + msgspec.msgpack.encode(known)).digest()

@@ -72,8 +72,9 @@ class Resolver:
         in_catalog = self._catalog.get(node.unique_id)
         found = in_catalog or self._cache.relation(self._namespace, name)
         if not found:
-            self._know(node, node.columns)
-            return None  # the project's own words stand
+            # The project's own words stand; they may leave columns out, unless they are a seed's header.
+            self._know(node, node.columns, complete=node.resource_type == "seed")
+            return None
         # A seed has the columns of its header, whatever its table had before.
         of_header = node.columns if node.resource_type == "seed" else []
         known = _documented(of_header or found, node, found)
@@ -116,7 +117,7 @@ class Resolver:
         if len(found.columns) > _MOST_COLUMNS:
             error = f"cut: {len(found.columns)} columns, of which the first {_MOST_COLUMNS} are told"
         elif not found.complete and error is None:
-            error = "there may be more columns: a `*` is over a relation whose columns nobody knows"
+            error = "there may be more columns: a `*` is over a relation whose columns aren't all known"
         if not found.complete:
             derived = _together(in_catalog or node.columns, derived)
         if derived:
@@ -149,13 +150,13 @@ class Resolver:
         database, schema, identifier = relation
         return names.dotted(database or self._defaults[0], schema or self._defaults[1], identifier)
 
-    def _know(self, node: NodeDescribed, known: Known) -> None:
+    def _know(self, node: NodeDescribed, known: Known, *, complete: bool = True) -> None:
         place, name = _place(node), names.dataset_name(node)
         if place is None or name is None:
             return
         self._datasets.setdefault(self._schema.key(place), name)
         if known:
-            self._schema.add(place, [(column.name, column.data_type) for column in known])
+            self._schema.add(place, [(column.name, column.data_type) for column in known], complete=complete)
 
     def _remember(self, node: NodeDescribed, known: Known) -> None:
         name = names.dataset_name(node)
