@@ -50,8 +50,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 @pytest.fixture
-def filled(duckdb_sandbox: Sandbox, disk: Disk) -> Sandbox:
-    """A sandbox whose runs are kept on that disk."""
+def filled(disk: Disk, duckdb_sandbox: Sandbox) -> Sandbox:
+    """A sandbox whose runs are kept on that disk, which must outlive the sandbox's last checks."""
     sandbox = duckdb_sandbox
     sandbox.home = disk.place
     sandbox.env["SPANLINE_HOME"] = str(disk.place)
