@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -48,9 +48,18 @@ def _failures(state: RunState, attempt: AttemptState) -> dict[str, Failure]:
     return {"": classify(said, adapter=adapter)} if said else {}
 
 
-def _with_their_skipped(permanent: dict[str, Failure], state: RunState) -> tuple[str, ...]:
-    skipped = (node.unique_id for node in state.nodes.values() if node.cause in permanent)
-    return (*filter(None, permanent), *skipped)
+def _with_their_skipped(permanent: Iterable[str], state: RunState) -> tuple[str, ...]:
+    """What failed for good, and what was skipped and waits for it, though dbt may have named another cause."""
+    lost = dict.fromkeys(filter(None, permanent))
+    skipped = {node.unique_id for node in state.nodes.values() if node.status == "skipped"}
+    while more := [key for key in skipped - lost.keys() if not lost.keys().isdisjoint(_causes(key, state))]:
+        lost.update(dict.fromkeys(sorted(more)))
+    return tuple(lost)
+
+
+def _causes(unique_id: str, state: RunState) -> Iterable[str]:
+    described = state.descriptions.get(unique_id)
+    return (state.nodes[unique_id].cause or "", *(described.depends_on if described is not None else ()))
 
 
 def attempts(
