@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -145,6 +146,15 @@ def test_a_failed_run_is_resumed_with_what_is_left(project: Project) -> None:
     assert len(ended(run)) == 2
     assert project.spanline("retry", run.id[:13], "--full").returncode == 0
     assert set(first) <= set(started(run, session=3))
+
+
+def test_the_events_of_a_resumed_run_are_those_of_its_new_session(project: Project) -> None:
+    project.run("run", "-s", "customers fragile", "--vars", "{break: true}")
+    done = project.spanline("--json", "retry", "latest")
+    assert done.returncode == 1, done.stderr.decode()
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {event["session"] for event in printed} == {2}
+    assert (printed[0]["type"], printed[-1]["type"]) == ("session_started", "session_ended")
 
 
 def test_a_run_whose_dbt_was_killed_is_resumed_from_its_journal(project: Project) -> None:

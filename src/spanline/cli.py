@@ -191,7 +191,10 @@ def _run_json(begin: Callable[[Stdio | None], Run], signals: _Signals) -> int:
         run = begin(stdio)
         signals.watch(run)
         output = sys.stdout.buffer
+        session = run.session
         for record in run.records():
+            if record.event.session < session:
+                continue  # of a run that is resumed, what was before
             output.write(record.line + b"\n")
             output.flush()
         return run.wait().exit_code
@@ -200,12 +203,11 @@ def _run_json(begin: Callable[[Stdio | None], Run], signals: _Signals) -> int:
 def _run_log_json(begin: Callable[[Stdio | None], Run], signals: _Signals) -> int:
     from spanline.jsonlog import write_lines  # noqa: PLC0415
 
-    began = time.time_ns()
     # Of what dbt says to standard error, such as how it is used, there is no event.
     with _silent(errors_too=False) as stdio:
         run = begin(stdio)
         signals.watch(run)
-        return write_lines(run, sys.stdout.fileno(), began).exit_code
+        return write_lines(run, sys.stdout.fileno()).exit_code
 
 
 @contextlib.contextmanager

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
-from typing import Final
 
 import msgspec
 
@@ -18,17 +16,12 @@ from spanline.runs import Run
 from spanline.state import RunState
 from spanline.summary import summary
 
-_LOOKS: Final = 0.01
 
-
-def write_lines(run: Run, fd: int, began: int) -> RunResult:
-    """Write a line for what happens in the run's last session, as it does, and its summary; return the run's result.
-
-    `began` is when this process began to start the run, in nanoseconds since the epoch.
-    """
+def write_lines(run: Run, fd: int) -> RunResult:
+    """Write a line for what happens in the run's session, as it does, and its summary; return the run's result."""
     service = service_name()
     held: list[LogLine] = []
-    for event, line in _lines(run, _session(run, began)):
+    for event, line in _lines(run):
         if isinstance(event, events.SessionEnded):
             held.append(line)
         else:
@@ -42,15 +35,8 @@ def write_lines(run: Run, fd: int, began: int) -> RunResult:
     return result
 
 
-def _session(run: Run, began: int) -> int:
-    """Return the number of the session under way, once its first event is there: a resumed run has ended before."""
-    while run.supervised_here and run.state.started < began and run.live:
-        time.sleep(_LOOKS)
-    return run.state.session_number
-
-
-def _lines(run: Run, session: int) -> Iterator[tuple[Event, LogLine]]:
-    state, make = RunState(), LogLines(printed=True)
+def _lines(run: Run) -> Iterator[tuple[Event, LogLine]]:
+    state, make, session = RunState(), LogLines(printed=True), run.session
     for record in run.records():
         state.apply(record.event)
         for line in make(record.event, state):

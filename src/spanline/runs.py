@@ -36,10 +36,16 @@ log = logging.getLogger("spanline")
 class Run:
     """One run, whoever supervises it: this process, a detached supervisor, or somebody else."""
 
-    def __init__(self, directory: RunDirectory, over: threading.Event | None = None) -> None:
-        """Use `start` or `attach`. `over` is set when this process has done with supervising the run."""
+    def __init__(
+        self, directory: RunDirectory, over: threading.Event | None = None, session: int | None = None
+    ) -> None:
+        """Use `start` or `attach`.
+
+        `over` is set when this process has done with supervising the run, in the session of that number.
+        """
         self.directory = directory
         self._over = over
+        self._session = session
         self._failure: list[BaseException] = []
         self._unwritten: list[Event] = []
         self._reader = Reader(directory.journal)
@@ -62,6 +68,11 @@ class Run:
     def supervised_here(self) -> bool:
         """Whether this process supervises the run."""
         return self._over is not None
+
+    @property
+    def session(self) -> int:
+        """The number of the session that is supervised here, else of the last one; a resumed run has had others."""
+        return self._session if self._session is not None else self.state.session_number
 
     @property
     def state(self) -> RunState:
@@ -160,8 +171,12 @@ class _EndOfRun:
         if not self._ended and now >= self._look_at:
             self._look_at = now + _LEASE_LOOKS
             # The sinks of a run of our own may go on after its journal is complete; a follower needn't wait for them.
-            self._ended = not self._run.live or (self._run.supervised_here and self._run.state.ended is not None)
+            self._ended = not self._run.live or (self._run.supervised_here and self._is_journalled())
         return self._ended
+
+    def _is_journalled(self) -> bool:
+        state = self._run.state
+        return state.ended is not None and state.session_number == self._run.session
 
 
 def undelivered(directory: RunDirectory) -> dict[str, int]:
@@ -421,7 +436,7 @@ def _start_attached(
 
 
 def _supervised(supervisor: Supervisor, directory: RunDirectory) -> Run:
-    started = Run(directory, threading.Event())
+    started = Run(directory, threading.Event(), supervisor.session)
     # No daemon: a caller's process that ends waits for the run.
     threading.Thread(target=started.supervise, args=(supervisor,), name=f"spanline-{directory.run_id}").start()
     return started

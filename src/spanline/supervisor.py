@@ -154,7 +154,8 @@ class Supervisor:
         self._reader = Reader(directory.journal)
         self._resumes = resumes
         self._catch_up()
-        self._session = self._state.session_number + 1
+        self.session = self._state.session_number + 1
+        """The number of the session within its run."""
         self._checksums = {
             unique_id: checksum
             for step in self._progress.steps.values()
@@ -179,7 +180,7 @@ class Supervisor:
         """Do the session and return its exit code. An error of our own ends the session too, and is raised."""
         self._appender.redactor.add(_secrets(self._environment, self._spec))
         open_session(
-            self._appender, self._spec, self._session, self._trace, detached=self._detached, resumes=self._resumes
+            self._appender, self._spec, self.session, self._trace, detached=self._detached, resumes=self._resumes
         )
         return self._deliver_while(self._steps)
 
@@ -188,14 +189,14 @@ class Supervisor:
 
         `caller_gone` is a descriptor that reads end-of-file then. Returns the session's exit code.
         """
-        self._session = 1  # it has begun already
+        self.session = 1  # it has begun already
 
         def wait() -> int:
             while not _has_ended(caller_gone, _TICK):
                 self._beat()
             self._catch_up()
             attempt = self._state.attempt
-            self._appender.locate(self._session, 1, 1)
+            self._appender.locate(self.session, 1, 1)
             if attempt is None or attempt.exit_code is None:
                 died = events.RunnerDied(detail="the process that called dbt ended before dbt did")
                 for event in end_of_attempt(self._state, died):
@@ -210,7 +211,7 @@ class Supervisor:
 
     def _deliver_while(self, work: Callable[[], int]) -> int:
         deliveries = base.Deliveries(self.directory, self.over.is_set)
-        self._resolver = start_resolver(self.directory, self._session, os.environ)
+        self._resolver = start_resolver(self.directory, self.session, os.environ)
         # Who asks for a cancel mustn't wait for git.
         git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
         git.start()
@@ -219,7 +220,7 @@ class Supervisor:
             code = work()
         finally:
             self._catch_up()
-            self._appender.locate(self._session, 0, 0)
+            self._appender.locate(self.session, 0, 0)
             self._stop_resolver(_COLUMNS_SECONDS if self._state.nodes else 0.0)
             git.join(_GIT_SECONDS)
             self._appender.append(events.SessionEnded(outcome=self._state.outcome(code), exit_code=code))
@@ -247,7 +248,7 @@ class Supervisor:
             before = self._progress.steps.get(step)
             if before is not None and before.done:
                 continue
-            self._appender.locate(self._session, step, 0)
+            self._appender.locate(self.session, step, 0)
             self._appender.append(events.StepStarted(argv=argv))
             code = self._step(step, argv)
             if code != 0:
@@ -330,7 +331,7 @@ class Supervisor:
     # --- one attempt ----------------------------------------------------------------------------------------------
 
     def _attempt(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> int:
-        self._appender.locate(self._session, step, attempt)
+        self._appender.locate(self.session, step, attempt)
         control_read, control_write = process.private_pipe()
         word_read, word_write = os.pipe()
         os.set_blocking(word_read, False)
@@ -357,7 +358,8 @@ class Supervisor:
             return self._environment
         above = ids.level(step, attempt, len(self._spec.steps))
         parent = self._trace.get("TRACEPARENT")
-        return {**self._environment, **tracecontext.for_dbt(self._spec.run_id, self._session, parent, *above)}
+        own = tracecontext.for_dbt(self._spec.run_id, self.session, parent, *above)
+        return {**tracecontext.without_dbts_own_spans(self._environment), **own}
 
     def _spawn(self, control: int, word: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         # The runner unblocks them when it can handle them: an early Ctrl-C waits, instead of killing it half born.
@@ -387,8 +389,8 @@ class Supervisor:
                     "args": list(argv),
                     "journal": str(self.directory.journal),
                     "faults": str(self.directory.faults),
-                    "writer": f"runner-{self._session}-{step}-{attempt}",
-                    "session": self._session,
+                    "writer": f"runner-{self.session}-{step}-{attempt}",
+                    "session": self.session,
                     "step": step,
                     "attempt": attempt,
                     "lease_fd": self._lease.fd,
