@@ -38,8 +38,13 @@ def _active() -> dict[str, str]:
 
 
 def for_dbt(run_id: str, session: int, traceparent: str | None, *parts: object) -> dict[str, str]:
-    """Variables with which what dbt's process sends is beneath the span that `parts` name; dbt's own spans are off."""
+    """The variable with which what dbt's process sends is beneath the span that `parts` name."""
     trace = ids.session_trace_id(run_id, session, traceparent)
     span = ids.span_id(run_id, session, *parts)
     flags = traceparent.strip()[53:55] if traceparent and ids.is_traceparent(traceparent) else "01"
-    return {"TRACEPARENT": f"00-{trace:032x}-{span:016x}-{flags}", _DBTS_OWN: "false"}
+    return {"TRACEPARENT": f"00-{trace:032x}-{span:016x}-{flags}"}
+
+
+def without_dbts_own_spans(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment, in which dbt doesn't make spans of the nodes as well."""
+    return {name: value for name, value in environ.items() if name != _DBTS_OWN}
