@@ -327,7 +327,8 @@ def _next_batch(lane: queue.SimpleQueue[_Pending | None], most: int, linger: flo
     first = lane.get()
     if first is None:
         return [], True
-    time.sleep(linger)
+    if linger:
+        time.sleep(linger)
     batch = [first]
     while len(batch) < most:
         try:
