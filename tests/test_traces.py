@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 from opentelemetry import trace
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
@@ -24,7 +37,7 @@ from spanline.sinks.otel.sql import CHARACTERS, masked, shown
 from spanline.spec import RunSpec
 from spanline.state import RunState
 
-from .conftest import DEADLINE, SILENT, Project, Receiver, journal
+from .conftest import DEADLINE, SILENT, Project, Receiver, journal, last_run
 from .lineage_events import RUN_ID, at, closed, described, ended, finished, in_order, invoked, opened, session, started
 
 DOCS = Path(__file__).parents[1] / "docs" / "traces.md"
@@ -380,3 +393,64 @@ def test_a_trace_of_ten_thousand_nodes_is_delivered_whole(
     sent = {span.span_id for span in receiver.spans}
     assert {ids.span_id(RUN_ID, 1, 1, 1, unique_id).to_bytes(8, "big") for unique_id in nodes} <= sent
     assert len(sent) == len(nodes) + 1
+
+
+# --- exporters
+
+
+def test_spans_go_to_a_file(project: Project) -> None:
+    file = project.path / "spans.jsonl"
+    done = project.spanline(
+        "dbt", "run", "-s", "customers", OTEL_TRACES_EXPORTER="otlp_json_file", SPANLINE_OTLP_FILE=str(file)
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert sorted(_names_in(file.read_text())) == sorted(span.name for span in Trace(journal(last_run(project))).spans)
+
+
+def test_spans_are_printed(project: Project) -> None:
+    done = project.spanline("dbt", "run", "-s", "customers", OTEL_TRACES_EXPORTER="console")
+    assert done.returncode == 0
+    assert '"name": "model customers"' in done.stdout.decode()
+
+
+def test_spans_go_over_grpc(project: Project) -> None:
+    with receiving_grpc() as (port, received):
+        done = project.spanline(
+            "dbt", "run", "-s", "customers",
+            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"http://127.0.0.1:{port}", OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    names_received = [span.name for request in received for span in _spans_of(request)]
+    assert sorted(names_received) == sorted(span.name for span in Trace(journal(last_run(project))).spans)
+
+
+def _names_in(lines: str) -> Iterator[str]:
+    for line in lines.splitlines():
+        for resource in json.loads(line)["resourceSpans"]:
+            yield from (span["name"] for scope in resource["scopeSpans"] for span in scope["spans"])
+
+
+def _spans_of(request: ExportTraceServiceRequest) -> Iterator[Span]:
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            yield from scope.spans
+
+
+@contextmanager
+def receiving_grpc() -> Iterator[tuple[int, list[ExportTraceServiceRequest]]]:
+    """A real gRPC server, its port and what it receives."""
+    received: list[ExportTraceServiceRequest] = []
+
+    class Service(TraceServiceServicer):
+        def Export(self, request: ExportTraceServiceRequest, context: object) -> ExportTraceServiceResponse:  # noqa: N802
+            received.append(request)
+            return ExportTraceServiceResponse()
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    add_TraceServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield port, received
+    finally:
+        server.stop(None).wait()

@@ -19,6 +19,9 @@ Signal = Literal["traces", "metrics", "logs"]
 
 SERVICE: Final = "dbt"
 """The service's name where OTEL_SERVICE_NAME says no other."""
+FILE_VARIABLE: Final = "SPANLINE_OTLP_FILE"
+"""Where `otlp_json_file` writes to: the exporter takes a path, but no variable of OpenTelemetry's names it."""
+_FILE: Final = "otlp_json_file"
 _PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 _TAKES_NONE: Final = frozenset(("404", "405", "501", "UNIMPLEMENTED"))
 _REFUSED: Final = frozenset(("400", "406", "410", "411", "413", "414", "415", "422", "INVALID_ARGUMENT"))
@@ -135,7 +138,8 @@ def _exporters(signal: Signal) -> Iterator[_Exporter]:
         found = list(entry_points(group=f"opentelemetry_{signal}_exporter", name=name))
         if not found:
             raise LookupError(f"no OpenTelemetry exporter {name!r} of {signal} is installed")
-        exporter = found[0].load()()
+        make, file = found[0].load(), os.environ.get(FILE_VARIABLE) if name == _FILE else None
+        exporter = make(path=file) if file else make()
         if not hasattr(exporter, "export"):
             raise LookupError(f"the OpenTelemetry exporter {name!r} sends nothing by itself: it waits to be asked")
         yield exporter
