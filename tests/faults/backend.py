@@ -83,6 +83,9 @@ class Backend:
             _reset(request)
             return
         body = request.rfile.read(length)
+        if len(body) < length:  # whoever sent it was killed meanwhile
+            request.close_connection = True
+            return
         if what == HANG:
             self._release.wait()
             _reset(request)
