@@ -22,6 +22,7 @@ import pytest
 from spanline import events, home
 from spanline.journal import Reader
 from spanline.runs import Run
+from spanline.spec import command_of
 
 from .conftest import DBT, SPANLINE, Project, command, eventually, journal
 
@@ -510,3 +511,18 @@ def test_a_run_says_when_it_began(kept: Project) -> None:
     (line,) = [line for line in said_by(kept, "runs").splitlines() if line.startswith(first.id)]
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(first.state.started / 1e9))
     assert began in line
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("build", "build"),
+        ("--target test --log-format json build -s test", "build"),
+        ("--quiet -t run source freshness --select raw", "source freshness"),
+        ("--log-level=debug docs generate", "docs generate"),
+        ("--version", ""),
+        ("", ""),
+    ],
+)
+def test_the_command_among_dbts_arguments(args: str, expected: str) -> None:
+    assert command_of(args.split()) == expected

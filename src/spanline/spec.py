@@ -5,11 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from spanline.errors import UsageError
 from spanline.runner.secrets import looks_secret
+
+_GROUPS: Final = frozenset(("docs", "source"))
+_WITH_VALUE: Final = frozenset(
+    (
+        *("--defer-state", "--indirect-selection", "--log-file-max-bytes", "--log-format", "--log-format-file"),
+        *("--log-level", "--log-level-file", "--log-path", "--partial-parse-file-path", "--printer-width", "--profile"),
+        *("--profiles-dir", "--project-dir", "--record-timing-info", "-r", "--state", "--target", "-t"),
+        *("--target-path", "--threads", "--vars", "--warn-error-options"),
+    )
+)
+"""dbt's options that may stand before the command and have a value of their own, in dbt Core 1.8 to 1.12."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +92,18 @@ def option(args: Sequence[str], name: str) -> str | None:
         if arg.startswith(f"{name}="):
             return arg.partition("=")[2]
     return None
+
+
+def command_of(args: Sequence[str]) -> str:
+    """The dbt command in these arguments: `build`, `source freshness`; empty where there is none."""
+    words = iter(args)
+    for word in words:
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            second = next(words, "") if word in _GROUPS else ""
+            return f"{word} {second}".strip()
+    return ""
 
 
 def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:

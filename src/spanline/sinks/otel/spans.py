@@ -31,6 +31,7 @@ from spanline.failures import Failure, classify, most_permanent
 from spanline.sinks.base import Message
 from spanline.sinks.otel import names
 from spanline.sinks.otel.sql import Shown
+from spanline.spec import command_of
 from spanline.state import SUCCESS, TIME_OUT, NodeState, RunState
 
 Attributes = dict[str, "str | int | float | bool"]
@@ -163,7 +164,7 @@ class Translator:
     def _step_started(self, event: events.StepStarted, state: RunState) -> Iterable[Message]:
         yield from self._close_step(event, state)
         if _steps(state) > 1:
-            self._step = _Level(f"{names.SESSION} {_command(event.argv)}".strip(), (event.step, 0), event.time)
+            self._step = _Level(f"{names.SESSION} {command_of(event.argv)}".strip(), (event.step, 0), event.time)
 
     def _attempt_started(self, event: events.AttemptStarted, state: RunState) -> Iterable[Message]:
         yield from self._close_attempt(event, state)
@@ -405,14 +406,10 @@ class Translator:
 def _name_of_session(state: RunState) -> str:
     """`dbt build`; of a run with several steps, `dbt seed, run, test`."""
     steps = state.session.steps if state.session is not None else []
-    commands = ", ".join(map(_command, steps))
+    commands = ", ".join(map(command_of, steps))
     if len(steps) == 1 and state.attempt is not None and state.attempt.command:
         commands = state.attempt.command  # dbt's own word, as `source freshness`
     return f"{names.SESSION} {commands}".strip()
-
-
-def _command(argv: Sequence[str]) -> str:
-    return next((word for word in argv if not word.startswith("-")), "")
 
 
 def _steps(state: RunState) -> int:
