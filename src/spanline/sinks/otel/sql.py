@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from spanline.lineage.dialects import dialect_of
-
 VARIABLE: Final = "SPANLINE_TRACE_SQL"
 CHARACTERS: Final = 4096
 """Of longer SQL the beginning is sent: a collector takes 4 MiB at a time, and a batch has 512 spans."""
@@ -36,8 +34,13 @@ def masked(sql: str, adapter: str) -> str | None:
     import sqlglot  # noqa: PLC0415 - only who masks pays for it
     from sqlglot.errors import SqlglotError  # noqa: PLC0415
 
+    from spanline.lineage.dialects import dialect_of  # noqa: PLC0415
+
+    dialect = dialect_of(adapter)
+    if dialect is None:
+        return None
     try:
-        tokens = sqlglot.tokenize(sql, read=dialect_of(adapter))
+        tokens = sqlglot.tokenize(sql, read=dialect)
     except (SqlglotError, ValueError):
         return None
     pieces, at = [], 0
