@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 import spanline
 from spanline import rules
 from spanline.errors import UsageError
-from spanline.failures import HEAD, TAIL, Failure, classify
+from spanline.failures import HEAD, TAIL, Failure, classify, failure_of
 from spanline.rules import Matcher, RuleSet
-from tests.conftest import SPANLINE
+from tests.conftest import SPANLINE, Project
 
 ROOT = Path(__file__).parents[1]
 SEEN = yaml.load((ROOT / "tests" / "error_messages.yml").read_text(), Loader=yaml.CSafeLoader)
@@ -513,3 +513,20 @@ def test_locks_and_lost_connections_of_a_real_postgres(postgres: Callable[..., A
     with pytest.raises(Exception, match="does not exist") as raised:
         postgres(dbname="connection_refused")
     assert classify(str(raised.value), "postgres").rule == "postgres.not_found"
+
+
+def test_rules_that_cannot_be_read_are_said_before_a_run_begins(project: Project) -> None:
+    project.write("rules.yml", "rules: [{id: 7}]")
+    done = project.spanline("dbt", "run", "-s", "customers", SPANLINE_RULES="rules.yml")
+    assert done.returncode == 2
+    assert b"rules.yml" in done.stderr
+    assert not (project.home / "runs").exists()
+
+
+def test_who_only_tells_of_a_run_goes_on_without_rules_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPANLINE_RULES", str(tmp_path / "nothing.yml"))
+    with pytest.raises(UsageError):
+        classify("deadlock detected", "postgres")
+    assert failure_of("deadlock detected", "postgres").rule == "postgres.deadlock"

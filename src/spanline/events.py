@@ -53,7 +53,8 @@ class LineageRun(msgspec.Struct, frozen=True):
 class SessionStarted(Event, frozen=True, kw_only=True):
     """A supervisor has taken the run in hand. `lineage_run_id` and `trace_id` name it to the backends.
 
-    One that `resumes` goes on where the session before has ended, else all is done from the start.
+    `project` is the name in `dbt_project.yml`, known before dbt has read that. One that `resumes` goes on where the
+    session before has ended, else all is done from the start.
     """
 
     run_id: str
@@ -71,6 +72,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     lineage_parent: LineageRun | None = None
     lineage_root: LineageRun | None = None
     caller: dict[str, str] = {}
+    project: str | None = None
 
 
 class SessionEnded(Event, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from typing import Final, get_args
 import msgspec
 
 from spanline import rules
+from spanline.errors import UsageError
 from spanline.rules import UNKNOWN, Category, Matcher, RuleSet
 
 HEAD: Final = 2 << 10
@@ -74,7 +75,21 @@ def classify(message: str, adapter: str | None = None, exception_type: str | Non
     any of them is permanent. `exception_type` is the name of the exception's class; it counts where the text says
     nothing. Raises UsageError where the user's own rules can't be read.
     """
-    own = rules.own()
+    return _classified(message, adapter, exception_type, rules.own())
+
+
+def failure_of(message: str, adapter: str | None = None) -> Failure:
+    """`classify` for whoever only tells of a run: where a user's rules can't be read, Spanline's own decide.
+
+    Who starts a run is told of such rules.
+    """
+    try:
+        return classify(message, adapter)
+    except UsageError:
+        return _classified(message, adapter, None, ())
+
+
+def _classified(message: str, adapter: str | None, exception_type: str | None, own: Sequence[RuleSet]) -> Failure:
     said = _Said.of(message)
     groups = _groups(adapter) if said.of_a_warehouse else []
     found = _by_text(said, own, groups, adapter) or _by_exception(

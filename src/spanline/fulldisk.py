@@ -126,10 +126,13 @@ class Rest(msgspec.Struct, frozen=True):
     exit_code: int
 
 
-def rest_of(state: RunState) -> Rest | None:
-    """What dbt's results say of nodes that have no end in the journal; None where they aren't of this invocation."""
+def rest_of(state: RunState, *, messages: bool = True) -> Rest | None:
+    """What dbt's results say of nodes that have no end in the journal; None where they aren't of this invocation.
+
+    And where they may not be all: a dbt that is interrupted writes them before it cancels what is under way.
+    """
     attempt, config = state.attempt, state.config
-    if attempt is None or attempt.invocation_id is None or config is None:
+    if attempt is None or attempt.invocation_id is None or config is None or state.cancelling:
         return None
     path = Path(config.project_dir or "", config.target_path or "target", "run_results.json")
     try:
@@ -138,13 +141,20 @@ def rest_of(state: RunState) -> Rest | None:
         return None
     if found.metadata.invocation_id != attempt.invocation_id:
         return None
+    ended = {node.unique_id for node in state.nodes.values() if not node.open}
+    if not set(attempt.selection) <= ended.union(result.unique_id for result in found.results):
+        return None
     undone = any(result.status in _UNDONE for result in found.results)
-    return Rest(tuple(_ends(found.results, state)), 1 if undone else 0)
+    results = found.results if messages else [msgspec.structs.replace(each, message=None) for each in found.results]
+    return Rest(tuple(_ends(results, state)), 1 if undone else 0)
 
 
-def end_of_attempt(state: RunState, died: events.RunnerDied) -> list[Event]:
-    """How the last attempt ended, of whose end the journal doesn't speak: by dbt's results, else it has `died`."""
-    rest = rest_of(state)
+def end_of_attempt(state: RunState, died: events.RunnerDied, *, messages: bool = True) -> list[Event]:
+    """How the last attempt ended, of whose end the journal doesn't speak: by dbt's results, else it has `died`.
+
+    Without `messages` dbt's are left out: for those who don't know all secrets that may stand in them.
+    """
+    rest = rest_of(state, messages=messages)
     if rest is None:
         return [died]
     stopped = events.JournalStopped(reason="the journal stopped before dbt ended")
@@ -159,7 +169,10 @@ def _ends(results: list[_Result], state: RunState) -> Iterator[Event]:
         message = result.message[:_MESSAGE_CHARACTERS] if result.message else None
         if result.unique_id.startswith("operation."):
             yield events.HookFinished(
-                unique_id=result.unique_id, status=result.status, execution_time=result.execution_time
+                unique_id=result.unique_id,
+                status=result.status,
+                execution_time=result.execution_time,
+                message=message,
             )
         else:
             times = {timing.name: _times(timing) for timing in result.timing}

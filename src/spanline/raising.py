@@ -84,11 +84,9 @@ def _kind(result: RunResult) -> type[DbtException]:
         return DbtTimeout if result.timed_out else DbtCancelled
     if result.failed and all(node.is_failed_test for node in result.failed):
         return DbtTestFailed
-    category = result.failure.category if result.failure is not None else UNKNOWN
-    if category == UNKNOWN and not result.failed:
-        # dbt gave up before it ran a node.
-        return DbtCompilationException if result.exit_code == _UNHANDLED else DbtException
-    return EXCEPTIONS.get(category, DbtRuntimeException)
+    if result.failure is None:  # dbt has said nothing but its exit code: it couldn't make sense of its arguments
+        return DbtCompilationException if result.exit_code == _UNHANDLED else DbtRuntimeException
+    return EXCEPTIONS.get(result.failure.category, DbtRuntimeException)
 
 
 def _message(result: RunResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from spanline import events, lease
@@ -10,6 +11,7 @@ from spanline.home import RunDirectory
 from spanline.journal import Reader
 from spanline.sinks import base
 from spanline.sinks.environment import tell_of_delivery
+from spanline.spec import RunSpec
 from spanline.state import RunState
 
 
@@ -38,11 +40,15 @@ def close_abandoned(directory: RunDirectory) -> None:
         state.apply(record.event)
     if state.session is None or state.ended is not None:
         return
+    spec = RunSpec.load(directory.spec)
     appender = PatientAppender(directory.journal, "closer")
+    appender.redactor.add(spec.secrets(os.environ))
+    knows_secrets = all(name in os.environ for name in spec.secret_names)
     attempt = state.attempt
     if attempt is not None and attempt.exit_code is None and attempt.died is None:
         appender.locate(attempt.session, attempt.step, attempt.attempt)
-        for event in end_of_attempt(state, events.RunnerDied(detail="it ended together with its supervisor")):
+        died = events.RunnerDied(detail="it ended together with its supervisor")
+        for event in end_of_attempt(state, died, messages=knows_secrets):
             appender.append(event)
             state.apply(event)
     code = attempt.exit_code if attempt is not None and attempt.exit_code is not None else 2

@@ -7,12 +7,18 @@ from typing import Final
 
 import msgspec
 
-from spanline.failures import Failure, classify, line_of, most_permanent, own_words
+from spanline.failures import Failure, failure_of, line_of, most_permanent, own_words
 from spanline.raising import exception_of
 from spanline.state import DIED, FAILED, SUCCESS, TIME_OUT, AttemptState, NodeState, RunState
 
 _TESTS: Final = frozenset(("test", "unit_test"))
 _NAMED: Final = 5
+_COMPILED: Final = " of the compiled code"
+_OF_CODE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("syntax", "not_found", "data"), _COMPILED),
+    **dict.fromkeys(("compilation", "parsing"), ""),
+}
+"""Categories of errors that name a line of code, and of which."""
 
 
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +142,7 @@ def _node(node: NodeState, state: RunState) -> NodeResult:
         failures=node.failures,
         rows_affected=node.rows_affected,
         cause=node.cause,
-        failure=classify(node.message or node.status, adapter=_adapter(state)) if node.failed else None,
+        failure=failure_of(node.message or node.status, adapter=_adapter(state)) if node.failed else None,
     )
 
 
@@ -146,13 +152,8 @@ def _adapter(state: RunState) -> str | None:
 
 def _failure_of(state: RunState) -> Failure | None:
     """What the error is of a run in which no node failed."""
-    said = _said(state.attempt) if state.attempt is not None else None
-    return classify(said, adapter=_adapter(state)) if said else None
-
-
-def _said(attempt: AttemptState) -> str | None:
-    finished = attempt.finished.exception if attempt.finished is not None else None
-    return finished or attempt.runner_exception
+    said = state.attempt.exception if state.attempt is not None else None
+    return failure_of(said, adapter=_adapter(state)) if said else None
 
 
 def _conn_id(state: RunState) -> str | None:
@@ -180,16 +181,25 @@ def _error(state: RunState) -> str | None:
 
 def _failure(state: RunState, attempt: AttemptState) -> str:
     if not state.failed:
-        return (_said(attempt) or f"dbt ended with exit code {attempt.exit_code}").strip()
+        return (attempt.exception or f"dbt ended with exit code {attempt.exit_code}").strip()
     first, *others = state.failed
     described = state.descriptions.get(first.unique_id)
     message = first.message or first.status
-    line = line_of(message)
+    line = _line(message, _adapter(state))
     place = [described.path] if described is not None and described.path else []
-    place += [f"line {line} of the compiled code"] if line is not None else []
+    place += [line] if line else []
     where = f" ({', '.join(place)})" if place else ""
     more = f"\n{len(others)} more failed: {_listed(others)}" if others else ""
     return f"{first.unique_id}{where}: {own_words(message)}{more}"
+
+
+def _line(message: str, adapter: str | None) -> str | None:
+    """The line that an error names, where it is one of code: a data file has lines, too."""
+    number, category = line_of(message), failure_of(message, adapter).category
+    of_data = category == "data" and f"LINE {number}:" not in message
+    if number is None or category not in _OF_CODE or of_data:
+        return None
+    return f"line {number}{_OF_CODE[category]}"
 
 
 def _listed(nodes: Sequence[NodeState]) -> str:

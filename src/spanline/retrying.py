@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import tenacity
 
-from spanline.failures import Failure, classify, most_permanent
+from spanline.failures import Failure, failure_of, most_permanent
 from spanline.spec import RetryPolicy
 from spanline.state import AttemptState, RunState
 
@@ -31,21 +31,21 @@ def verdict(state: RunState, attempt: AttemptState, *, partial: bool) -> Verdict
     """Look at what failed in an attempt. Only what is known to pass by itself is worth another."""
     found = _failures(state, attempt)
     permanent = {key: failure for key, failure in found.items() if not failure.transient}
-    worst = most_permanent(found.values())
-    if worst is None:
-        return Verdict(again=False, reason="nobody knows what went wrong")
     again = not permanent or (partial and len(permanent) < len(found))
-    return Verdict(again, f"{worst.category} ({worst.rule or 'no rule'})", _with_their_skipped(permanent, state))
+    # What is tried again is named, not what isn't.
+    reason = most_permanent(failure for failure in found.values() if failure.transient or not again)
+    if reason is None:
+        return Verdict(again=False, reason="nobody knows what went wrong")
+    return Verdict(again, f"{reason.category} ({reason.rule or 'no rule'})", _with_their_skipped(permanent, state))
 
 
 def _failures(state: RunState, attempt: AttemptState) -> dict[str, Failure]:
     adapter = state.config.adapter_type if state.config is not None else None
     here = [n for n in state.failed if (n.step, n.attempt) in ((attempt.step, attempt.attempt), (0, 0))]
     if here:
-        return {node.unique_id: classify(node.message or node.status, adapter=adapter) for node in here}
-    said = attempt.finished.exception if attempt.finished is not None else None
-    said = said or attempt.runner_exception
-    return {"": classify(said, adapter=adapter)} if said else {}
+        return {node.unique_id: failure_of(node.message or node.status, adapter=adapter) for node in here}
+    said = attempt.exception
+    return {"": failure_of(said, adapter=adapter)} if said else {}
 
 
 def _with_their_skipped(permanent: Iterable[str], state: RunState) -> tuple[str, ...]:

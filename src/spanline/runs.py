@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from spanline import dbt, home, ids, lease, process, tracecontext
+from spanline import dbt, home, ids, lease, process, rules, tracecontext
 from spanline.errors import RunBusy, SpanlineError, UsageError
 from spanline.events import Event
 from spanline.home import RunDirectory
@@ -251,6 +251,7 @@ def start(
         if running is not None:
             return running
     dbt.check(interpreter)
+    rules.of_file()  # so that a mistake in it is said now, not when a node has failed
     try:
         directory, held = home.create_run(place, spec.run_id, spec.encode())
     except UsageError:
@@ -323,17 +324,18 @@ def retry(
         close_abandoned(run.directory)
         spec = RunSpec.load(run.directory.spec)
         dbt.check(spec.python)
+        rules.of_file()
         environment = _secrets_again(spec)
         progress = progress_of(record.event for record in Reader(run.directory.journal).read())
         if not full and _is_complete(progress, spec):
             held.release()
             return None
+        supervisor = Supervisor(
+            run.directory, spec, held, stdio=stdio, environment=environment, foreground=foreground, resumes=not full
+        )
     except BaseException:
         held.release()
         raise
-    supervisor = Supervisor(
-        run.directory, spec, held, stdio=stdio, environment=environment, foreground=foreground, resumes=not full
-    )
     return _supervised(supervisor, run.directory)
 
 
@@ -460,5 +462,6 @@ def _start_detached(directory: RunDirectory, held: lease.Lease, environment: Map
         if supervisor.poll() is not None:
             break
         time.sleep(0.02)
+    supervisor.kill()  # one that is slow must not begin when nobody expects it any more
     said = process.last_line(directory.supervisor_log)
     raise SpanlineError(f"the supervisor did not start: {said or 'it said nothing'}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from spanline.errors import UsageError
-from spanline.runner.secrets import looks_secret
+from spanline.runner.secrets import looks_secret, secrets_of_arguments, secrets_of_environment
 
 _GROUPS: Final = frozenset(("docs", "source"))
 _WITH_VALUE: Final = frozenset(
@@ -68,6 +68,12 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.json.decode(path.read_bytes(), type=cls)
         except (OSError, msgspec.MsgspecError) as error:
             raise UsageError(f"cannot read {path}: {error}") from error
+
+    def secrets(self, environment: Mapping[str, str]) -> Iterator[str]:
+        """Values that nobody may read in the journal: of this environment, and of the steps' arguments."""
+        yield from secrets_of_environment({**environment, **self.environment})
+        for step in self.steps:
+            yield from secrets_of_arguments(step)
 
     def asks_the_same(self, other: RunSpec) -> bool:
         """Whether two specs ask for the same run."""

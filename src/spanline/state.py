@@ -28,6 +28,8 @@ TIME_OUT: Final = "time limit"
 
 SUCCESS, FAILURE, DIED = "success", "failed", "died"
 """With `CANCELLED`, the outcomes of a session."""
+TIMED_OUT: Final = "timed out"
+"""What a reader that judges runs calls the outcome of a session that a limit has cancelled: see `outcome_of`."""
 
 
 class NodeState(msgspec.Struct, kw_only=True):
@@ -62,6 +64,12 @@ class NodeState(msgspec.Struct, kw_only=True):
         return self.status in FAILED
 
 
+def outcome_of(state: RunState, event: events.SessionEnded) -> str:
+    """The outcome of the session that this event ends, with `timed out` where a limit has cancelled it, and nobody."""
+    by_limit = event.outcome == CANCELLED and state.cancel is not None and state.cancel.by == TIME_OUT
+    return TIMED_OUT if by_limit else event.outcome
+
+
 def end_of(began: int, began_mono: int, event: Event) -> int:
     """When this event has ended what began then: by the other clock, where somebody has set the clock back between."""
     if event.time >= began:
@@ -85,6 +93,11 @@ class AttemptState(msgspec.Struct, kw_only=True):
     exit_code: int | None = None
     died: events.RunnerDied | None = None
     runner_exception: str | None = None
+
+    @property
+    def exception(self) -> str | None:
+        """The exception for which dbt gave up, or which left it, if there was one."""
+        return (self.finished.exception if self.finished is not None else None) or self.runner_exception
 
 
 class RunState(msgspec.Struct, kw_only=True):

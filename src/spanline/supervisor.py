@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,9 +31,9 @@ from spanline.journal import Appender, Reader
 from spanline.lineage.beside import ResolverProcess, start_resolver
 from spanline.lineage.parent import lineage_parent
 from spanline.progress import Progress, Restriction
+from spanline.project import project_name
 from spanline.repository import find_repository
 from spanline.runner import tree
-from spanline.runner.secrets import secrets_of_arguments, secrets_of_environment
 from spanline.sinks import base
 from spanline.sinks.environment import otel_is_configured, tell_of_delivery
 from spanline.spec import RunSpec
@@ -110,6 +110,7 @@ def open_session(
         lineage_parent=parent,
         lineage_root=root,
         caller=spec.caller,
+        project=project_name(Path(spec.project_dir)),
     )
     appender.locate(number, 0, 0)
     appender.append(started)
@@ -163,6 +164,7 @@ class Supervisor:
         }
         self._verdict: Verdict | None = None
         self._cancel_seen = (0, 0)
+        self._cancel_ordered = False
         self._deadline: float | None = None
         self._beat_at = time.monotonic()
         self._silence = _Silence(directory.journal)
@@ -178,7 +180,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Do the session and return its exit code. An error of our own ends the session too, and is raised."""
-        self._appender.redactor.add(_secrets(self._environment, self._spec))
+        self._appender.redactor.add(self._spec.secrets(self._environment))
         open_session(
             self._appender, self._spec, self.session, self._trace, detached=self._detached, resumes=self._resumes
         )
@@ -190,6 +192,7 @@ class Supervisor:
         `caller_gone` is a descriptor that reads end-of-file then. Returns the session's exit code.
         """
         self.session = 1  # it has begun already
+        self._appender.redactor.add(self._spec.secrets(self._environment))
 
         def wait() -> int:
             while not _has_ended(caller_gone, _TICK):
@@ -268,7 +271,7 @@ class Supervisor:
             nonlocal number
             number += 1
             self._catch_up()
-            if self._state.cancelling:
+            if self._state.cancelling or self._cancel_ordered:
                 return _UNHANDLED  # while waiting for this attempt
             restriction = self._restriction(step)
             code = self._attempt(step, number, argv, restriction)
@@ -358,7 +361,7 @@ class Supervisor:
             return self._environment
         above = ids.level(step, attempt, len(self._spec.steps))
         parent = self._trace.get("TRACEPARENT")
-        own = tracecontext.for_dbt(self._spec.run_id, self.session, parent, *above)
+        own = tracecontext.for_dbt(self._spec.run_id, self.session, parent, above, os.environ)
         return {**tracecontext.without_dbts_own_spans(self._environment), **own}
 
     def _spawn(self, control: int, word: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -489,6 +492,7 @@ class Supervisor:
         except msgspec.MsgspecError:
             order = CancelOrder(by="an unreadable cancel file", grace=self._spec.grace)
         self._cancel_seen = changed
+        self._cancel_ordered = True
         self._appender.append(events.CancelRequested(by=order.by, reason=order.reason, grace=order.grace))
         return order
 
@@ -537,7 +541,7 @@ class Supervisor:
             detail = ""
         if code >= 0:
             return events.RunnerDied(exit_code=code, detail=detail)
-        name = signal.Signals(-code).name
+        name = _signal_name(-code)
         if name == "SIGKILL" and not self._state.killed:
             detail = detail or "perhaps the system was out of memory"
         return events.RunnerDied(signal=name, detail=detail)
@@ -557,6 +561,13 @@ class Supervisor:
         for record in self._reader.read():
             self._state.apply(record.event)
             self._progress.apply(record.event)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _has_ended(fd: int, timeout: float) -> bool:
@@ -613,12 +624,6 @@ def _invocation_of(path: Path) -> str | None:
 def _write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]
-
-
-def _secrets(environment: dict[str, str], spec: RunSpec) -> Iterator[str]:
-    yield from secrets_of_environment(environment)
-    for step in spec.steps:
-        yield from secrets_of_arguments(step)
 
 
 # --- a process of its own -------------------------------------------------------------------------------------------

@@ -12,13 +12,18 @@ from typing import Final
 from spanline import ids
 
 VARIABLES: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
+_RATIO_BITS: Final = 1 << 64
+"""The SDK's sampler by ratio looks at so many of the trace id's last bits."""
 _DBTS_OWN: Final = "DBT_ENGINE_SNOWFLAKE_PROJECTS_OTEL"
 """Turns on dbt Core 1.12's own spans, of the same nodes."""
 
 
 def current(environ: Mapping[str, str]) -> dict[str, str]:
     """The context around the caller: that of an active OpenTelemetry span in this thread, else the environment's."""
-    return _active() or {name: environ[name] for name in VARIABLES if environ.get(name)}
+    found = _active() or {name: environ[name] for name in VARIABLES if environ.get(name)}
+    if not ids.is_traceparent(found.get("TRACEPARENT", "")):
+        found.pop("TRACESTATE", None)  # it means nothing without
+    return found
 
 
 def _active() -> dict[str, str]:
@@ -37,12 +42,34 @@ def _active() -> dict[str, str]:
     return {name: carrier.get(name.lower(), "") for name in VARIABLES}
 
 
-def for_dbt(run_id: str, session: int, traceparent: str | None, *parts: object) -> dict[str, str]:
+def for_dbt(
+    run_id: str, session: int, traceparent: str | None, parts: tuple[object, ...], environ: Mapping[str, str]
+) -> dict[str, str]:
     """The variable with which what dbt's process sends is beneath the span that `parts` name."""
     trace = ids.session_trace_id(run_id, session, traceparent)
     span = ids.span_id(run_id, session, *parts)
-    flags = traceparent.strip()[53:55] if traceparent and ids.is_traceparent(traceparent) else "01"
+    flags = f"{int(_is_sampled(environ, trace, traceparent)):02x}"
     return {"TRACEPARENT": f"00-{trace:032x}-{span:016x}-{flags}"}
+
+
+def _is_sampled(environ: Mapping[str, str], trace: int, traceparent: str | None) -> bool:
+    """What the SDK's sampler will decide of the session's span: to import it here would keep dbt waiting.
+
+    https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration
+    """
+    sampler = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower() or "parentbased_always_on"
+    if sampler.startswith("parentbased_") and traceparent and ids.is_traceparent(traceparent):
+        return bool(int(traceparent.strip()[53:55], 16) & 1)
+    if sampler.endswith("traceidratio"):
+        return trace % _RATIO_BITS < round(_ratio(environ) * _RATIO_BITS)
+    return not sampler.endswith("always_off")
+
+
+def _ratio(environ: Mapping[str, str]) -> float:
+    try:
+        return float(environ.get("OTEL_TRACES_SAMPLER_ARG", "") or 1)
+    except ValueError:
+        return 1.0
 
 
 def without_dbts_own_spans(environ: Mapping[str, str]) -> dict[str, str]:

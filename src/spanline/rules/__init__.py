@@ -166,11 +166,18 @@ def _file_of_adapter() -> dict[str, str]:
 
 
 def own() -> tuple[RuleSet, ...]:
-    """The user's rules: of the file that SPANLINE_RULES names, else of the project's; then those of packages."""
+    """The user's rules: of the file that SPANLINE_RULES names, else of the project's; then those of packages.
+
+    Raises UsageError where one of them can't be read.
+    """
+    return (*of_file(), *_of_packages())
+
+
+def of_file() -> tuple[RuleSet, ...]:
+    """The rules of the user's file alone, if there is one. Raises UsageError where it can't be read."""
     path = os.environ.get(VARIABLE)
     file = Path(path) if path else Path(PROJECT_FILE)
-    mine = (_current(file),) if path or file.is_file() else ()
-    return (*mine, *_of_packages())
+    return (_current(file),) if path or file.is_file() else ()
 
 
 def _current(path: Path) -> RuleSet:

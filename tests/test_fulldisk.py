@@ -1,0 +1,85 @@
+"""When dbt's results may stand in for a journal that had to stop, and when not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from spanline import events
+from spanline.events import Event
+from spanline.fulldisk import end_of_attempt
+from spanline.state import RunState
+
+from .lineage_events import described, finished, in_order, invoked, opened, started
+
+A, B = "model.shop.a", "model.shop.b"
+DIED = events.RunnerDied(detail="it is gone", session=1, step=1, attempt=1)
+PLACE = {"session": 1, "step": 1, "attempt": 1}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "target").mkdir()
+    return tmp_path
+
+
+def results(project: Path, invocation_id: str = "build-1", **statuses: str) -> None:
+    """What dbt has written of `a` and `b`."""
+    found = [
+        {"unique_id": f"model.shop.{name}", "status": status, "execution_time": 1.0, "message": "said"}
+        for name, status in statuses.items()
+    ]
+    path = project / "target" / "run_results.json"
+    path.write_text(json.dumps({"metadata": {"invocation_id": invocation_id}, "results": found}))
+
+
+def state_of(project: Path, *more: Event | Sequence[Event]) -> RunState:
+    """A run of `a` and `b`, of which `a` has ended and `b` is under way."""
+    selection = events.Selection(unique_ids=[A, B], **PLACE)
+    nodes = [described(A), described(B), started(A), finished(A), started(B)]
+    state = RunState()
+    for event in in_order(opened(), invoked(project_dir=str(project)), selection, nodes, *more):
+        state.apply(event)
+    return state
+
+
+def test_results_that_tell_of_all_end_the_attempt(project: Path) -> None:
+    results(project, a="success", b="error")
+    stopped, end, ended = end_of_attempt(state_of(project), DIED)
+    assert isinstance(stopped, events.JournalStopped)
+    assert isinstance(end, events.NodeFinished)
+    assert (end.unique_id, end.status, end.message) == (B, "error", "said")
+    assert isinstance(ended, events.AttemptEnded)
+    assert ended.exit_code == 1
+
+
+def test_messages_are_left_out_where_the_secrets_in_them_are_not_known(project: Path) -> None:
+    results(project, a="success", b="error")
+    _, end, _ = end_of_attempt(state_of(project), DIED, messages=False)
+    assert isinstance(end, events.NodeFinished)
+    assert end.message is None
+
+
+def test_results_that_leave_nodes_out_are_no_end(project: Path) -> None:
+    results(project, a="success")
+    assert end_of_attempt(state_of(project), DIED) == [DIED]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        events.CancelRequested(by="somebody", session=1),
+        events.InterruptReceived(reason="SIGTERM", **PLACE),
+    ],
+)
+def test_results_of_a_dbt_that_was_interrupted_are_no_end(project: Path, told: Event) -> None:
+    results(project, a="success", b="success")
+    assert end_of_attempt(state_of(project, told), DIED) == [DIED]
+
+
+def test_results_of_another_invocation_are_no_end(project: Path) -> None:
+    results(project, invocation_id="another", a="success", b="success")
+    assert end_of_attempt(state_of(project), DIED) == [DIED]
