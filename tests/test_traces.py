@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +27,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
-from spanline import events, home, ids
+from spanline import events, home, ids, tracecontext
 from spanline.events import Event
 from spanline.journal import Appender
 from spanline.replay import replay
@@ -323,6 +324,35 @@ def test_masked_sql_has_no_literal_and_no_comment(adapter: str, sql: str, expect
     assert masked(sql, adapter) == expected
 
 
+@pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        ('/* {"app": "dbt"} */ (select /* b */ foo from x)', "query"),
+        ("/* a */ -- b\n  create table x", "CREATE"),
+        ("-- no more", "query"),
+        ("/*a*/" * 5000 + "(1)", "query"),
+        ("", "query"),
+    ],
+)
+def test_a_query_is_named_after_its_first_word(sql: str, name: str) -> None:
+    query = [
+        events.QueryStarted(query=1, sql=sql, **PLACE),
+        events.QueryFinished(query=1, status="OK", elapsed=1.0, **PLACE),
+    ]
+    assert name in {span.name for span in Trace(session(query)).spans}
+
+
+@pytest.mark.parametrize("setting", ["masked", "off"])
+def test_where_sql_may_not_be_seen_no_error_quotes_it(happened: list[Event], setting: str) -> None:
+    found = Trace(happened, SPANLINE_TRACE_SQL=setting)
+    fragile = found.named("model fragile")
+    assert fragile.status.description == "not_found (duckdb.no_column)"
+    said = [
+        str((span.status.description, [dict(note.attributes or {}) for note in span.events])) for span in found.spans
+    ]
+    assert not [text for text in said if "no_such_column" in text]
+
+
 # --- limits, sampling, context
 
 
@@ -345,6 +375,30 @@ def test_what_is_not_sampled_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Trace(in_order(unsampled, invoked(), closed())).spans == []
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     assert Trace(session()).spans == []
+
+
+@pytest.mark.parametrize("flags", [None, "00", "01"])
+@pytest.mark.parametrize(
+    ("sampler", "ratio"),
+    [(None, None), ("always_off", None), ("always_on", None), ("parentbased_always_off", None), ("traceidratio", "0.5"),
+     ("parentbased_traceidratio", "0.3"), ("traceidratio", "0"), ("traceidratio", "1")],
+)  # fmt: skip
+def test_dbt_is_told_what_the_sampler_decides(
+    monkeypatch: pytest.MonkeyPatch, sampler: str | None, ratio: str | None, flags: str | None
+) -> None:
+    for name, value in (("OTEL_TRACES_SAMPLER", sampler), ("OTEL_TRACES_SAMPLER_ARG", ratio)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    for digit in "0123456789abcdef":
+        parent = f"00-{'a' * 16}{digit * 16}-{'b' * 16}-{flags}" if flags else None
+        sent = Trace(in_order(opened(traceparent=parent), invoked(), closed())).spans
+        told = tracecontext.for_dbt(RUN_ID, 1, parent, ("session",), os.environ)["TRACEPARENT"]
+        assert told.endswith("-01" if sent else "-00")
+
+
+def test_a_trace_state_without_a_trace_is_dropped() -> None:
+    assert tracecontext.current({"TRACESTATE": "vendor=1", "BAGGAGE": "a=1"}) == {"BAGGAGE": "a=1"}
+    assert "TRACESTATE" not in tracecontext.current({"TRACEPARENT": "nonsense", "TRACESTATE": "vendor=1"})
 
 
 def test_the_trace_around_the_run_goes_on_in_it_with_its_state() -> None:

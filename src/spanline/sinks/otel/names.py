@@ -34,7 +34,6 @@ PIPELINE_RUN: Final = "cicd.pipeline.run.id"
 PIPELINE_RESULT: Final = "cicd.pipeline.result"
 EXIT_CODE: Final = "process.exit.code"
 ERROR_TYPE: Final = "error.type"
-EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 FILE_PATH: Final = "code.file.path"
 
@@ -89,8 +88,7 @@ SYSTEMS: Final[Mapping[str, str]] = {
     "fabric": "microsoft.sql_server",
     "oracle": "oracle.db",
     "ibmdb2": "ibm.db2",
-    "spark": "hive",
-    "glue": "hive",
+    "mysql5": "mysql",
 }
 """The name that the conventions have for an adapter's warehouse; every other is called as dbt calls it."""
 

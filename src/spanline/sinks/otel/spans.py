@@ -27,10 +27,10 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from spanline import __version__, events, ids
 from spanline.events import Event, NodeDescribed
-from spanline.failures import Failure, classify, most_permanent
+from spanline.failures import Failure, failure_of, most_permanent
 from spanline.sinks.base import Message
 from spanline.sinks.otel import names
-from spanline.sinks.otel.sql import Shown
+from spanline.sinks.otel.sql import SHOWN_WHOLE, Shown
 from spanline.spec import command_of
 from spanline.state import SUCCESS, TIME_OUT, NodeState, RunState
 
@@ -42,8 +42,11 @@ _SCOPE: Final = InstrumentationScope("spanline", __version__)
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _GOOD: Final = frozenset(("success", "pass", "warn", "no-op", "reused", "skipped"))
 _UNSET: Final = Status(StatusCode.UNSET)
-_OPERATION: Final = re.compile(r"(?:\s|/\*.*?\*/|--[^\n]*\n)*([A-Za-z]+)", re.DOTALL)
+_BEFORE: Final = re.compile(r"\s+|/\*.*?\*/|--[^\n]*(?:\n|\Z)", re.DOTALL)
+_WORD: Final = re.compile(r"[A-Za-z]+")
 _DESCRIPTION: Final = 1000
+_MESSAGE: Final = 8192
+"""How many characters of an error are sent."""
 _FIRST: Final = 1
 
 
@@ -144,17 +147,18 @@ class Translator:
         yield from self._close_step(event, state)
         good = event.outcome == SUCCESS
         before = [Link(self._before)] if self._before is not None else []
-        why = "" if good else _why(state, event.outcome)
+        why = "" if good else self._told(_why(state, event.outcome), _failure(state))
         yield Message(
             self._span(
                 _name_of_session(state),
                 self._root,
                 self._parent if self._parent.is_valid else None,
                 {**_of_session(event, state), **_error(None if good else _failure(state))},
-                (state.started, event.time),
+                (state.started, state.ends_at(event)),
                 _UNSET if good else _failed(why),
                 links=before,
                 notes=self._notes,
+                kind=SpanKind.SERVER,
             ),
             barrier=True,
         )
@@ -203,7 +207,7 @@ class Translator:
         for unique_id in list(self._open_nodes):
             yield from self._end_node(unique_id, event, state)
         for key in list(self._queries):
-            yield self._query_span(self._queries.pop(key), event, state, "", failed=False)
+            yield self._query_span(self._queries.pop(key), event, state, "", None)
         if self._phase is not None:
             phase, self._phase = self._phase, None
             yield Message(
@@ -251,7 +255,7 @@ class Translator:
         return ()
 
     def _note(self, name: str, event: Event, attributes: Attributes) -> None:
-        self._notes.append(SpanEvent(name, self._bounded(attributes), event.time))
+        self._notes.append(SpanEvent(name, self._of_event(attributes), event.time))
 
     # --- nodes and hooks ------------------------------------------------------------------------------------------
 
@@ -268,13 +272,13 @@ class Translator:
         if place is None or node is None or node.started is None:
             return
         good = node.status in _GOOD
+        message = node.message or node.status
+        failure = None if good else _classified(message, state)
         end = node.finished or event.time
         for key in [key for key, query in self._queries.items() if query.unique_id == unique_id]:
             # dbt tells of a query that the warehouse has answered, but not of one that failed.
-            yield self._query_span(self._queries.pop(key), event, state, "", failed=not good)
+            yield self._query_span(self._queries.pop(key), event, state, "", failure)
         described = state.descriptions.get(unique_id)
-        message = node.message or node.status
-        failure = None if good else _classified(message, state)
         attributes = {**_of_node(node, described), **_of_place(place), **_error(failure)}
         if isinstance(event, events.NodeFinished):
             attributes.update(_of_result(event))
@@ -288,9 +292,9 @@ class Translator:
                 above,
                 attributes,
                 (node.started, end),
-                _UNSET if good else _failed(message),
+                _UNSET if good else _failed(self._told(message, failure)),
                 links=self._upstream(described, state),
-                notes=[] if good else [self._exception(failure, message, end)],
+                notes=[] if good else [self._exception(self._told(message, failure), end)],
             )
         )
 
@@ -315,10 +319,14 @@ class Translator:
             for node in _run_upstream(described, state, set())
         ]
 
-    def _exception(self, failure: Failure | None, message: str, at: int) -> SpanEvent:
-        kind = failure.rule or failure.category if failure is not None else ""
-        found: Attributes = {names.EXCEPTION_MESSAGE: message, names.EXCEPTION_TYPE: kind}
-        return SpanEvent(names.EXCEPTION, self._bounded(found), at)
+    def _told(self, message: str, failure: Failure | None) -> str:
+        """What may be said of an error: its kind only, where SQL may not be seen: warehouses quote it in messages."""
+        if failure is None or self._shown is SHOWN_WHOLE:
+            return message
+        return f"{failure.category} ({failure.rule or 'no rule'})"
+
+    def _exception(self, message: str, at: int) -> SpanEvent:
+        return SpanEvent(names.EXCEPTION, self._of_event({names.EXCEPTION_MESSAGE: message[:_MESSAGE]}), at)
 
     # --- queries --------------------------------------------------------------------------------------------------
 
@@ -334,12 +342,13 @@ class Translator:
     def _query_finished(self, event: events.QueryFinished, state: RunState) -> Iterable[Message]:
         query = self._queries.pop((event.writer, event.query), None)
         if query is not None:
-            yield self._query_span(query, event, state, event.status, failed=False)
+            yield self._query_span(query, event, state, event.status, None)
 
-    def _query_span(self, query: _Query, event: Event, state: RunState, outcome: str, *, failed: bool) -> Message:
-        operation = _OPERATION.match(query.sql)
-        name = operation.group(1).upper() if operation else names.QUERY
-        attributes: Attributes = {**_of_warehouse(state), names.DB_OPERATION: name}
+    def _query_span(
+        self, query: _Query, event: Event, state: RunState, outcome: str, failure: Failure | None
+    ) -> Message:
+        name = _operation(query.sql) or names.QUERY
+        attributes: Attributes = {**_of_warehouse(state), names.DB_OPERATION: name, **_error(failure)}
         shown = self._shown(query.sql, state.config.adapter_type if state.config is not None else "")
         if shown is not None:
             attributes[names.DB_QUERY] = shown
@@ -354,7 +363,7 @@ class Translator:
                 query.above,
                 attributes,
                 (query.started, event.time),
-                _failed("the warehouse gave no answer") if failed else _UNSET,
+                _failed("the warehouse gave no answer") if failure is not None else _UNSET,
                 kind=SpanKind.CLIENT,
             )
         )
@@ -396,6 +405,12 @@ class Translator:
             instrumentation_scope=_SCOPE,
         )
 
+    def _of_event(self, attributes: Attributes) -> BoundedAttributes:
+        limits = self._limits
+        return BoundedAttributes(
+            limits.max_event_attributes, dict(attributes), immutable=True, max_value_len=limits.max_attribute_length
+        )
+
     def _bounded(self, attributes: Mapping[str, str | int | float | bool]) -> BoundedAttributes:
         limits = self._limits
         return BoundedAttributes(
@@ -419,6 +434,15 @@ def _steps(state: RunState) -> int:
 def _first(limit: int | None, items: Sequence[Any]) -> Sequence[Any]:
     """As many as OTEL_SPAN_*_COUNT_LIMIT allows; the SDK's list counts the others as dropped."""
     return items if limit is None or len(items) <= limit else BoundedList.from_seq(limit, items)
+
+
+def _operation(sql: str) -> str:
+    """The word that the SQL begins with, in capitals, after blanks and comments."""
+    at = 0
+    while before := _BEFORE.match(sql, at):
+        at = before.end()
+    found = _WORD.match(sql, at)
+    return found[0].upper() if found else ""
 
 
 class _Remote(msgspec.Struct, frozen=True):
@@ -522,22 +546,23 @@ def _of_result(event: events.NodeFinished) -> Attributes:
 
 
 def _classified(message: str, state: RunState) -> Failure:
-    return classify(message, adapter=state.config.adapter_type if state.config is not None else None)
+    return failure_of(message, adapter=state.config.adapter_type if state.config is not None else None)
 
 
 def _failure(state: RunState) -> Failure | None:
     """What decides why the session failed: the most permanent of its nodes' errors, or what dbt gave up for."""
     if state.failed:
         return most_permanent(_classified(node.message or node.status, state) for node in state.failed)
-    finished = state.attempt.finished if state.attempt is not None else None
-    return _classified(finished.exception, state) if finished is not None and finished.exception else None
+    said = state.attempt.exception if state.attempt is not None else None
+    return _classified(said, state) if said else None
 
 
 def _why(state: RunState, outcome: str) -> str:
+    if state.cancel is not None:
+        return state.cancel.reason or f"{outcome} by {state.cancel.by}"
     if state.failed:
         return f"{len(state.failed)} failed, first {state.failed[0].unique_id}"
-    finished = state.attempt.finished if state.attempt is not None else None
-    return (finished.exception if finished is not None else None) or outcome
+    return (state.attempt.exception if state.attempt is not None else None) or outcome
 
 
 def _error(failure: Failure | None) -> Attributes:

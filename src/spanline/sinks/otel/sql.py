@@ -60,4 +60,6 @@ def _without_comments(between: str) -> str:
     return between if between.isspace() or not between else " "
 
 
+SHOWN_WHOLE: Final[Shown] = _whole
+"""What shows all."""
 _KINDS: Final[Mapping[str, Shown]] = {"on": _whole, "masked": masked, "off": _nothing}
