@@ -51,7 +51,11 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Rejected(Exception):  # noqa: N818
-    """The backend will never take these messages: sending them again is no use."""
+    """The backend will never take these messages, or `count` of them: sending them again is no use."""
+
+    def __init__(self, message: str, count: int | None = None) -> None:
+        super().__init__(message)
+        self.count = count
 
 
 class Later(Exception):  # noqa: N818
@@ -270,7 +274,8 @@ class Delivery:
                 self.sink.deliver([pending.payload for pending in batch])
             except Rejected as error:
                 self._note_failure(error)
-                self._settle(batch, rejected=len(batch))
+                rejected = len(batch) if error.count is None else error.count
+                self._settle(batch, delivered=len(batch) - rejected, rejected=rejected)
                 return
             except Exception as error:  # noqa: BLE001 - a backend's client may raise anything; it is reported
                 self._note_failure(error)

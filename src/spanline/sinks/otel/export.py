@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import operator
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
 from typing import Final, Literal, Protocol
 
-from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, OTELResourceDetector, Resource
 
 from spanline.events import Event
+from spanline.loglines import service_name
 from spanline.sinks.base import Message, Rejected
 from spanline.state import RunState
 
 Signal = Literal["traces", "metrics", "logs"]
 
-SERVICE: Final = "dbt"
-"""The service's name where OTEL_SERVICE_NAME says no other."""
 FILE_VARIABLE: Final = "SPANLINE_OTLP_FILE"
 """Where `otlp_json_file` writes to: the exporter takes a path, but no variable of OpenTelemetry's names it."""
 _FILE: Final = "otlp_json_file"
@@ -26,6 +28,9 @@ _PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_htt
 _TAKES_NONE: Final = frozenset(("404", "405", "501", "UNIMPLEMENTED"))
 _REFUSED: Final = frozenset(("400", "406", "410", "411", "413", "414", "415", "422", "INVALID_ARGUMENT"))
 """Answers that stay the same, however often one asks."""
+_TOO_LARGE: Final = "413"
+_SAYS_TOO_LARGE: Final = re.compile(r"larger than max|exceeds (the )?max|length too large", re.IGNORECASE)
+"""How gRPC's servers and the SDK's own check say it; the status, RESOURCE_EXHAUSTED, may as well mean a quota."""
 _EXPORTERS: Final = "opentelemetry.exporter"
 _BATCH: Final = 512
 _LINGER_SECONDS: Final = 0.005
@@ -60,18 +65,56 @@ class OtelSink:
         self._one_at_a_time = one_at_a_time
         self._signal = signal
         self._exporters = list(_exporters(signal))
+        self._payloads: list[object] = []
+        self._owed: list[list[range]] = []
+        self._refused: dict[int, str] = {}
         _last_words.listen()
 
     def deliver(self, payloads: Sequence[object]) -> None:
-        """Export. Raises `Rejected` where trying again is no use, `ConnectionError` where an exporter fails else."""
-        batch = payloads[0] if self._one_at_a_time else list(payloads)
-        for exporter in self._exporters:
-            _last_words.forget()
-            if getattr(exporter.export(batch), "name", "") != "SUCCESS":
-                raise self._failure()
+        """Export. Raises `Rejected` where trying again is no use, what an exporter failed with where it may be.
+
+        Each exporter acknowledges for itself: tried again, it gets what it has not taken yet, the others nothing.
+        """
+        if not _same(payloads, self._payloads):
+            self._payloads = list(payloads)
+            self._owed = [[range(len(payloads))] for _ in self._exporters]
+            self._refused = {}
+        settled = map(self._settle, self._exporters, self._owed)
+        failures = [failure for failure in settled if failure is not None]
+        if failures:
+            raise failures[0]
+        self._payloads = []
+        if self._refused:
+            raise Rejected(next(iter(self._refused.values())), len(self._refused))
+
+    def _settle(self, exporter: _Exporter, owed: list[range]) -> Exception | None:
+        """Export the parts that are owed, the last one first, in halves where one is too large for the backend."""
+        while owed:
+            part = owed.pop()
+            failure = self._export(exporter, part)
+            if isinstance(failure, _TooLarge) and len(part) > 1:
+                middle = len(part) // 2
+                owed += [part[middle:], part[:middle]]
+            elif isinstance(failure, Rejected):
+                self._refused |= dict.fromkeys(part, str(failure))
+            elif failure is not None:
+                owed.append(part)
+                return failure
+        return None
+
+    def _export(self, exporter: _Exporter, part: range) -> Exception | None:
+        payloads = self._payloads[part.start : part.stop]
+        _last_words.forget()
+        try:
+            result = exporter.export(payloads[0] if self._one_at_a_time else payloads)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other exporters have their turn
+            return error
+        return None if getattr(result, "name", "") == "SUCCESS" else self._failure()
 
     def _failure(self) -> Exception:
         said, code = _last_words.text, _last_words.code
+        if code == _TOO_LARGE or _SAYS_TOO_LARGE.search(said):
+            return _TooLarge(said)
         if code in _TAKES_NONE:
             off = f"OTEL_{self._signal.upper()}_EXPORTER=none"
             return Rejected(f"the backend takes no {self._signal} ({code}); turn them off with {off}")
@@ -85,71 +128,122 @@ class OtelSink:
             exporter.shutdown()
 
 
+class _TooLarge(Rejected):
+    """The backend takes no request of this size."""
+
+
+def _same(some: Sequence[object], others: Sequence[object]) -> bool:
+    return len(some) == len(others) and all(map(operator.is_, some, others))
+
+
 class _LastWords(logging.Filter):
-    """Exporters say why they failed to a logger only: keep the last word, of each thread that exports.
+    """Exporters say why they failed to a logger only: keep what each thread that exports has heard of it.
 
     It comes before their own filters, which drop what they take for repetitions.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._said = threading.local()
+        self._of_thread = threading.local()
 
     def listen(self) -> None:
         """Hear what the exporters that are imported say from now on."""
         known = list(logging.root.manager.loggerDict.items())
-        of_exporters = (logger for name, logger in known if name.startswith("opentelemetry.exporter"))
+        of_exporters = (logger for name, logger in known if name.startswith(_EXPORTERS))
         for logger in of_exporters:
             if isinstance(logger, logging.Logger) and self not in logger.filters:
                 logger.filters.insert(0, self)
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.WARNING:
-            self._said.record = record
+            self._said.append(record)
         return True
 
     def forget(self) -> None:
         """Begin anew, in this thread."""
-        self._said.record = None
+        self._said.clear()
 
     @property
     def text(self) -> str:
-        """What was said."""
-        record: logging.LogRecord | None = getattr(self._said, "record", None)
-        return record.getMessage() if record is not None else ""
+        """What was said first, which is why it failed, and last, which is why the exporter gave up."""
+        return "; ".join(dict.fromkeys(_in_short(record) for record in (*self._said[:1], *self._said[-1:])))
 
     @property
     def code(self) -> str:
-        """The HTTP or gRPC status in it, if there is one."""
-        record: logging.LogRecord | None = getattr(self._said, "record", None)
-        arguments = record.args if record is not None and isinstance(record.args, tuple) else ()
+        """The HTTP or gRPC status in what was said last, if there is one."""
+        arguments = _arguments(self._said[-1]) if self._said else ()
         found = (str(getattr(argument, "name", argument)) for argument in arguments)
         return next((code for code in found if code in _TAKES_NONE | _REFUSED), "")
+
+    @property
+    def _said(self) -> list[logging.LogRecord]:
+        if not hasattr(self._of_thread, "records"):
+            self._of_thread.records = []
+        records: list[logging.LogRecord] = self._of_thread.records
+        return records
+
+
+def _arguments(record: logging.LogRecord) -> tuple[object, ...]:
+    return record.args if isinstance(record.args, tuple) else ()
+
+
+def _in_short(record: logging.LogRecord) -> str:
+    """Return the record's message on one line, with the causes of errors in place of all that clients wrap them in."""
+    text = record.getMessage()
+    for argument in _arguments(record):
+        if isinstance(argument, Exception) and str(argument):
+            text = text.replace(str(argument), str(_cause(argument)))
+    return " ".join(text.split()).rstrip(".")
+
+
+def _cause(error: BaseException) -> BaseException:
+    under = error.__cause__ or error.__context__
+    return _cause(under) if under is not None and str(under) else error
 
 
 _last_words = _LastWords()
 
 
 def _exporters(signal: Signal) -> Iterator[_Exporter]:
-    for asked in os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").split(","):
-        name = asked.strip()
-        if name == "otlp":
-            name = _otlp(signal)
+    for asked in _asked(signal):
+        name = _otlp(signal) if asked == "otlp" else asked
         found = list(entry_points(group=f"opentelemetry_{signal}_exporter", name=name))
         if not found:
             raise LookupError(f"no OpenTelemetry exporter {name!r} of {signal} is installed")
-        make, file = found[0].load(), os.environ.get(FILE_VARIABLE) if name == _FILE else None
-        exporter = make(path=file) if file else make()
+        make = found[0].load()
+        exporter = make(**_options(name, make))
         if not hasattr(exporter, "export"):
             raise LookupError(f"the OpenTelemetry exporter {name!r} sends nothing by itself: it waits to be asked")
         yield exporter
 
 
+def _asked(signal: Signal) -> list[str]:
+    """Return the exporters' names; by the specification, empty is as good as unset."""
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    named = [name for name in map(str.strip, os.environ.get(variable, "").split(",")) if name]
+    exporting = [name for name in named or ["otlp"] if name != "none"]
+    if not exporting:
+        raise LookupError(f"{variable} names no exporter; `{variable}=none` turns {signal} off")
+    return exporting
+
+
 def _otlp(signal: Signal) -> str:
-    protocol = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL") or os.environ.get(
-        "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"
-    )
+    variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    named = (os.environ.get(variable, "").strip() for variable in variables)
+    protocol = next(filter(None, named), "http/protobuf")
     return _PROTOCOLS.get(protocol, protocol)
+
+
+def _options(name: str, make: Callable[..., object]) -> dict[str, object]:
+    file = os.environ.get(FILE_VARIABLE)
+    if name == _FILE and file:
+        return {"path": file}
+    if name == _PROTOCOLS["grpc"] and "retryable_error_codes" in inspect.signature(make).parameters:
+        from grpc import StatusCode  # type: ignore[import-untyped]  # noqa: PLC0415 - it is there only where the exporter is
+
+        # Of what is too large the exporter itself would ask again, for all its time; one code there must be.
+        return {"retryable_error_codes": (StatusCode.UNAVAILABLE,)}
+    return {}
 
 
 def resource() -> Resource:
@@ -158,9 +252,7 @@ def resource() -> Resource:
     Newer SDKs add a random `service.instance.id`. With it a message made again would be another message, and each run
     would begin new series of metrics, so only one that was asked for stays.
     """
-    asked = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-    named = os.environ.get("OTEL_SERVICE_NAME") or f"{SERVICE_NAME}=" in asked
-    found = Resource.create({} if named else {SERVICE_NAME: SERVICE})
-    left_out = SERVICE_INSTANCE_ID if f"{SERVICE_INSTANCE_ID}=" not in asked else ""
-    kept = {key: value for key, value in found.attributes.items() if key != left_out}
+    found = Resource.create({SERVICE_NAME: service_name()})
+    asked = OTELResourceDetector().detect().attributes
+    kept = {key: value for key, value in found.attributes.items() if key != SERVICE_INSTANCE_ID or key in asked}
     return Resource(kept, found.schema_url)
