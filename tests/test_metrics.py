@@ -22,14 +22,15 @@ from spanline import events, measures
 from spanline.events import Event
 from spanline.home import RunDirectory
 from spanline.journal import Appender
-from spanline.measures import Distribution, Measures, Snapshot, command_of
+from spanline.measures import Distribution, Measures, Snapshot
+from spanline.project import project_name
 from spanline.replay import replay
 from spanline.sinks.otel.export import resource
 from spanline.sinks.otel.metrics import MetricsTranslator
 from spanline.sinks.textfile import TextfileSink, file_name, prometheus_name
 from spanline.state import RunState
 
-from .conftest import Project, Receiver, answer, journal, last_run, serving, session_started
+from .conftest import DEADLINE, Project, Receiver, answer, journal, last_run, serving, session_started
 
 ROOT = Path(__file__).parents[1]
 RUN_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -212,25 +213,43 @@ def test_a_retried_node_counts_for_each_attempt_and_once_in_the_last_run() -> No
     assert found["dbt.last_run.timestamp"] == {labels(outcome="success"): EPOCH + 10}
     assert found["dbt.last_run.duration"] == {labels(outcome="success"): 10}
     assert found["dbt.last_run.outcome"] == {
-        labels(outcome=outcome): int(outcome == "success") for outcome in ("success", "failed", "cancelled", "died")
+        labels(outcome=outcome): int(outcome == "success")
+        for outcome in ("success", "failed", "cancelled", "timed out", "died")
     }
 
 
 @pytest.mark.parametrize(
-    ("end", "outcome", "status"),
+    ("end", "outcome", "status", "counted"),
     [
-        (events.RunnerDied(signal="SIGKILL"), "died", "interrupted"),
-        (events.CancelRequested(by="a person"), "cancelled", "cancelled"),
+        (events.RunnerDied(signal="SIGKILL"), "died", "interrupted", "died"),
+        (events.CancelRequested(by="a person"), "cancelled", "cancelled", "cancelled"),
+        (events.CancelRequested(by="time limit", reason="it took 5 s"), "cancelled", "cancelled", "timed out"),
     ],
-    ids=["died", "cancelled"],
+    ids=["died", "cancelled", "timed out"],
 )
-def test_nodes_that_were_open_are_counted_with_the_time_they_had(end: Event, outcome: str, status: str) -> None:
+def test_nodes_that_were_open_are_counted_with_the_time_they_had(
+    end: Event, outcome: str, status: str, counted: str
+) -> None:
     a = "model.shop.a"
     started = at(2, events.NodeStarted(unique_id=a, thread="t"))
     found = only([*begun(), described(a), started, at(5, end), over(5, outcome)])
     assert found["dbt.node.results"] == {labels(resource_type="model", status=status): 1}
     assert found["dbt.node.duration"][labels(resource_type="model", status=status)].total == 3  # type: ignore[attr-defined]
-    assert found["dbt.run.results"] == {labels(outcome=outcome): 1}
+    assert found["dbt.run.results"] == {labels(outcome=counted): 1}
+    assert set(found["dbt.run.duration"]) == set(found["dbt.last_run.timestamp"]) == {labels(outcome=counted)}
+    assert {key for key, value in found["dbt.last_run.outcome"].items() if value} == {labels(outcome=counted)}
+
+
+def test_a_run_that_exceeds_its_time_limit_is_counted_as_timed_out(project: Project, tmp_path: Path) -> None:
+    textfiles = tmp_path / "textfiles"
+    textfiles.mkdir()
+    environment = {"GATE": str(tmp_path / "never"), "SPANLINE_PROMETHEUS_TEXTFILE": str(textfiles)}
+    done = project.spanline("--timeout", "4", "dbt", "run", "-s", "gate", **environment)
+    assert done.returncode not in (0, None)
+    (ended,) = [event for event in journal(last_run(project)) if isinstance(event, events.SessionEnded)]
+    assert ended.outcome == "cancelled"
+    (counted,) = samples(textfiles / "dbt.shop.dev.run.prom")["dbt_run_results_total"]
+    assert dict(counted)["outcome"] == "timed out"
 
 
 def test_a_bound_belongs_to_the_bucket_below_it() -> None:
@@ -266,6 +285,50 @@ def test_a_run_that_never_got_as_far_as_a_project_counts_all_the_same() -> None:
     assert found["dbt.run.results"] == {key: 1}
 
 
+def test_a_run_that_could_not_read_its_project_is_one_of_the_same_job() -> None:
+    """The folder is `shop`, the project `store`."""
+    start = msgspec.structs.replace(session_started(RUN_ID, project="store"), steps=[["build", "--target", "prod"]])
+    found = only([at(0, start), over(2, "failed")])
+    job = {"project": "store", "target": "prod", "command": "build", "outcome": "failed"}
+    assert found["dbt.run.results"] == {frozenset(job.items()): 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("name: shop\n", "shop"),
+        ("# dbt\nvars: {name: other}\nmodels:\n  name: other\nversion: 2\n'name': \"shop\"\n", "shop"),
+        ("name: shop\nprofile: [\n", "shop"),
+        ("profile: [\nname: shop\n", None),
+        ("a: &a name\n? *a\n: name\nname: shop\n", "shop"),
+        ("name: '{{ env_var(\"NAME\") }}'\n", None),
+        ("name: [shop]\n", None),
+        ("- name\n- shop\n", None),
+        ("version: 2\n", None),
+        ("name: \x00\xff", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_projects_name_is_known_before_dbt_reads_it(tmp_path: Path, text: str | None, name: str | None) -> None:
+    if text is not None:
+        (tmp_path / "dbt_project.yml").write_text(text, encoding="latin-1")
+    assert project_name(tmp_path) == name
+
+
+def test_a_run_whose_profile_is_broken_is_in_the_file_of_its_job(project: Project, tmp_path: Path) -> None:
+    textfiles = tmp_path / "textfiles"
+    textfiles.mkdir()
+    project.write(
+        "dbt_project.yml", (project.path / "dbt_project.yml").read_text().replace("name: shop", "name: shops", 1)
+    )
+    project.write("profiles.yml", "shop: {outputs: [")
+    done = project.spanline("dbt", "run", "--target", "dev", SPANLINE_PROMETHEUS_TEXTFILE=str(textfiles))
+    assert done.returncode == 2
+    (counted,) = samples(textfiles / "dbt.shops.dev.run.prom")["dbt_run_results_total"]
+    assert dict(counted) == {"project": "shops", "target": "dev", "command": "run", "outcome": "failed"}
+
+
 def test_a_run_of_several_steps_has_one_name_for_them_all() -> None:
     started = msgspec.structs.replace(session_started(RUN_ID), steps=[["deps"], ["seed", "-t", "dev"], ["build"]])
     found = only([at(0, started), *begun()[1:], over(9)])
@@ -276,13 +339,15 @@ def test_a_run_of_several_steps_has_one_name_for_them_all() -> None:
     ("argv", "command"),
     [
         (["build", "--select", "run"], "build"),
+        (["--target", "test", "build"], "build"),
         (["--no-use-colors", "--profiles-dir", "p", "docs", "generate"], "docs generate"),
         (["source", "freshness"], "source freshness"),
-        (["--version"], ""),
     ],
 )
 def test_a_command_is_known_by_its_arguments(argv: list[str], command: str) -> None:
-    assert command_of(argv) == command
+    started = msgspec.structs.replace(session_started(RUN_ID), steps=[argv])
+    (found,) = only([at(0, started), *begun()[1:], over(9)])["dbt.run.results"]
+    assert dict(found)["command"] == command
 
 
 # --- times and temporality ------------------------------------------------------------------------------------------
@@ -340,6 +405,21 @@ def test_delta_counts_from_the_point_before(preference: str, monkeypatch: pytest
         if not metric.name.startswith("dbt.last_run")
     }
     assert temporalities == {"dbt.run.results": 1, "dbt.run.duration": 1}  # AGGREGATION_TEMPORALITY_DELTA
+
+
+@pytest.mark.parametrize("preference", ["cumulative", "delta"])
+def test_a_clock_that_was_set_back_makes_no_point_end_before_it_starts(
+    preference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour back after 70 s; the other clock says that the run ended after 90."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", preference)
+    ended = msgspec.structs.replace(over(90 - 3600), mono=90 * 10**9)
+    happened = [*begun(), *node("model.shop.a", 2, 10), at(70, events.Heartbeat()), ended]
+    first, last = (data.resource_metrics[0].scope_metrics[0].metrics for data in exported(happened))
+    ends = {(p.time_unix_nano / 1e9 - EPOCH) for metrics in (first, last) for m in metrics for p in m.data.data_points}
+    assert ends == {70, 90}
+    starts = {p.start_time_unix_nano / 1e9 - EPOCH for m in last for p in m.data.data_points if p.start_time_unix_nano}
+    assert starts == {0 if preference == "cumulative" else 70}
 
 
 def test_a_resumed_session_counts_from_its_own_start() -> None:
@@ -673,11 +753,15 @@ def test_no_two_projects_targets_and_commands_share_a_file() -> None:
 def test_a_directory_that_is_not_there_is_named(kept: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     missing = kept.path / "missing"
     monkeypatch.setenv("SPANLINE_PROMETHEUS_TEXTFILE", str(missing))
-    cursor = replay(kept, everything=False, timeout=0.5)["prometheus_textfile"]
-    assert cursor.undelivered == 1
+    cursor = replay(kept, everything=False, timeout=DEADLINE)["prometheus_textfile"]
+    assert (cursor.rejected, cursor.undelivered) == (1, 0), "nobody makes it while the run waits"
     assert cursor.error == (
-        f"NotADirectoryError: {missing} is no directory: make it, or name another in SPANLINE_PROMETHEUS_TEXTFILE"
+        f"Rejected: {missing} is no directory: make it, or name another in SPANLINE_PROMETHEUS_TEXTFILE; "
+        "`spanline replay RUN --all` writes this run's figures then"
     )
+    missing.mkdir()
+    assert replay(kept, everything=True, timeout=DEADLINE)["prometheus_textfile"].delivered == 1
+    assert samples(missing / "dbt.shop.dev.build.prom")["dbt_run_results_total"] == {labels(outcome="success"): 1}
 
 
 def test_without_the_client_library_it_says_what_to_install() -> None:

@@ -18,14 +18,14 @@ import msgspec
 
 from spanline import events
 from spanline.events import Event
-from spanline.spec import option
-from spanline.state import CANCELLED, DIED, FAILURE, INTERRUPTED, SUCCESS, NodeState, RunState
+from spanline.spec import command_of, option
+from spanline.state import CANCELLED, DIED, FAILURE, INTERRUPTED, SUCCESS, TIMED_OUT, NodeState, RunState, outcome_of
 from spanline.timing import Queue, critical_path, ran, resource_type, seconds_of, time_lost
 
 Kind = Literal["counter", "histogram", "gauge"]
 Labels = tuple[tuple[str, str], ...]
 
-OUTCOMES: Final = (SUCCESS, FAILURE, CANCELLED, DIED)
+OUTCOMES: Final = (SUCCESS, FAILURE, CANCELLED, TIMED_OUT, DIED)
 STATUSES: Final = (
     "success",
     "pass",
@@ -50,13 +50,6 @@ NODES_VARIABLE: Final = "SPANLINE_METRICS_NODES"
 
 _RUN_SECONDS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800)
 _NODE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
-_COMMANDS: Final = frozenset(
-    (
-        *("build", "clean", "clone", "compile", "debug", "deps", "docs", "init", "list", "ls", "parse", "retry", "run"),
-        *("run-operation", "seed", "show", "snapshot", "source", "test"),
-    )
-)
-_OF_GROUPS: Final = frozenset(("docs", "source"))
 _CLOSING: Final = (events.DbtFinished, events.AttemptEnded, events.RunnerDied, events.SessionEnded)
 
 
@@ -252,10 +245,12 @@ class Measures:
 
     def _last(self, event: events.SessionEnded, state: RunState) -> Snapshot:
         tally = self._tally
-        outcome = _labels(outcome=event.outcome)
+        outcome = _labels(outcome=outcome_of(state, event))
         tally.counts[RUN_RESULTS, outcome] += 1
         tally.observed[RUN_DURATION, outcome] = [(state.ends_at(event) - state.started) / 1e9]
-        return self._snapshot(event.time, state, self._of_the_last_run(event, state))
+        # Somebody may have set the clock back: no point ends before it starts, or before the one it follows.
+        at = max(state.ends_at(event), tally.at)
+        return self._snapshot(at, state, self._of_the_last_run(event, state))
 
     def _snapshot(self, at: int, state: RunState, gauges: Iterable[Point]) -> Snapshot:
         tally = self._tally
@@ -277,11 +272,12 @@ class Measures:
         return Snapshot(since, at, tuple(sorted(points, key=lambda point: (point.instrument.name, point.labels))))
 
     def _of_the_last_run(self, event: events.SessionEnded, state: RunState) -> Iterator[Point]:
-        outcome = _labels(outcome=event.outcome)
+        ended = outcome_of(state, event)
+        outcome = _labels(outcome=ended)
         yield Point(LAST_TIMESTAMP, outcome, event.time / 1e9)
         yield Point(LAST_DURATION, outcome, (state.ends_at(event) - state.started) / 1e9)
         for one in OUTCOMES:
-            yield Point(LAST_OUTCOME, _labels(outcome=one), int(one == event.outcome))
+            yield Point(LAST_OUTCOME, _labels(outcome=one), int(one == ended))
         counts = {**dict.fromkeys(STATUSES, 0), **state.counts}
         for status, count in counts.items():
             yield Point(LAST_NODES, _labels(status=status), count)
@@ -331,23 +327,22 @@ def labels_of(state: RunState) -> Labels:
     if not any(commands):  # not started by us: dbt says it
         commands = [attempt.command for attempt in state.attempts[:1]]
     return _labels(
-        project=(config.project if config else None) or Path(session.project_dir if session else "").name,
+        project=(config.project if config else None) or _project(session),
         target=(config.target if config else None) or _asked_target(steps) or "",
         command=" ".join(filter(None, commands)),
         adapter=config.adapter_type if config else "",
     )
 
 
+def _project(session: events.SessionStarted | None) -> str:
+    """As dbt will call it, or the folder's name where `dbt_project.yml` says none."""
+    if session is None:
+        return ""
+    return session.project or Path(session.project_dir).name
+
+
 def _asked_target(steps: list[list[str]]) -> str | None:
     return next((found for argv in steps for found in (option(argv, "--target"), option(argv, "-t")) if found), None)
-
-
-def command_of(argv: list[str]) -> str:
-    """The dbt command in these arguments: `build`, `source freshness`; empty where there is none."""
-    for position, word in enumerate(argv):
-        if word in _COMMANDS:
-            return " ".join(argv[position : position + 2]) if word in _OF_GROUPS else word
-    return ""
 
 
 def every_node() -> bool:

@@ -47,7 +47,7 @@ from spanline.measures import (
     Point,
     labels_of,
 )
-from spanline.sinks.base import Cursor, Message
+from spanline.sinks.base import Cursor, Message, Rejected
 from spanline.sinks.environment import TEXTFILE_VARIABLE
 from spanline.state import RunState
 
@@ -81,7 +81,7 @@ class TextfileSink:
             yield Message(_Written(file_name(labels_of(state)), snapshot.points), barrier=True)
 
     def deliver(self, payloads: Sequence[object]) -> None:
-        """Write the file. Raises `OSError` where that can't be done."""
+        """Write the file. Raises `Rejected` where there is no directory for it, `OSError` where it can't be written."""
         for written in payloads:
             assert isinstance(written, _Written)  # noqa: S101 - made by `translate`
             with _file(self._directory, written.file) as path:
@@ -146,7 +146,10 @@ def prometheus_name(instrument: Instrument) -> str:
 def _file(directory: Path, name: str) -> Iterator[Path]:
     """The file's path, while no other process is at it."""
     if not directory.is_dir():
-        raise NotADirectoryError(f"{directory} is no directory: make it, or name another in {TEXTFILE_VARIABLE}")
+        raise Rejected(
+            f"{directory} is no directory: make it, or name another in {TEXTFILE_VARIABLE}; "
+            "`spanline replay RUN --all` writes this run's figures then"
+        )
     path = directory / name
     with path.with_suffix(".lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
