@@ -320,6 +320,17 @@ def test_a_cancel_is_a_warning_and_a_late_error_is_none() -> None:
     assert {line.severity for line in (asked, node, run)} == {"warn"}
 
 
+def test_a_run_that_a_limit_ended_is_an_error() -> None:
+    limit = events.CancelRequested(
+        by="time limit", reason="the run took longer than 2 s", session=1, time=2_500_000_000
+    )
+    ended = events.SessionEnded(outcome="cancelled", exit_code=2, session=1, time=4_000_000_000)
+    asked, node, run = lines_of([*begun(), limit, ended])
+    assert (asked.severity, node.severity, run.severity) == ("warn", "warn", "error")
+    assert run.attributes["spanline.outcome"] == "timed out"
+    assert run.attributes["error.message"] == "the run took longer than 2 s, and was cancelled"
+
+
 def test_each_attempt_has_its_own_results_and_spans() -> None:
     failed = events.NodeFinished(
         unique_id="model.shop.a", status="error", message="deadlock detected", session=1, step=1, attempt=1
@@ -343,6 +354,24 @@ def test_an_exception_of_the_runner_and_a_kill() -> None:
     assert (exception.severity, exception.body) == ("error", "dbt ended with ValueError: no such node")
     assert exception.attributes["exception.stacktrace"] == "Traceback …"
     assert (kill.severity, kill.body) == ("warn", "the process that ran dbt was killed: the grace period is over")
+
+
+def test_a_long_stack_trace_keeps_its_end_where_the_error_is_named() -> None:
+    trace = (
+        "Traceback (most recent call last):\n" + '  File "x.py", line 1, in f\n' * 1000 + "ValueError: no such node\n"
+    )
+    failed = events.RunnerFailed(exception="ValueError: no such node", traceback=trace, session=1)
+    (line,) = lines_of([*begun(), failed])
+    told = str(line.attributes["exception.stacktrace"])
+    assert told.startswith("Traceback (most recent call last):\n")
+    assert told.endswith("\nValueError: no such node\n")
+    assert 8000 < len(told) <= 8192
+
+
+def test_a_run_that_could_not_read_its_project_is_of_that_project() -> None:
+    started = session_started(RUN_ID, session=1, time=1, project="store")
+    (run,) = lines_of([started, events.SessionEnded(outcome="failed", exit_code=2, session=1, time=2)])
+    assert run.attributes["dbt.project"] == "store"
 
 
 def test_long_messages_are_cut() -> None:
@@ -414,6 +443,35 @@ def test_how_dbt_is_used_wrongly_is_said_on_standard_error(project: Project) -> 
     assert b"No such option" in done.stderr
     (end,) = lines(done)
     assert (end["log.level"], end["process.exit.code"]) == ("error", 2)
+
+
+def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_whole_lines(project: Project) -> None:
+    """Whoever shares the pipe may have made it so: Node.js does. The lines are four times what it holds."""
+    project.write(
+        "macros/chatter.sql",
+        "{% macro chatter() %}{% for i in range(40) %}{% do log('x' * 6000 ~ i, info=true) %}{% endfor %}"
+        "{% endmacro %}",
+    )
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    arguments = [SPANLINE, "--log-json", "dbt", "run-operation", "chatter"]
+    with subprocess.Popen(arguments, cwd=project.path, stdin=subprocess.DEVNULL, stdout=writing) as process:
+        try:
+            eventually(lambda: last_run_has_ended(project), "the end of the run, of which nothing is read yet")
+            assert process.poll() is None, "it waits"
+            os.close(writing)
+            with open(reading, "rb") as pipe:
+                found = [json.loads(line) for line in pipe.read().splitlines()]
+            assert process.wait(DEADLINE) == 0
+        finally:
+            process.kill()
+    said = [line["message"] for line in found if line.get("dbt.event.name") == "JinjaLogInfo"]
+    assert said == ["x" * 6000 + str(number) for number in range(40)]
+    assert found[-1]["spanline.outcome"] == "success"
+
+
+def last_run_has_ended(project: Project) -> bool:
+    return any(isinstance(event, events.SessionEnded) for d in home.runs(project.home) for event in journal(Run(d)))
 
 
 def test_a_reader_that_goes_away_ends_nothing(project: Project) -> None:

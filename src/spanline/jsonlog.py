@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from collections.abc import Iterator
 
 import msgspec
@@ -48,4 +49,7 @@ def _write(fd: int, line: LogLine, service: str) -> None:
     data = json_line(line, service) + b"\n"
     with contextlib.suppress(OSError):  # who has read the lines is gone; dbt goes on
         while data:
-            data = data[os.write(fd, data) :]
+            try:
+                data = data[os.write(fd, data) :]
+            except BlockingIOError:  # whoever shares the descriptor has made it so, and it is full
+                select.select([], [fd], [])

@@ -15,7 +15,7 @@ from spanline.errors import SpanlineError
 from spanline.events import Event
 from spanline.failures import classify
 from spanline.result import result_of
-from spanline.state import CANCELLED, FAILED, INTERRUPTED, SUCCESS, NodeState, RunState
+from spanline.state import CANCELLED, FAILED, INTERRUPTED, SUCCESS, NodeState, RunState, outcome_of
 from spanline.summary import duration, summary
 
 Severity = Literal["info", "warn", "error"]
@@ -158,7 +158,8 @@ class LogLines:
         yield self._line(event, state, severity, event.message.strip(), attributes, node=node)
 
     def _on_runner_failed(self, event: events.RunnerFailed, state: RunState) -> Iterator[LogLine]:
-        attributes: Attributes = {**_error(event.exception, state), "exception.stacktrace": event.traceback}
+        attributes = _error(event.exception, state)
+        attributes["exception.stacktrace"] = _cut_inside(event.traceback)
         yield self._line(event, state, "error", f"dbt ended with {_one_line(event.exception)}", attributes)
 
     def _on_runner_died(self, event: events.RunnerDied, state: RunState) -> Iterator[LogLine]:
@@ -182,11 +183,11 @@ class LogLines:
 
     def _on_session_ended(self, event: events.SessionEnded, state: RunState) -> Iterator[LogLine]:
         yield from self._on_closing(event, state)
-        result = result_of(state, "", {})
-        attributes: Attributes = {"spanline.outcome": event.outcome, "process.exit.code": event.exit_code}
+        result, outcome = result_of(state, "", {}), outcome_of(state, event)
+        attributes: Attributes = {"spanline.outcome": outcome, "process.exit.code": event.exit_code}
         for status, count in sorted(result.counts.items()):
             attributes[f"dbt.nodes.{status.replace(' ', '_')}"] = count
-        severity: Severity = "info" if event.outcome == SUCCESS else "warn" if event.outcome == CANCELLED else "error"
+        severity: Severity = "info" if outcome == SUCCESS else "warn" if outcome == CANCELLED else "error"
         if result.error is not None:
             first = result.failed[0] if result.failed else None
             attributes.update(_error((first.message or first.status) if first else result.error, state))
@@ -276,9 +277,9 @@ def _of_run(state: RunState) -> Attributes:
     attributes: Attributes = {"spanline.run.id": state.run_id, "spanline.session": state.session_number}
     if state.dbt is not None:
         attributes["invocation_id"] = state.dbt.invocation_id
-    if state.config is not None:
-        attributes["dbt.project"] = state.config.project or ""
-        attributes["dbt.target"] = state.config.target or ""
+    named = state.session.project if state.session is not None else None
+    attributes["dbt.project"] = (state.config.project if state.config is not None else None) or named or ""
+    attributes["dbt.target"] = (state.config.target if state.config is not None else None) or ""
     return attributes
 
 
@@ -327,3 +328,9 @@ def _bounded(value: str | float) -> str | int | float:
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _cut_inside(text: str) -> str:
+    """A trace begins with where it came from and ends with the error: what lies between is cut."""
+    kept = (_TEXT - 1) // 2
+    return text if len(text) <= _TEXT else f"{text[:kept]}…{text[-kept:]}"
