@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -163,15 +165,15 @@ def test_the_figures_of_real_runs_are_those_of_their_journals(project: Project) 
     checked = project.spanline("stats", "--check")
     assert checked.returncode == 1
     assert checked.stdout.decode().splitlines() == [
-        "critical 25.0% of runs failed (critical above 10 %)",
-        "ok       no job has run in the last day and 3 times in the week before",
+        "critical runs that failed: shop: run -s orders fragile: 50.0% of 2 (critical above 10 %)",
+        "ok       no job has succeeded in the last day and 3 times in the week before",
         "ok       no retries",
     ]
     said = project.spanline("stats").stdout.decode()
     assert "4 runs since " in said
     assert " (3 success, 1 failed)\n" in said
     assert "66.7%" in said
-    assert "critical 25.0% of runs failed" in said
+    assert "critical runs that failed: shop: run -s orders fragile: 50.0% of 2" in said
 
 
 def _directories(project: Project) -> list[Any]:
@@ -215,8 +217,9 @@ def test_retries_are_counted_by_category(project: Project) -> None:
     assert (alert["name"], alert["severity"], alert["message"]) == (
         "retries",
         "info",
-        f"retries: {scheduled} concurrency",
+        f"retries: shop: run -s customers locked: {scheduled} concurrency",
     )
+    assert alert["jobs"] == ["shop: run -s customers locked"]
     assert project.spanline("stats", "--check").returncode == 0
 
 
@@ -346,7 +349,11 @@ def test_alerts_compare_a_jobs_day_with_its_own_week(written: Written) -> None:
     assert (by_name["run_time"].firing, by_name["run_time"].severity) == (True, "warning")
     assert by_name["run_time"].value == pytest.approx(0.6)
     assert "shop: build: +60%" in by_name["run_time"].message
+    assert by_name["run_time"].jobs == ["shop: build"]
     assert not local(written.home, "1d").critical
+    for _ in range(9):  # one that fails at once makes no job faster, nor does one that fails late make it slower
+        written.run(0.1, seconds=0.1, command=("build",), outcome="failed")
+    assert {a.name: a.value for a in local(written.home, "1d").alerts}["run_time"] == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(("failures", "critical"), [(1, False), (2, True)])
@@ -354,6 +361,34 @@ def test_above_ten_percent_of_failures_is_critical(written: Written, failures: i
     for number in range(10):
         written.run(1 + number / 100, outcome="failed" if number < failures else "success")
     assert local(written.home).critical is critical
+
+
+def test_a_job_that_always_fails_is_not_lost_among_the_runs_of_another(written: Written) -> None:
+    """Two of 42 runs are less than 10 %, and two of two are all."""
+    limit = events.CancelRequested(by="time limit", reason="the run took 5 s")
+    for number in range(40):
+        written.run(1 + number / 100, command=("test",))
+    written.run(2, (5, limit), outcome="cancelled", command=("build",))
+    written.run(3, (5, limit), outcome="cancelled", command=("build",))
+    written.run(4, (5, events.CancelRequested(by="SIGINT")), outcome="cancelled", command=("seed",))
+    found = local(written.home)
+    (firing,) = [alert for alert in found.alerts if alert.firing]
+    assert (firing.name, firing.severity, firing.value) == ("failure_rate", "critical", 1.0)
+    assert firing.jobs == ["shop: build"]
+    assert firing.message == "runs that failed: shop: build: 100.0% of 2 (critical above 10 %)"
+
+
+def test_alerts_name_the_worst_jobs_and_count_the_others(written: Written) -> None:
+    again = events.RetryScheduled(delay=1, reason="network (network.reset)")
+    for number in range(1, 6):
+        written.run(number, *[(1, again)] * number, command=(f"run-{number}",), outcome="failed")
+    by_name = {alert.name: alert for alert in local(written.home).alerts}
+    assert by_name["retries"].message == (
+        "retries: shop: run-5: 5 network; shop: run-4: 4 network; shop: run-3: 3 network and 2 more"
+    )
+    assert by_name["retries"].value == 5
+    assert by_name["failure_rate"].jobs == [f"shop: run-{number}" for number in range(1, 6)]
+    assert by_name["failure_rate"].message.count("100.0% of 1") == 3
 
 
 @pytest.mark.parametrize(
@@ -364,6 +399,10 @@ def test_above_ten_percent_of_failures_is_critical(written: Written, failures: i
         ("7d", NOW - 7 * DAY),
         ("2w", NOW - 14 * DAY),
         ("1.5d", NOW - 1.5 * DAY),
+        ("1000000d", 0.0),
+        (f"{'9' * 400}w", 0.0),
+        ("1900-01-01", 0.0),
+        ("9999-12-31T23:00:00-05:00", 253_370_764_800.0),
         ("2026-11-25T12:00:00Z", 1_795_608_000.0),
         ("2026-11-25T13:00:00+01:00", 1_795_608_000.0),
         ("2026-11-25", datetime(2026, 11, 25).timestamp()),
@@ -391,6 +430,8 @@ def test_a_run_counts_where_it_began(written: Written) -> None:
     assert local(written.home, "2d").runs.total == 1
     assert local(written.home, "4d").runs.total == 2
     assert local(written.home, "1h").runs.success_rate is None
+    assert local(written.home, "1000000d").since == "1970-01-01T00:00:00+00:00"
+    assert local(written.home, "9999-12-31T23:00:00-05:00").runs.total == 0
 
 
 # --- what can be wrong ------------------------------------------------------------------------------------------------
@@ -505,6 +546,37 @@ def test_many_journals_are_read_by_several_processes(written: Written) -> None:
     again = command([SPANLINE, *options], written.home, {})
     assert again.stderr == b""
     assert json.loads(again.stdout)["failing_nodes"] == found["failing_nodes"]
+
+
+class Deadly(places.Local):
+    """A home of which the reading of some journals kills the process, as the kernel does where memory is short."""
+
+    def __init__(self, home: Path, deadly: frozenset[str]) -> None:
+        super().__init__(home)
+        self._deadly = deadly
+
+    def read(self, journal: places.Journal) -> Iterator[bytes]:
+        if journal.run_id in self._deadly and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(journal)
+
+
+def test_a_journal_that_kills_who_reads_it_is_named_and_the_others_are_read(
+    written: Written, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    paths = [written.run(1 + number / 100, node(1, "model.shop.a")) for number in range(12)]
+    paths[11].unlink()
+    paths[11].mkdir()  # can't be read either, and kills nobody
+    os.utime(paths[11], (NOW - DAY, NOW - DAY))
+    deadly = frozenset(paths[number].parent.name for number in (3, 7))
+    found = gather(Deadly(written.home, deadly), "30d", now=NOW)
+    assert found.runs.total == 9
+    assert found.left_out.unreadable == 3
+    killed = [record.getMessage() for record in caplog.records if "was killed" in record.getMessage()]
+    assert len(killed) == 2
+    for number in (3, 7):
+        assert any(str(paths[number]) in message for message in killed)
 
 
 # --- remote homes -----------------------------------------------------------------------------------------------------

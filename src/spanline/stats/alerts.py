@@ -1,8 +1,11 @@
-"""The three alerts: the same as the Prometheus rules in the examples, for those who have no Prometheus."""
+"""The three alerts: what the Prometheus rules in the examples say, for those who have no Prometheus.
+
+As there, each job is judged by itself: one that always fails is not lost among the runs of another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +22,14 @@ _FEWEST_RUNS: Final = 3
 _NAMED: Final = 3
 
 
+class Rate(msgspec.Struct, frozen=True):
+    """Which part of a job's runs didn't succeed."""
+
+    job: str
+    runs: int
+    failed: float
+
+
 class Average(msgspec.Struct, frozen=True):
     """A job's average run time over the last day, and over the week before that day, with that week's runs."""
 
@@ -28,21 +39,38 @@ class Average(msgspec.Struct, frozen=True):
     week_runs: int
 
 
-def judge(success_rate: float | None, averages: Sequence[Average], retries: Mapping[str, int]) -> list[Alert]:
-    """Look at the success rate of runs, at each job's average times and at the retries by category."""
-    return [_failure_rate(success_rate), _run_time(averages), _retries(retries)]
+class Retried(msgspec.Struct, frozen=True):
+    """How often a job was tried again because of errors of a category."""
+
+    job: str
+    category: str
+    retries: int
 
 
-def _failure_rate(success_rate: float | None) -> Alert:
-    value = None if success_rate is None else 1 - success_rate
+def judge(rates: Sequence[Rate], averages: Sequence[Average], retried: Sequence[Retried]) -> list[Alert]:
+    """Look at each job's failures, at its average times and at its retries by category."""
+    return [_failure_rate(rates), _run_time(averages), _retries(retried)]
+
+
+def _failure_rate(rates: Sequence[Rate]) -> Alert:
+    worst = max((rate.failed for rate in rates), default=None)
+    # What is said is what is judged: a tenth is no binary number.
+    failing = sorted((r for r in rates if round(r.failed, 9) > _MOST_FAILURES), key=lambda r: (-r.failed, r.job))
+    if worst is None:
+        message = "no run to judge by"
+    elif failing:
+        said = _named([f"{rate.job}: {rate.failed:.1%} of {rate.runs}" for rate in failing])
+        message = f"runs that failed: {said} (critical above 10 %)"
+    else:
+        message = f"runs that failed: at most {worst:.1%} of a job's (critical above 10 %)"
     return Alert(
         name="failure_rate",
         severity=CRITICAL,
-        # What is said is what is judged: 1 - 0.9 is a little less than 0.1.
-        firing=value is not None and round(value, 9) > _MOST_FAILURES,
-        value=value,
+        firing=bool(failing),
+        value=worst,
         threshold=_MOST_FAILURES,
-        message="no run to judge by" if value is None else f"{value:.1%} of runs failed (critical above 10 %)",
+        message=message,
+        jobs=[rate.job for rate in failing],
     )
 
 
@@ -51,11 +79,10 @@ def _run_time(averages: Sequence[Average]) -> Alert:
     slower = sorted((job for job in growth if growth[job] > _MOST_GROWTH), key=lambda job: -growth[job])
     worst = max(growth.values(), default=None)
     if worst is None:
-        message = f"no job has run in the last day and {_FEWEST_RUNS} times in the week before"
+        message = f"no job has succeeded in the last day and {_FEWEST_RUNS} times in the week before"
     elif slower:
-        message = "; ".join(f"{job}: {growth[job]:+.0%}" for job in slower[:_NAMED])
-        message += f" and {len(slower) - _NAMED} more" if len(slower) > _NAMED else ""
-        message = f"average time of the last day against the week before: {message} (warning above +50 %)"
+        said = _named([f"{job}: {growth[job]:+.0%}" for job in slower])
+        message = f"average time of the last day against the week before: {said} (warning above +50 %)"
     else:
         message = f"average time of the last day against the week before: at most {worst:+.0%} (warning above +50 %)"
     return Alert(
@@ -65,17 +92,29 @@ def _run_time(averages: Sequence[Average]) -> Alert:
         value=worst,
         threshold=_MOST_GROWTH,
         message=message,
+        jobs=slower,
     )
 
 
-def _retries(retries: Mapping[str, int]) -> Alert:
-    total = sum(retries.values())
-    by_category = ", ".join(f"{count} {category}" for category, count in retries.items())
+def _retries(retried: Sequence[Retried]) -> Alert:
+    by_job: dict[str, list[Retried]] = {}
+    for one in retried:
+        by_job.setdefault(one.job, []).append(one)
+    totals = {job: sum(one.retries for one in found) for job, found in by_job.items()}
+    jobs = sorted(totals, key=lambda job: (-totals[job], job))
+    said = [f"{job}: {', '.join(f'{one.retries} {one.category}' for one in by_job[job])}" for job in jobs]
     return Alert(
         name="retries",
         severity=INFO,
-        firing=total > 0,
-        value=total,
+        firing=bool(jobs),
+        value=max(totals.values(), default=0),
         threshold=0,
-        message=f"retries: {by_category}" if total else "no retries",
+        message=f"retries: {_named(said)}" if said else "no retries",
+        jobs=jobs,
     )
+
+
+def _named(said: Sequence[str]) -> str:
+    """The first of what is said of jobs, and how many more there are."""
+    more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
+    return "; ".join(said[:_NAMED]) + more

@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -69,7 +70,7 @@ def up_to_date(
     new = [journal for journal in journals if not _file(folder, journal).exists()]
     if len(new) > _FEW:
         say(f"reading {len(new)} journals that are new or have grown")
-    unreadable = [run_id for run_id in _read_all(place, folder, new) if run_id is not None]
+    unreadable = _read_all(place, folder, new)
     missing = set(unreadable)
     return [_file(folder, journal) for journal in journals if journal.run_id not in missing], unreadable
 
@@ -94,14 +95,34 @@ def _file(folder: Path, journal: Journal) -> Path:
     return folder / f"{journal.run_id}.{journal.stamp}.parquet"
 
 
-def _read_all(place: Place, folder: Path, journals: Sequence[Journal]) -> Iterator[str | None]:
+def _read_all(place: Place, folder: Path, journals: Sequence[Journal]) -> list[str]:
+    """Keep what the journals hold; returns the runs whose can't be read."""
     read = functools.partial(_read, place, folder)
     pool = _pool(place) if len(journals) > _FEW else None
     if pool is None:
-        yield from map(read, journals)
-        return
-    with pool:
-        yield from pool.map(read, journals, chunksize=_FEW)
+        return [run_id for run_id in map(read, journals) if run_id is not None]
+    try:
+        with pool:
+            return [run_id for run_id in pool.map(read, journals, chunksize=_FEW) if run_id is not None]
+    except BrokenProcessPool:
+        left = [journal for journal in journals if not _file(folder, journal).exists()]
+        return list(_read_apart(read, left))
+
+
+def _read_apart(read: Callable[[Journal], str | None], journals: Iterable[Journal]) -> Iterator[str]:
+    """One after the other, in a process beside this one, so that it is known which it died of."""
+    pool = _processes(1)
+    try:
+        for journal in journals:
+            try:
+                unreadable = pool.submit(read, journal).result()
+            except BrokenProcessPool:
+                log.warning("the process that read %s was killed, perhaps for want of memory", journal.path)
+                unreadable, pool = journal.run_id, _processes(1)
+            if unreadable is not None:
+                yield unreadable
+    finally:
+        pool.shutdown()
 
 
 def _pool(place: Place) -> Executor | None:
@@ -111,7 +132,11 @@ def _pool(place: Place) -> Executor | None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores == 1:
         return None
-    return ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn"))
+    return _processes(cores)
+
+
+def _processes(number: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn"))
 
 
 def _read(place: Place, folder: Path, journal: Journal) -> str | None:

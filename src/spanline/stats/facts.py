@@ -16,15 +16,13 @@ import msgspec
 
 from spanline import events
 from spanline.events import Event, TornRecord
-from spanline.state import CANCELLED, INTERRUPTED, RUNNING, TIME_OUT, RunState
+from spanline.state import CANCELLED, INTERRUPTED, RUNNING, RunState, outcome_of
 
 VERSION: Final = 1
 """Of what is taken from a journal: with another, what was kept of journals is taken again."""
 
 SESSION, RETRY, NODE, TORN = "session", "retry", "node", "torn"
 """The kinds of facts."""
-TIMED_OUT: Final = "timed out"
-"""The outcome of a session that a time limit has cancelled; the others are `spanline.state`'s."""
 TESTS: Final = ("test.", "unit_test.")
 
 _READ: Final = (
@@ -151,10 +149,8 @@ class _Reading:
             self._facts.add(SESSION, job(state.session), outcome, seconds, state.started, state.session_number)
 
     def _session_ended(self, event: events.SessionEnded) -> None:
-        cancel = self._state.cancel
-        timed_out = event.outcome == CANCELLED and cancel is not None and cancel.by == TIME_OUT
         watched = event.time - self._last <= _UNWATCHED_SECONDS * 1e9
-        self._note_session(TIMED_OUT if timed_out else event.outcome, event.time if watched else self._last)
+        self._note_session(outcome_of(self._state, event), event.time if watched else self._last)
 
     def _retry_scheduled(self, event: events.RetryScheduled) -> None:
         category = event.reason.partition(" (")[0]

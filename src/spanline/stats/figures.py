@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from spanline.state import CANCELLED, DIED, FAILED, FAILURE, SUCCESS
+from spanline.state import CANCELLED, DIED, FAILED, FAILURE, SUCCESS, TIMED_OUT
 from spanline.stats import cache, facts
-from spanline.stats.alerts import RECENT_SECONDS, WEEK_SECONDS, Average
+from spanline.stats.alerts import RECENT_SECONDS, WEEK_SECONDS, Average, Rate, Retried
 from spanline.stats.report import Artifacts, FailingNode, FlakyTest, Job, Retries, Runs, RunTime, SlowNode
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Figures:
         select count(*) as total, count(*) filter (outcome = '{SUCCESS}') as success,
                count(*) filter (outcome = '{FAILURE}') as failed, count(*) filter (outcome = '{DIED}') as died,
                count(*) filter (outcome = '{CANCELLED}') as cancelled,
-               count(*) filter (outcome = '{facts.TIMED_OUT}') as timed_out, {_RATE} as success_rate
+               count(*) filter (outcome = '{TIMED_OUT}') as timed_out, {_RATE} as success_rate
         from runs where counted
         """  # noqa: S608
         return self._rows(Runs, query)[0]
@@ -182,12 +182,28 @@ class Figures:
         resumed = self._number("select coalesce(sum(sessions - 1), 0)::bigint from runs where counted")
         return Retries(total=sum(by_category.values()), by_category=by_category, resumed_sessions=resumed)
 
+    def failure_rates(self) -> list[Rate]:
+        """How many runs of each job that nobody has cancelled there were, and which part of them didn't succeed."""
+        query = f"""
+        select job, count(*) as runs, count(*) filter (outcome <> '{SUCCESS}') / count(*) as failed
+        from runs where counted and outcome <> '{CANCELLED}' group by job order by failed desc, job
+        """  # noqa: S608
+        return self._rows(Rate, query)
+
+    def retried(self) -> list[Retried]:
+        """What was tried again, of each job."""
+        query = f"""
+        select job, name as category, count(*) as retries from others join runs using (run_id)
+        where kind = '{facts.RETRY}' and counted group by job, name order by retries desc, job, name
+        """  # noqa: S608
+        return self._rows(Retried, query)
+
     def averages(self) -> list[Average]:
-        """What each job took on average in the last day and in the week before it."""
+        """What each job's successful runs took on average in the last day and in the week before it."""
         query = f"""
         select job, avg(took) filter (started > $day) as recent, avg(took) filter (started <= $day) as week,
                count(*) filter (started <= $day) as week_runs
-        from runs where {_TO_ITS_END} and started between $week and $until
+        from runs where outcome = '{SUCCESS}' and started between $week and $until
         group by job having recent is not null and week is not null order by job
         """  # noqa: S608
         day = self._until - RECENT_SECONDS

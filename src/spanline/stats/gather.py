@@ -16,6 +16,7 @@ from spanline.stats.figures import Figures, artifacts
 from spanline.stats.places import Journal, Place
 from spanline.stats.report import LeftOut, Report
 
+_LATEST: Final = datetime(9999, 1, 1, tzinfo=timezone.utc).timestamp()
 _UNITS: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
@@ -46,14 +47,18 @@ def gather(
 
 
 def moment(since: str, now: float) -> float:
-    """The moment that `12h`, `7d`, `2w` or an ISO date names, in seconds since the epoch. Raises `UsageError`."""
+    """The moment that `12h`, `7d`, `2w` or an ISO date names, in seconds since the epoch: from 1970 to 9999.
+
+    Raises `UsageError` where it names none.
+    """
     age = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", since)
     if age is not None:
-        return now - float(age[1]) * _UNITS[age[2]]
+        return max(0.0, now - float(age[1]) * _UNITS[age[2]])  # what is older has no date
     try:
-        return datetime.fromisoformat(since.replace("Z", "+00:00")).timestamp()
+        named = datetime.fromisoformat(since.replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError, OSError):
         raise UsageError(f"--since takes an age such as 12h, 7d, 2w, or an ISO date, not {since!r}") from None
+    return min(max(0.0, named), _LATEST)
 
 
 def _report(
@@ -71,23 +76,22 @@ def _report(
     with contextlib.closing(Figures(files, start, until, limit)) as figures:
         without_session = len(files) - figures.readable()
         live = figures.settle(run_id for run_id in figures.not_ended() if place.is_live(wanted[run_id]))
-        runs, retries = figures.runs(), figures.retries()
         found = Report(
             home=place.name,
             since=_iso(start),
             until=_iso(until),
-            runs=runs,
+            runs=figures.runs(),
             run_time=figures.run_time(),
             jobs=figures.jobs(),
             failing_nodes=figures.failing_nodes(),
             slowest_nodes=figures.slowest_nodes(),
-            retries=retries,
+            retries=figures.retries(),
             flaky_tests=figures.flaky_tests(),
             artifacts=artifacts(place.artifact_sizes(figures.run_ids()).values()),
             left_out=LeftOut(
                 under_way=live, unreadable=len(unreadable) + without_session, torn_lines=figures.torn_lines()
             ),
-            alerts=alerts.judge(runs.success_rate, figures.averages(), retries.by_category),
+            alerts=alerts.judge(figures.failure_rates(), figures.averages(), figures.retried()),
         )
     cache.tidy(folder, known)
     return found

@@ -99,7 +99,10 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether something is wrong. `value` is what was compared with `threshold`; None where too little is known."""
+    """Whether something is wrong with a job, and with which ones, the worst first.
+
+    `value` is the worst job's, which was compared with `threshold`; None where too little is known.
+    """
 
     name: str
     severity: str
@@ -107,6 +110,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None
     threshold: float
     message: str
+    jobs: list[str]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
