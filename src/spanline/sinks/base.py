@@ -291,7 +291,8 @@ class Delivery:
         self._cursor.error = _first_line(error)
         if not self._failing:
             self._failing = True
-            log.info("%s: %s; trying again", self.sink.name, self._cursor.error)
+            what_now = "" if isinstance(error, Rejected) else "; trying again"
+            log.info("%s: %s%s", self.sink.name, self._cursor.error, what_now)
 
     def _settle(self, batch: list[_Pending], delivered: int = 0, rejected: int = 0) -> None:
         with self._changed:

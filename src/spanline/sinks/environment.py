@@ -101,8 +101,9 @@ def otel_is_configured(environ: Mapping[str, str], signal: str) -> bool:
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
-    exporters = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip()
+    asked = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").split(",")
+    exporters = {name.strip() for name in asked} - {""}
     if exporters:
-        return exporters != "none"
+        return exporters != {"none"}
     endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
     return any(environ.get(name) for name in endpoints)
