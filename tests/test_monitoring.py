@@ -12,7 +12,6 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -33,6 +32,7 @@ from spanline.replay import replay
 from spanline.sinks.textfile import prometheus_name
 
 from .conftest import Project, eventually, serving
+from .gotools import GO, cached, go
 from .test_retry import LOCKED, held_by_another
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "monitoring"
@@ -47,9 +47,6 @@ VARIABLES = {
 ONLY_IN_TEXTFILES = {"dbt_sink_undelivered", "dbt_sink_lag_seconds"}
 SUFFIXES = ("_bucket", "_sum", "_count")
 
-GO = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-CACHE = Path(os.environ.get("SPANLINE_TEST_CACHE") or Path.home() / ".cache" / "spanline-tests")
-BUILD_SECONDS = 1500
 PROMETHEUS = "v0.316.0"  # Prometheus 3.16, by its module's own numbers
 COLLECTOR = "v0.165.0"
 needs_go = pytest.mark.skipif(GO is None, reason="needs Go, to build a current Prometheus and a collector")
@@ -108,26 +105,6 @@ def test_the_dashboard_refers_to_nothing_that_it_does_not_define() -> None:
 
 
 # --- real servers -----------------------------------------------------------------------------------------------------
-
-
-def go(place: Path, *arguments: str, **environment: str) -> None:
-    assert GO is not None
-    done = subprocess.run(
-        [GO, *arguments], cwd=place, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-        timeout=BUILD_SECONDS,
-    )  # fmt: skip
-    assert done.returncode == 0, f"go {' '.join(arguments)}: {done.stderr[-2000:]}"
-
-
-def cached(folder: str, name: str, build: Callable[[Path], None]) -> Path:
-    """A program from the cache; `build` makes it in the folder that it is given, where it isn't there."""
-    place = CACHE / folder / name
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent) as made:
-            build(Path(made))
-            (Path(made) / name).replace(place)
-    return place
 
 
 def prometheus_tool(name: str) -> Path:

@@ -6,11 +6,8 @@ It is `cmd/jaeger`, with its memory as the storage: what its container is, witho
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import socket
 import subprocess
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -20,33 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..conftest import eventually
+from ..gotools import cached, go
 
 MODULE = "github.com/jaegertracing/jaeger"
 VERSION = "v1.76.0"
-BUILD_SECONDS = 1500
-CACHE_VARIABLE = "SPANLINE_TEST_CACHE"
 
 
-def go() -> str | None:
-    """The go command, where there is one."""
-    return shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
-
-
-def binary(go_command: str) -> Path:
+def binary() -> Path:
     """Jaeger's, built now if it isn't in the cache."""
-    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "spanline-tests")
-    place = cache / f"jaeger-{VERSION}" / "jaeger"
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent) as module:
-            _build(go_command, Path(module))
-            (Path(module) / "jaeger").replace(place)
-    return place
+    return cached(f"jaeger-{VERSION}", "jaeger", _build)
 
 
-def _build(go_command: str, module: Path) -> None:
-    downloaded = json.loads(_go(go_command, module.parent, "mod", "download", "-json", f"{MODULE}@{VERSION}"))
-    theirs = json.loads(_go(go_command, module.parent, "mod", "edit", "-json", downloaded["GoMod"]))
+def _build(module: Path) -> None:
+    downloaded = json.loads(go(module, "mod", "download", "-json", f"{MODULE}@{VERSION}"))
+    theirs = json.loads(go(module, "mod", "edit", "-json", downloaded["GoMod"]))
     # A module's `replace` counts only where it is the main one: ours repeats Jaeger's, and begins with its sums.
     lines = ["module spanline-tests", f"go {theirs['Go']}"]
     for each in theirs.get("Replace") or ():
@@ -54,16 +38,8 @@ def _build(go_command: str, module: Path) -> None:
         lines.append(f"replace {old['Path']} => {new['Path']} {new['Version']}")
     (module / "go.mod").write_text("\n".join(lines) + "\n")
     (module / "go.sum").write_bytes((Path(downloaded["Dir"]) / "go.sum").read_bytes())
-    _go(go_command, module, "get", "-tool", f"{MODULE}/cmd/jaeger@{VERSION}")
-    _go(go_command, module, "build", "-o", "jaeger", f"{MODULE}/cmd/jaeger")
-
-
-def _go(go_command: str, place: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [go_command, *arguments], cwd=place, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
-    )
-    assert done.returncode == 0, f"go {' '.join(arguments)}: {done.stderr[-2000:]}"
-    return done.stdout
+    go(module, "get", "-tool", f"{MODULE}/cmd/jaeger@{VERSION}")
+    go(module, "build", "-o", "jaeger", f"{MODULE}/cmd/jaeger")
 
 
 @dataclass

@@ -35,10 +35,7 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 @pytest.fixture(scope="module")
 def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
-    go = server.go()
-    if go is None:
-        pytest.skip("Jaeger is built with Go, and there is no go command")
-    with server.running(server.binary(go), tmp_path_factory.mktemp("jaeger")) as found:
+    with server.running(server.binary(), tmp_path_factory.mktemp("jaeger")) as found:
         yield found
 
 
