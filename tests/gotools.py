@@ -35,11 +35,10 @@ def go(place: Path, *arguments: str, **environment: str) -> str:
         check=False,
         timeout=BUILD_SECONDS,
     )
-    if done.returncode != 0 and (why := _UNREACHABLE.search(done.stderr)):
-        pytest.skip(
-            f"go {' '.join(arguments)} can't fetch what it needs: {why.string[max(0, why.start() - 200) :][:400]}"
-        )
-    assert done.returncode == 0, f"go {' '.join(arguments)}: {done.stderr[-2000:]}"
+    said = done.stderr + done.stdout  # `mod download -json` has its error there
+    if done.returncode != 0 and (why := _UNREACHABLE.search(said)):
+        pytest.skip(f"go can't fetch what it needs: {said[max(0, why.start() - 200) : why.end() + 200]}")
+    assert done.returncode == 0, f"go {' '.join(arguments)}: {said[-2000:]}"
     return done.stdout
 
 
