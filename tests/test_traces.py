@@ -286,7 +286,7 @@ def test_names_and_keys_are_those_of_the_docs(build: Trace) -> None:
     keys |= {key for span in build.spans for note in span.events for key in dict(note.attributes or {})}
     assert {re.sub(r"^dbt\.nodes\..*", "dbt.nodes.STATUS", key) for key in keys} <= documented
     constants = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)}
-    kinds = {names.SESSION, names.ATTEMPT, names.HOOK, names.QUERY, names.TIMEOUT}
+    kinds = {names.SESSION, names.ATTEMPT, names.HOOK, names.QUERY}
     notes = {names.RETRY, names.CANCEL, names.KILLED, names.DIED, names.EXCEPTION}
     assert constants - kinds - notes - {names.NODES} <= documented
 

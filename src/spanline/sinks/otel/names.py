@@ -96,7 +96,7 @@ RESULTS: Final[Mapping[str, str]] = {
     "success": "success",
     "failed": "failure",
     "cancelled": "cancellation",
+    "timed out": "timeout",
     "died": "error",
 }
-"""`cicd.pipeline.result` of an outcome; a cancel by a limit of time is `timeout`."""
-TIMEOUT: Final = "timeout"
+"""`cicd.pipeline.result` of an outcome."""

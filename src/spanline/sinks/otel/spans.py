@@ -32,7 +32,7 @@ from spanline.sinks.base import Message
 from spanline.sinks.otel import names
 from spanline.sinks.otel.sql import SHOWN_WHOLE, Shown
 from spanline.spec import command_of
-from spanline.state import SUCCESS, TIME_OUT, NodeState, RunState
+from spanline.state import SUCCESS, NodeState, RunState, outcome_of
 
 Attributes = dict[str, "str | int | float | bool"]
 _Place = tuple[int, int]
@@ -482,8 +482,8 @@ def _of_place(place: _Place) -> Attributes:
 
 
 def _of_session(event: events.SessionEnded, state: RunState) -> Attributes:
-    timed_out = state.cancel is not None and state.cancel.by == TIME_OUT
-    result = names.TIMEOUT if timed_out else names.RESULTS.get(event.outcome, event.outcome)
+    outcome = outcome_of(state, event)
+    result = names.RESULTS.get(outcome, outcome)
     found: Attributes = {
         names.RUN: state.run_id,
         names.SESSION_NUMBER: event.session,
