@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from spanline import events, lease
+from spanline.errors import UsageError
 from spanline.fulldisk import PatientAppender, end_of_attempt
 from spanline.home import RunDirectory
 from spanline.journal import Reader
@@ -40,10 +41,8 @@ def close_abandoned(directory: RunDirectory) -> None:
         state.apply(record.event)
     if state.session is None or state.ended is not None:
         return
-    spec = RunSpec.load(directory.spec)
     appender = PatientAppender(directory.journal, "closer")
-    appender.redactor.add(spec.secrets(os.environ))
-    knows_secrets = all(name in os.environ for name in spec.secret_names)
+    knows_secrets = _add_secrets(appender, directory)
     attempt = state.attempt
     if attempt is not None and attempt.exit_code is None and attempt.died is None:
         appender.locate(attempt.session, attempt.step, attempt.attempt)
@@ -61,3 +60,13 @@ def close_abandoned(directory: RunDirectory) -> None:
     appender.settle()
     appender.sync()
     appender.close()
+
+
+def _add_secrets(appender: PatientAppender, directory: RunDirectory) -> bool:
+    """Have the run's secrets cut, and return whether all are known: their values are not kept."""
+    try:
+        spec = RunSpec.load(directory.spec)
+    except UsageError:
+        return False
+    appender.redactor.add(spec.secrets(os.environ))
+    return all(name in os.environ for name in spec.secret_names)
