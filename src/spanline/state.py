@@ -156,6 +156,13 @@ class RunState(msgspec.Struct, kw_only=True):
         return sum(1 for key in attempt.selection if key in nodes and not nodes[key].open)
 
     @property
+    def completed(self) -> int:
+        """How many of them dbt has brought to an end, good or bad."""
+        keys = self.attempt.selection if self.attempt is not None else []
+        cut_off = (RUNNING, CANCELLED, INTERRUPTED, "skipped")
+        return sum(1 for key in keys if key in self.nodes and self.nodes[key].status not in cut_off)
+
+    @property
     def open_nodes(self) -> list[NodeState]:
         """Nodes and hooks that have started and not ended."""
         return [node for group in (self.nodes, self.hooks) for node in group.values() if node.open]

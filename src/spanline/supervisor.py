@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from spanline import __version__, events, ids, lease, process, tracecontext
+from spanline import __version__, events, ids, lease, process, run_results, tracecontext
 from spanline.fulldisk import PatientAppender, end_of_attempt, rest_of
 from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
@@ -37,7 +37,7 @@ from spanline.runner import tree
 from spanline.sinks import base
 from spanline.sinks.environment import otel_is_configured, tell_of_delivery
 from spanline.spec import RunSpec
-from spanline.state import TIME_OUT, AttemptState, RunState
+from spanline.state import CANCELLED, TIME_OUT, AttemptState, RunState
 
 if TYPE_CHECKING:
     from spanline.retrying import Verdict
@@ -226,7 +226,10 @@ class Supervisor:
             self._appender.locate(self.session, 0, 0)
             self._stop_resolver(_COLUMNS_SECONDS if self._state.nodes else 0.0)
             git.join(_GIT_SECONDS)
-            self._appender.append(events.SessionEnded(outcome=self._state.outcome(code), exit_code=code))
+            outcome = self._state.outcome(code)
+            if outcome == CANCELLED:
+                log.warning("cancelled: %d of %d nodes were completed", self._state.completed, self._state.total)
+            self._appender.append(events.SessionEnded(outcome=outcome, exit_code=code))
             self._settle()
             self._appender.sync()
             self.over.set()
@@ -552,10 +555,20 @@ class Supervisor:
             try:
                 if _invocation_of(path) == attempt.invocation_id:
                     place.mkdir(parents=True, exist_ok=True)
-                    kept = shutil.copyfile(path, place / path.name)
-                    self._appender.append(events.ArtifactKept(name=kept.name, size=kept.stat().st_size))
+                    self._tell_kept(shutil.copyfile(path, place / path.name))
             except OSError as error:
                 log.warning("cannot keep %s: %s", path, error)
+        results = place / run_results.FILE_NAME
+        if attempt.selection and not results.exists():
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                run_results.write(self._state, attempt, results)
+                self._tell_kept(results)
+            except OSError as error:
+                log.warning("cannot write %s: %s", results, error)
+
+    def _tell_kept(self, file: Path) -> None:
+        self._appender.append(events.ArtifactKept(name=file.name, size=file.stat().st_size))
 
     def _catch_up(self) -> None:
         for record in self._reader.read():
