@@ -31,6 +31,10 @@ from spanline import lease
 from .backend import Backend
 from .figures import Figures, closed_lineage
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell has it for what it starts in the background: what is started here would inherit it, and hear no Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 T = TypeVar("T")
 
 BIN = Path(sys.executable).parent
