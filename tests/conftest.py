@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +22,7 @@ import pytest
 from spanline import events
 from spanline.events import Event
 from spanline.home import RunDirectory
-from spanline.journal import Reader
+from spanline.journal import Appender, Reader
 from spanline.runs import Run, start
 from spanline.supervisor import Stdio
 
@@ -244,6 +244,18 @@ def session_started(run_id: str, **more: object) -> events.SessionStarted:
         pid=1,
         **more,  # type: ignore[arg-type]
     )
+
+
+def undelivered(place: Path, run_id: str, happened: Iterable[Event]) -> RunDirectory:
+    """A run's directory whose journal says that this has happened, and of which nothing has been delivered."""
+    directory = RunDirectory(place / "home" / "runs" / run_id)
+    (directory.path / "cursors").mkdir(parents=True)
+    appender = Appender(directory.journal, "test")
+    appender.locate(1, 1, 1)
+    for event in happened:
+        appender.append(event)
+    appender.close()
+    return directory
 
 
 def answer(request: BaseHTTPRequestHandler, status: int, body: bytes = b"") -> None:

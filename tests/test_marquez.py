@@ -27,10 +27,8 @@ import pytest
 import yaml
 
 from spanline import events
-from spanline.home import RunDirectory
-from spanline.journal import Appender
 
-from .conftest import answer, serving, session_started
+from .conftest import answer, serving, session_started, undelivered
 
 FOLDER = Path(__file__).parents[1] / "marquez"
 CHECK = FOLDER / "check"
@@ -363,18 +361,13 @@ def test_exit_codes(answering: Answering, tmp_path: Path) -> None:
 
 
 def test_a_kept_run_passes_through_on_its_way(answering: Answering, tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path / "home" / "runs" / SESSION)
-    (directory.path / "cursors").mkdir(parents=True)
-    appender = Appender(directory.journal, "test")
-    appender.locate(1, 1, 1)
-    for event in (
+    happened = [
         session_started(SESSION),
         events.AttemptStarted(argv=["build"], pid=1, python="p"),
         events.DbtConfigured(adapter_type="duckdb", adapter_version="1", project="shop"),
         events.SessionEnded(outcome="died", exit_code=2),
-    ):
-        appender.append(event)
-    appender.close()
+    ]
+    directory = undelivered(tmp_path, SESSION, happened)
     answering.answers["events/lineage"] = {"events": [], "totalCount": 0}
     ended = _command(answering.url, str(directory.path), OPENLINEAGE_URL="http://127.0.0.1:9")
     assert [event["eventType"] for event in answering.posted] == ["START", "ABORT"]

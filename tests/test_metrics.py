@@ -21,7 +21,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from spanline import events, measures
 from spanline.events import Event
 from spanline.home import RunDirectory
-from spanline.journal import Appender
 from spanline.measures import Distribution, Measures, Snapshot
 from spanline.project import project_name
 from spanline.replay import replay
@@ -30,7 +29,17 @@ from spanline.sinks.otel.metrics import MetricsTranslator
 from spanline.sinks.textfile import TextfileSink, file_name, prometheus_name
 from spanline.state import RunState
 
-from .conftest import DEADLINE, Project, Receiver, answer, journal, last_run, serving, session_started
+from .conftest import (
+    DEADLINE,
+    Project,
+    Receiver,
+    answer,
+    journal,
+    last_run,
+    serving,
+    session_started,
+    undelivered,
+)
 
 ROOT = Path(__file__).parents[1]
 RUN_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -554,14 +563,7 @@ def test_every_metric_is_documented() -> None:
 @pytest.fixture
 def kept(tmp_path: Path) -> RunDirectory:
     """A run of which nothing has been delivered."""
-    directory = RunDirectory(tmp_path / "home" / "runs" / RUN_ID)
-    (directory.path / "cursors").mkdir(parents=True)
-    appender = Appender(directory.journal, "test")
-    appender.locate(1, 1, 1)
-    for event in (*begun(), over(5)):
-        appender.append(event)
-    appender.close()
-    return directory
+    return undelivered(tmp_path, RUN_ID, [*begun(), over(5)])
 
 
 @pytest.fixture

@@ -7,39 +7,26 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
 import pytest
 from opentelemetry import trace
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
-    TraceServiceServicer,
-    add_TraceServiceServicer_to_server,
-)
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
-from spanline import events, home, ids, tracecontext
+from spanline import events, ids, tracecontext
 from spanline.events import Event
-from spanline.journal import Appender
 from spanline.replay import replay
 from spanline.runs import start
 from spanline.sinks.otel import names
 from spanline.sinks.otel.spans import Translator
 from spanline.sinks.otel.sql import CHARACTERS, masked, shown
-from spanline.spec import RunSpec
 from spanline.state import RunState
 
-from .conftest import DEADLINE, SILENT, Project, Receiver, journal, last_run
+from .conftest import DEADLINE, SILENT, Project, Receiver, journal, last_run, undelivered
 from .lineage_events import RUN_ID, at, closed, described, ended, finished, in_order, invoked, opened, session, started
+from .test_exporters import receiving_grpc
 
 DOCS = Path(__file__).parents[1] / "docs" / "traces.md"
 PLACE = {"session": 1, "step": 1, "attempt": 1}
@@ -432,16 +419,9 @@ def test_a_trace_of_ten_thousand_nodes_is_delivered_whole(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
-    spec = RunSpec(run_id=RUN_ID, steps=[["build"]], cwd=str(tmp_path), project_dir=str(tmp_path), python="python")
-    directory, held = home.create_run(tmp_path / "home", RUN_ID, spec.encode())
     nodes = [f"model.shop.m{number}" for number in range(10_000)]
     lives = [[described(unique_id), started(unique_id), finished(unique_id)] for unique_id in nodes]
-    appender = Appender(directory.journal, "test")
-    for event in session(*lives):
-        appender.locate(event.session, event.step, event.attempt)
-        appender.append(event)
-    appender.close()
-    held.release()
+    directory = undelivered(tmp_path, RUN_ID, session(*lives))
     (cursor,) = replay(directory, everything=False, timeout=60.0).values()
     assert cursor.complete
     sent = {span.span_id for span in receiver.spans}
@@ -468,13 +448,13 @@ def test_spans_are_printed(project: Project) -> None:
 
 
 def test_spans_go_over_grpc(project: Project) -> None:
-    with receiving_grpc() as (port, received):
+    with receiving_grpc() as (url, received):
         done = project.spanline(
             "dbt", "run", "-s", "customers",
-            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"http://127.0.0.1:{port}", OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=url, OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
         )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
-    names_received = [span.name for request in received for span in _spans_of(request)]
+    names_received = [name for names_of_request in received for name in names_of_request]
     assert sorted(names_received) == sorted(span.name for span in Trace(journal(last_run(project))).spans)
 
 
@@ -482,29 +462,3 @@ def _names_in(lines: str) -> Iterator[str]:
     for line in lines.splitlines():
         for resource in json.loads(line)["resourceSpans"]:
             yield from (span["name"] for scope in resource["scopeSpans"] for span in scope["spans"])
-
-
-def _spans_of(request: ExportTraceServiceRequest) -> Iterator[Span]:
-    for resource in request.resource_spans:
-        for scope in resource.scope_spans:
-            yield from scope.spans
-
-
-@contextmanager
-def receiving_grpc() -> Iterator[tuple[int, list[ExportTraceServiceRequest]]]:
-    """A real gRPC server, its port and what it receives."""
-    received: list[ExportTraceServiceRequest] = []
-
-    class Service(TraceServiceServicer):
-        def Export(self, request: ExportTraceServiceRequest, context: object) -> ExportTraceServiceResponse:  # noqa: N802
-            received.append(request)
-            return ExportTraceServiceResponse()
-
-    server = grpc.server(ThreadPoolExecutor(2))
-    add_TraceServiceServicer_to_server(Service(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield port, received
-    finally:
-        server.stop(None).wait()

@@ -18,11 +18,10 @@ from openlineage.client.transport import get_default_factory
 from spanline import events
 from spanline.events import Event
 from spanline.home import RunDirectory
-from spanline.journal import Appender
 from spanline.replay import replay
 from spanline.sinks.base import Cursor
 
-from .conftest import SPANLINE, answer, serving, session_started
+from .conftest import SPANLINE, answer, serving, session_started, undelivered
 
 ROOT = Path(__file__).parents[1]
 RUN_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -74,14 +73,7 @@ def backend() -> Iterator[Backend]:
 @pytest.fixture
 def kept(tmp_path: Path) -> RunDirectory:
     """A run of which nothing has been delivered."""
-    directory = RunDirectory(tmp_path / "home" / "runs" / RUN_ID)
-    (directory.path / "cursors").mkdir(parents=True)
-    appender = Appender(directory.journal, "test")
-    appender.locate(1, 1, 1)
-    for event in HAPPENED:
-        appender.append(event)
-    appender.close()
-    return directory
+    return undelivered(tmp_path, RUN_ID, HAPPENED)
 
 
 Send = Callable[..., Cursor]

@@ -121,6 +121,11 @@ class RetryScheduled(Event, frozen=True, kw_only=True):
     delay: float
     reason: str
 
+    @property
+    def category(self) -> str:
+        """The category of the error that it was, with which the reason begins."""
+        return self.reason.partition(" (")[0]
+
 
 class RunnerDied(Event, frozen=True, kw_only=True):
     """The runner's process ended without a word from dbt: killed by `signal`, or with `exit_code`."""

@@ -31,7 +31,7 @@ TAIL: Final = 1 << 10
 SQL, data or a stack trace. Of the end only whole lines count: there a Python traceback names the exception."""
 
 _ORDER: Final[tuple[Category, ...]] = get_args(Category)
-_LINE = re.compile(r"\b[Ll](?:INE|ine):?\s(\d{1,7})\b|\bat \[(\d{1,7}):\d|\bline (\d{1,7})\b")
+_LINE = re.compile(r"\b[Ll](?:INE|ine):?\s(\d{1,7})\b|\bat \[(\d{1,7}):\d")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
 _LAYER = re.compile(
     r"\s*(?:"

@@ -15,7 +15,7 @@ from spanline.errors import SpanlineError
 from spanline.events import Event
 from spanline.failures import classify
 from spanline.result import result_of
-from spanline.state import CANCELLED, FAILED, INTERRUPTED, SUCCESS, NodeState, RunState, outcome_of
+from spanline.state import CANCELLED, CUT_OFF, FAILED, SUCCESS, NodeState, RunState, outcome_of
 from spanline.summary import duration, summary
 
 Severity = Literal["info", "warn", "error"]
@@ -30,7 +30,7 @@ _TEXT: Final = 8_192
 """How many characters of any text a line has at most."""
 
 _LEVELS: Final[Mapping[str, Severity]] = {"info": "info", "warn": "warn", "error": "error"}
-_WARNED: Final = frozenset(("warn", CANCELLED, INTERRUPTED))
+_WARNED: Final = CUT_OFF | {"warn"}
 _RESTATING: Final = frozenset(
     (
         *(f"Log{kind}Result" for kind in ("Freshness", "Function", "Model", "Node", "Seed", "Snapshot", "Test")),

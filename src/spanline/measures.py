@@ -204,9 +204,8 @@ class Measures:
         if isinstance(event, events.AttemptStarted):
             tally.queue = Queue()
         elif isinstance(event, events.RetryScheduled):
-            category = event.reason.partition(" (")[0]
-            tally.retries[category] += 1
-            tally.counts[RUN_RETRIES, _labels(category=category)] += 1
+            tally.retries[event.category] += 1
+            tally.counts[RUN_RETRIES, _labels(category=event.category)] += 1
         elif isinstance(event, events.ArtifactKept):
             tally.artifacts[Path(event.name).stem] = event.size
 
@@ -330,7 +329,7 @@ def labels_of(state: RunState) -> Labels:
         project=(config.project if config else None) or _project(session),
         target=(config.target if config else None) or _asked_target(steps) or "",
         command=" ".join(filter(None, commands)),
-        adapter=config.adapter_type if config else "",
+        adapter=state.adapter or "",
     )
 
 

@@ -13,7 +13,7 @@ from spanline.journal import Reader
 from spanline.sinks import base
 from spanline.sinks.environment import tell_of_delivery
 from spanline.spec import RunSpec
-from spanline.state import RunState
+from spanline.state import state_of
 
 
 def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapping[str, base.Cursor]:
@@ -36,9 +36,7 @@ def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapp
 
 def close_abandoned(directory: RunDirectory) -> None:
     """End the last session where its supervisor died before it could. Call it with the lease held."""
-    state = RunState()
-    for record in Reader(directory.journal).read():
-        state.apply(record.event)
+    state = state_of(record.event for record in Reader(directory.journal).read())
     if state.session is None or state.ended is not None:
         return
     appender = PatientAppender(directory.journal, "closer")

@@ -9,7 +9,7 @@ import msgspec
 
 from spanline.failures import Failure, failure_of, line_of, most_permanent, own_words
 from spanline.raising import exception_of
-from spanline.state import DIED, FAILED, SUCCESS, TIME_OUT, AttemptState, NodeState, RunState
+from spanline.state import DIED, FAILED, SUCCESS, AttemptState, NodeState, RunState
 
 _TESTS: Final = frozenset(("test", "unit_test"))
 _NAMED: Final = 5
@@ -119,14 +119,10 @@ def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -
         failure=most_permanent(filter(None, (node.failure for node in nodes))) or _failure_of(state),
         conn_id=_conn_id(state),
         signal=attempt.died.signal if attempt and attempt.died else None,
-        timed_out=_timed_out(state),
+        timed_out=state.cancelled_by_limit,
         incomplete=state.incomplete or None,
         undelivered=dict(undelivered),
     )
-
-
-def _timed_out(state: RunState) -> bool:
-    return state.cancel is not None and state.cancel.by == TIME_OUT
 
 
 def _node(node: NodeState, state: RunState) -> NodeResult:
@@ -142,18 +138,14 @@ def _node(node: NodeState, state: RunState) -> NodeResult:
         failures=node.failures,
         rows_affected=node.rows_affected,
         cause=node.cause,
-        failure=failure_of(node.message or node.status, adapter=_adapter(state)) if node.failed else None,
+        failure=failure_of(node.said, state.adapter) if node.failed else None,
     )
-
-
-def _adapter(state: RunState) -> str | None:
-    return state.config.adapter_type if state.config is not None else None
 
 
 def _failure_of(state: RunState) -> Failure | None:
     """What the error is of a run in which no node failed."""
     said = state.attempt.exception if state.attempt is not None else None
-    return failure_of(said, adapter=_adapter(state)) if said else None
+    return failure_of(said, state.adapter) if said else None
 
 
 def _conn_id(state: RunState) -> str | None:
@@ -169,7 +161,7 @@ def _error(state: RunState) -> str | None:
         return None
     if ended is None or attempt is None:
         return "the supervisor ended before the run did"
-    if state.cancel is not None and _timed_out(state):
+    if state.cancel is not None and state.cancelled_by_limit:
         return f"{state.cancel.reason}, and was cancelled"
     if state.cancelling:
         return f"the run was cancelled ({state.cancel.by if state.cancel else 'interrupted'})"
@@ -184,13 +176,12 @@ def _failure(state: RunState, attempt: AttemptState) -> str:
         return (attempt.exception or f"dbt ended with exit code {attempt.exit_code}").strip()
     first, *others = state.failed
     described = state.descriptions.get(first.unique_id)
-    message = first.message or first.status
-    line = _line(message, _adapter(state))
+    line = _line(first.said, state.adapter)
     place = [described.path] if described is not None and described.path else []
     place += [line] if line else []
     where = f" ({', '.join(place)})" if place else ""
     more = f"\n{len(others)} more failed: {_listed(others)}" if others else ""
-    return f"{first.unique_id}{where}: {own_words(message)}{more}"
+    return f"{first.unique_id}{where}: {own_words(first.said)}{more}"
 
 
 def _line(message: str, adapter: str | None) -> str | None:

@@ -40,12 +40,11 @@ def verdict(state: RunState, attempt: AttemptState, *, partial: bool) -> Verdict
 
 
 def _failures(state: RunState, attempt: AttemptState) -> dict[str, Failure]:
-    adapter = state.config.adapter_type if state.config is not None else None
     here = [n for n in state.failed if (n.step, n.attempt) in ((attempt.step, attempt.attempt), (0, 0))]
     if here:
-        return {node.unique_id: failure_of(node.message or node.status, adapter=adapter) for node in here}
+        return {node.unique_id: failure_of(node.said, state.adapter) for node in here}
     said = attempt.exception
-    return {"": failure_of(said, adapter=adapter)} if said else {}
+    return {"": failure_of(said, state.adapter)} if said else {}
 
 
 def _with_their_skipped(permanent: Iterable[str], state: RunState) -> tuple[str, ...]:

@@ -13,11 +13,10 @@ from typing import Final
 
 import msgspec
 
-from spanline.state import CANCELLED, INTERRUPTED, AttemptState, NodeState, RunState
+from spanline.state import CUT_OFF, AttemptState, NodeState, RunState
 
 FILE_NAME: Final = "run_results.json"
 _SCHEMA: Final = "https://schemas.getdbt.com/dbt/run-results/v6.json"
-_CUT_OFF: Final = frozenset((CANCELLED, INTERRUPTED))
 
 
 def write(state: RunState, attempt: AttemptState, path: Path) -> None:
@@ -42,7 +41,7 @@ def write(state: RunState, attempt: AttemptState, path: Path) -> None:
 def _results(state: RunState, attempt: AttemptState) -> Iterator[dict[str, object]]:
     here = [node for node in state.nodes.values() if (node.step, node.attempt) == (attempt.step, attempt.attempt)]
     for node in here:
-        if node.status in _CUT_OFF:
+        if node.status in CUT_OFF:
             yield _result(node, "error", f"{node.status} while it ran")
         else:
             yield _result(node, node.status, node.message)

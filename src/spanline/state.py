@@ -7,7 +7,7 @@ reads, give the same state. What an event *means* is said here and nowhere else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,7 @@ RUNNING: Final = "running"
 CANCELLED: Final = "cancelled"
 INTERRUPTED: Final = "interrupted"
 """Status of a node that was open when its process died; every other status is dbt's own."""
+CUT_OFF: Final = frozenset((CANCELLED, INTERRUPTED))
 
 FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
 _LATE_ERRORS: Final = frozenset(("error", "fail", "runtime error"))
@@ -48,6 +49,11 @@ class NodeState(msgspec.Struct, kw_only=True):
     rows_affected: int | None = None
     cause: str | None = None
 
+    @property
+    def said(self) -> str:
+        """Dbt's message of it, or its status where there is none."""
+        return self.message or self.status
+
     def end(self, status: str, event: Event) -> None:
         """Have it end by this event."""
         self.status = status
@@ -66,8 +72,7 @@ class NodeState(msgspec.Struct, kw_only=True):
 
 def outcome_of(state: RunState, event: events.SessionEnded) -> str:
     """The outcome of the session that this event ends, with `timed out` where a limit has cancelled it, and nobody."""
-    by_limit = event.outcome == CANCELLED and state.cancel is not None and state.cancel.by == TIME_OUT
-    return TIMED_OUT if by_limit else event.outcome
+    return TIMED_OUT if event.outcome == CANCELLED and state.cancelled_by_limit else event.outcome
 
 
 def end_of(began: int, began_mono: int, event: Event) -> int:
@@ -136,6 +141,16 @@ class RunState(msgspec.Struct, kw_only=True):
         return self.attempts[-1] if self.attempts else None
 
     @property
+    def adapter(self) -> str | None:
+        """The adapter's type, once dbt has said it."""
+        return self.config.adapter_type if self.config is not None else None
+
+    @property
+    def cancelled_by_limit(self) -> bool:
+        """Whether it was a limit of time that asked for the session's cancel, and nobody."""
+        return self.cancel is not None and self.cancel.by == TIME_OUT
+
+    @property
     def cancelling(self) -> bool:
         """Whether this session was told to stop."""
         return self.cancel is not None or self.interrupted
@@ -159,8 +174,8 @@ class RunState(msgspec.Struct, kw_only=True):
     def completed(self) -> int:
         """How many of them dbt has brought to an end, good or bad."""
         keys = self.attempt.selection if self.attempt is not None else []
-        cut_off = (RUNNING, CANCELLED, INTERRUPTED, "skipped")
-        return sum(1 for key in keys if key in self.nodes and self.nodes[key].status not in cut_off)
+        undone = (RUNNING, "skipped", *CUT_OFF)
+        return sum(1 for key in keys if key in self.nodes and self.nodes[key].status not in undone)
 
     @property
     def open_nodes(self) -> list[NodeState]:
@@ -378,3 +393,11 @@ _CHANGES: Final[dict[type[Event], Callable[[RunState, Any], None]]] = {
     events.HookStarted: _hook_started,
     events.HookFinished: _hook_finished,
 }
+
+
+def state_of(happened: Iterable[Event]) -> RunState:
+    """The state that these events amount to."""
+    found = RunState()
+    for event in happened:
+        found.apply(event)
+    return found

@@ -10,7 +10,7 @@ _MESSAGE_LINES = 8
 
 def summary(result: RunResult) -> str:
     """Several lines: totals, counts by status, failed nodes with messages, the slowest nodes, where it is kept."""
-    lines = [f"{result.outcome}: {_plural(len(result.nodes), 'node')} in {duration(result.elapsed)}{_counts(result)}"]
+    lines = [f"{result.outcome}: {plural(len(result.nodes), 'node')} in {duration(result.elapsed)}{_counts(result)}"]
     if result.error and not result.failed:
         lines += ["", *_indented(result.error)]
     for node in result.failed:
@@ -25,7 +25,7 @@ def summary(result: RunResult) -> str:
         lines.append(f"  incomplete: {result.incomplete}")
     owed = {sink: count for sink, count in result.undelivered.items() if count}
     if owed:
-        what = ", ".join(f"{_plural(count, 'message')} to {sink}" for sink, count in owed.items())
+        what = ", ".join(f"{plural(count, 'message')} to {sink}" for sink, count in owed.items())
         lines.append(f"  not delivered: {what}; send with: spanline replay {result.run_id}")
     return "\n".join(lines)
 
@@ -59,5 +59,6 @@ def _indented(text: str, width: int = 2) -> list[str]:
     return [" " * width + line for line in lines]
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
+    """`1 node`, `2 nodes`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

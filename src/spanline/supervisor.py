@@ -163,8 +163,7 @@ class Supervisor:
             for unique_id, checksum in step.checksums.items()
         }
         self._verdict: Verdict | None = None
-        self._cancel_seen = (0, 0)
-        self._cancel_ordered = False
+        self._cancel_seen: tuple[int, int] | None = None
         self._deadline: float | None = None
         self._beat_at = time.monotonic()
         self._silence = _Silence(directory.journal)
@@ -274,7 +273,7 @@ class Supervisor:
             nonlocal number
             number += 1
             self._catch_up()
-            if self._state.cancelling or self._cancel_ordered:
+            if self._state.cancelling or self._cancel_seen is not None:
                 return _UNHANDLED  # while waiting for this attempt
             restriction = self._restriction(step)
             code = self._attempt(step, number, argv, restriction)
@@ -495,7 +494,6 @@ class Supervisor:
         except msgspec.MsgspecError:
             order = CancelOrder(by="an unreadable cancel file", grace=self._spec.grace)
         self._cancel_seen = changed
-        self._cancel_ordered = True
         self._appender.append(events.CancelRequested(by=order.by, reason=order.reason, grace=order.grace))
         return order
 

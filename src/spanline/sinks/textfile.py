@@ -49,7 +49,7 @@ from spanline.measures import (
 )
 from spanline.sinks.base import Cursor, Message, Rejected
 from spanline.sinks.environment import TEXTFILE_VARIABLE
-from spanline.state import RunState
+from spanline.state import RunState, state_of
 
 NAME: Final = "prometheus_textfile"
 _UNITS: Final = {"s": "seconds", "By": "bytes"}
@@ -104,7 +104,7 @@ def tell_of_delivery(directory: Path, run: RunDirectory, known: RunState | None 
     A backend that takes nothing can't be told so, and the journal is over when the last delivery ends: so this is
     neither a metric over OTLP nor an event.
     """
-    state = known if known is not None else _state_of(run)
+    state = known if known is not None else state_of(record.event for record in Reader(run.journal).read())
     if state.ended is None:
         return
     base = labels_of(state)
@@ -115,13 +115,6 @@ def tell_of_delivery(directory: Path, run: RunDirectory, known: RunState | None 
         if ends and max(ends.values()) == state.ended.time / 1e9:
             families.update((family.name, family) for family in _families(points))
             _write(path, families.values())
-
-
-def _state_of(run: RunDirectory) -> RunState:
-    state = RunState()
-    for record in Reader(run.journal).read():
-        state.apply(record.event)
-    return state
 
 
 def _of_a_sink(run: RunDirectory, place: Path, state: RunState, base: Labels) -> Iterator[Point]:

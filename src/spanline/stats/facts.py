@@ -16,7 +16,7 @@ import msgspec
 
 from spanline import events
 from spanline.events import Event, TornRecord
-from spanline.state import CANCELLED, INTERRUPTED, RUNNING, RunState, outcome_of
+from spanline.state import CUT_OFF, RUNNING, RunState, outcome_of
 
 VERSION: Final = 1
 """Of what is taken from a journal: with another, what was kept of journals is taken again."""
@@ -41,7 +41,7 @@ _READ: Final = (
 )
 _TAGS: Final = "|".join(str(event.__struct_config__.tag) for event in _READ)
 _LINE: Final = re.compile(rb'\n\{"type":"(?:' + _TAGS.encode() + rb')"[^\n]*')
-_NO_EXECUTION: Final = frozenset(("skipped", "no-op", CANCELLED, INTERRUPTED, RUNNING))
+_NO_EXECUTION: Final = CUT_OFF | {"skipped", "no-op", RUNNING}
 _UNWATCHED_SECONDS: Final = 60.0
 """A supervisor writes a heartbeat every 30 s: a session's end later than this was written by somebody else."""
 _VARYING: Final = frozenset(("--vars", "--event-time-start", "--event-time-end"))
@@ -153,8 +153,7 @@ class _Reading:
         self._note_session(outcome_of(self._state, event), event.time if watched else self._last)
 
     def _retry_scheduled(self, event: events.RetryScheduled) -> None:
-        category = event.reason.partition(" (")[0]
-        self._facts.add(RETRY, category or "unknown", seconds=event.delay, moment=event.time)
+        self._facts.add(RETRY, event.category or "unknown", seconds=event.delay, moment=event.time)
 
     def _node_finished(self, event: events.NodeFinished) -> None:
         node = self._state.nodes[event.unique_id]

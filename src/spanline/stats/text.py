@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from spanline.stats.report import Alert, LeftOut, Report
-from spanline.summary import duration
+from spanline.summary import duration, plural
 
 _GAP: Final = "  "
 
@@ -28,9 +28,9 @@ def alerts(all_of_them: Iterable[Alert]) -> str:
 def left_out(counts: LeftOut) -> str | None:
     """A line about what the figures don't cover; None where they cover all."""
     parts = [
-        *([f"{_plural(counts.under_way, 'run')} under way"] if counts.under_way else []),
-        *([f"{_plural(counts.unreadable, 'journal')} that cannot be read"] if counts.unreadable else []),
-        *([f"{_plural(counts.torn_lines, 'torn line')}"] if counts.torn_lines else []),
+        *([f"{plural(counts.under_way, 'run')} under way"] if counts.under_way else []),
+        *([f"{plural(counts.unreadable, 'journal')} that cannot be read"] if counts.unreadable else []),
+        *([f"{plural(counts.torn_lines, 'torn line')}"] if counts.torn_lines else []),
     ]
     return f"left out: {', '.join(parts)}" if parts else None
 
@@ -44,11 +44,11 @@ def _figures(report: Report) -> Iterator[str]:
         "timed out": runs.timed_out,
         "cancelled": runs.cancelled,
     }
-    yield f"{_plural(runs.total, 'run')} since {_moment(report.since)} ({_counts(ended)})"
+    yield f"{plural(runs.total, 'run')} since {_moment(report.since)} ({_counts(ended)})"
     yield f"  success rate  {_percent(runs.success_rate)}"
     yield f"  run time      P50 {_time(times.p50)}, P95 {_time(times.p95)}, P99 {_time(times.p99)}"
     yield f"  retries       {_counts(report.retries.by_category) or 0}"
-    yield f"  resumed       {_plural(report.retries.resumed_sessions, 'session')}"
+    yield f"  resumed       {plural(report.retries.resumed_sessions, 'session')}"
     yield f"  artifacts     {_size(report.artifacts.total)}, {_size(report.artifacts.mean)} a run"
 
 
@@ -114,7 +114,3 @@ def _size(number: float | None) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

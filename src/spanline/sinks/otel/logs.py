@@ -10,17 +10,14 @@ from typing import Final
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk import _logs as sdk
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
-from spanline import __version__
 from spanline.events import Event
 from spanline.loglines import LogLine, LogLines, Severity
 from spanline.sinks.base import Message
+from spanline.sinks.otel.export import SAMPLED, SCOPE
 from spanline.state import RunState
 
-_SCOPE: Final = InstrumentationScope("spanline", __version__)
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _SEVERITIES: Final[dict[Severity, SeverityNumber]] = {
     "info": SeverityNumber.INFO,
     "warn": SeverityNumber.WARN,
@@ -51,7 +48,7 @@ def _readable(line: LogLine, resource: Resource) -> object:
     """Return what exporters take since version 1.39 of the SDK."""
     from opentelemetry._logs import LogRecord  # noqa: PLC0415 - older versions have another of that name
 
-    span = NonRecordingSpan(SpanContext(line.trace_id, line.span_id, is_remote=False, trace_flags=_SAMPLED))
+    span = NonRecordingSpan(SpanContext(line.trace_id, line.span_id, is_remote=False, trace_flags=SAMPLED))
     record = LogRecord(
         timestamp=line.time,
         observed_timestamp=line.time,  # not the time of this call: a replay sends the same bytes
@@ -61,8 +58,8 @@ def _readable(line: LogLine, resource: Resource) -> object:
         body=line.body,
         attributes=line.attributes,
     )
-    bounded = sdk.ReadWriteLogRecord(record, resource, _SCOPE)  # by OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT
-    return sdk.ReadableLogRecord(bounded.log_record, resource, _SCOPE, bounded.limits)
+    bounded = sdk.ReadWriteLogRecord(record, resource, SCOPE)  # by OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT
+    return sdk.ReadableLogRecord(bounded.log_record, resource, SCOPE, bounded.limits)
 
 
 def _log_data(line: LogLine, resource: Resource) -> object:
@@ -72,7 +69,7 @@ def _log_data(line: LogLine, resource: Resource) -> object:
         observed_timestamp=line.time,
         trace_id=line.trace_id,
         span_id=line.span_id,
-        trace_flags=_SAMPLED,
+        trace_flags=SAMPLED,
         severity_number=_SEVERITIES[line.severity],
         severity_text=line.severity.upper(),
         body=line.body,
@@ -80,4 +77,4 @@ def _log_data(line: LogLine, resource: Resource) -> object:
         attributes=line.attributes,
         limits=sdk.LogLimits(),
     )
-    return sdk.LogData(record, _SCOPE)  # type: ignore[attr-defined]
+    return sdk.LogData(record, SCOPE)  # type: ignore[attr-defined]

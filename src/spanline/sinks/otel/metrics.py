@@ -20,15 +20,13 @@ from opentelemetry.sdk.metrics.export import (
     Sum,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from spanline import __version__
 from spanline.events import Event
 from spanline.measures import Distribution, Instrument, Measures, Point, Snapshot, every_node
 from spanline.sinks.base import Message
+from spanline.sinks.otel.export import SCOPE
 from spanline.state import RunState
 
-_SCOPE: Final = InstrumentationScope("spanline", __version__)
 _INTERVAL_MILLISECONDS: Final = 60_000.0
 _DELTA: Final = frozenset(("delta", "lowmemory"))
 
@@ -53,7 +51,7 @@ class MetricsTranslator:
             self._metric(instrument, list(points), snapshot)
             for instrument, points in groupby(snapshot.points, key=lambda point: point.instrument)
         ]
-        return MetricsData([ResourceMetrics(self._resource, [ScopeMetrics(_SCOPE, metrics, "")], "")])
+        return MetricsData([ResourceMetrics(self._resource, [ScopeMetrics(SCOPE, metrics, "")], "")])
 
     def _metric(self, instrument: Instrument, points: list[Point], snapshot: Snapshot) -> Metric:
         data: Sum | Gauge | Histogram

@@ -19,17 +19,18 @@ from opentelemetry.sdk.trace import Event as SpanEvent
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util import BoundedList
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, get_current_span
+from opentelemetry.trace import Link, SpanContext, SpanKind, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 
-from spanline import __version__, events, ids
+from spanline import events, ids
 from spanline.events import Event, NodeDescribed
 from spanline.failures import Failure, failure_of, most_permanent
+from spanline.progress import DONE
 from spanline.sinks.base import Message
 from spanline.sinks.otel import names
+from spanline.sinks.otel.export import SAMPLED, SCOPE
 from spanline.sinks.otel.sql import SHOWN_WHOLE, Shown
 from spanline.spec import command_of
 from spanline.state import SUCCESS, NodeState, RunState, outcome_of
@@ -38,9 +39,7 @@ Attributes = dict[str, "str | int | float | bool"]
 _Place = tuple[int, int]
 """Step and attempt."""
 
-_SCOPE: Final = InstrumentationScope("spanline", __version__)
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-_GOOD: Final = frozenset(("success", "pass", "warn", "no-op", "reused", "skipped"))
+_GOOD: Final = DONE | {"skipped"}
 _UNSET: Final = Status(StatusCode.UNSET)
 _BEFORE: Final = re.compile(r"\s+|/\*.*?\*/|--[^\n]*(?:\n|\Z)", re.DOTALL)
 _WORD: Final = re.compile(r"[A-Za-z]+")
@@ -147,15 +146,15 @@ class Translator:
         yield from self._close_step(event, state)
         good = event.outcome == SUCCESS
         before = [Link(self._before)] if self._before is not None else []
-        why = "" if good else self._told(_why(state, event.outcome), _failure(state))
+        failure = None if good else _failure(state)
         yield Message(
             self._span(
                 _name_of_session(state),
                 self._root,
                 self._parent if self._parent.is_valid else None,
-                {**_of_session(event, state), **_error(None if good else _failure(state))},
+                {**_of_session(event, state), **_error(failure)},
                 (state.started, state.ends_at(event)),
-                _UNSET if good else _failed(why),
+                _UNSET if good else _failed(self._told(_why(state, event.outcome), failure)),
                 links=before,
                 notes=self._notes,
                 kind=SpanKind.SERVER,
@@ -272,8 +271,7 @@ class Translator:
         if place is None or node is None or node.started is None:
             return
         good = node.status in _GOOD
-        message = node.message or node.status
-        failure = None if good else _classified(message, state)
+        failure = None if good else failure_of(node.said, state.adapter)
         end = node.finished or event.time
         for key in [key for key, query in self._queries.items() if query.unique_id == unique_id]:
             # dbt tells of a query that the warehouse has answered, but not of one that failed.
@@ -292,9 +290,9 @@ class Translator:
                 above,
                 attributes,
                 (node.started, end),
-                _UNSET if good else _failed(self._told(message, failure)),
+                _UNSET if good else _failed(self._told(node.said, failure)),
                 links=self._upstream(described, state),
-                notes=[] if good else [self._exception(self._told(message, failure), end)],
+                notes=[] if good else [self._exception(self._told(node.said, failure), end)],
             )
         )
 
@@ -349,7 +347,7 @@ class Translator:
     ) -> Message:
         name = _operation(query.sql) or names.QUERY
         attributes: Attributes = {**_of_warehouse(state), names.DB_OPERATION: name, **_error(failure)}
-        shown = self._shown(query.sql, state.config.adapter_type if state.config is not None else "")
+        shown = self._shown(query.sql, state.adapter or "")
         if shown is not None:
             attributes[names.DB_QUERY] = shown
         if outcome:
@@ -374,7 +372,7 @@ class Translator:
         traceparent = state.session.traceparent if state.session else None
         trace = ids.session_trace_id(state.run_id, state.session_number, traceparent)
         span = ids.span_id(state.run_id, state.session_number, *parts)
-        return SpanContext(trace, span, is_remote=False, trace_flags=_SAMPLED, trace_state=self._trace_state)
+        return SpanContext(trace, span, is_remote=False, trace_flags=SAMPLED, trace_state=self._trace_state)
 
     def _span(
         self,
@@ -402,7 +400,7 @@ class Translator:
             start_time=times[0],
             # The clock may be set back while something lasts.
             end_time=max(times),
-            instrumentation_scope=_SCOPE,
+            instrumentation_scope=SCOPE,
         )
 
     def _of_event(self, attributes: Attributes) -> BoundedAttributes:
@@ -545,16 +543,12 @@ def _of_result(event: events.NodeFinished) -> Attributes:
     return {key: value for key, value in known.items() if value is not None}
 
 
-def _classified(message: str, state: RunState) -> Failure:
-    return failure_of(message, adapter=state.config.adapter_type if state.config is not None else None)
-
-
 def _failure(state: RunState) -> Failure | None:
     """What decides why the session failed: the most permanent of its nodes' errors, or what dbt gave up for."""
     if state.failed:
-        return most_permanent(_classified(node.message or node.status, state) for node in state.failed)
+        return most_permanent(failure_of(node.said, state.adapter) for node in state.failed)
     said = state.attempt.exception if state.attempt is not None else None
-    return _classified(said, state) if said else None
+    return failure_of(said, state.adapter) if said else None
 
 
 def _why(state: RunState, outcome: str) -> str:
