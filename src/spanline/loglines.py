@@ -11,9 +11,8 @@ from urllib.parse import unquote
 import msgspec
 
 from spanline import events, ids
-from spanline.errors import SpanlineError
 from spanline.events import Event
-from spanline.failures import classify
+from spanline.failures import failure_of
 from spanline.result import result_of
 from spanline.state import CANCELLED, CUT_OFF, FAILED, SUCCESS, NodeState, RunState, outcome_of
 from spanline.summary import duration, summary
@@ -311,11 +310,7 @@ def _how(node: NodeState) -> str:
 
 def _error(message: str, state: RunState) -> Attributes:
     """Return what the message is, by the rules that a retry goes by, and the message."""
-    try:
-        category: str = classify(message, state.config.adapter_type if state.config else None).category
-    except SpanlineError:  # the user's own rules can't be read: whoever starts a run is told
-        category = "unknown"
-    return {"error.type": category, "error.message": message.strip()}
+    return {"error.type": failure_of(message, state.adapter).category, "error.message": message.strip()}
 
 
 def _one_line(text: str) -> str:
