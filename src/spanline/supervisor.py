@@ -10,9 +10,7 @@ import contextlib
 import logging
 import os
 import platform
-import re
 import select
-import shutil
 import signal
 import subprocess
 import threading
@@ -24,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from spanline import __version__, events, ids, lease, process, run_results, tracecontext
+from spanline import __version__, artifacts, events, ids, lease, process, run_results, tracecontext
 from spanline.fulldisk import PatientAppender, end_of_attempt, rest_of
 from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
@@ -51,9 +49,7 @@ _COLUMNS_SECONDS: Final = 2.0
 """How long the end of a session waits for columns that are still being looked for."""
 _RUNNER: Final = Path(__file__).with_name("runner")
 _UNHANDLED: Final = 2
-_METADATA_BYTES: Final = 4096
 _DETAIL_CHARACTERS: Final = 4096
-_INVOCATION_ID: Final = re.compile(rb'"invocation_id": ?"([^"]+)"')
 
 log = logging.getLogger("spanline")
 
@@ -551,11 +547,12 @@ class Supervisor:
         place = self.directory.artifacts(attempt.session, attempt.step, attempt.attempt)
         for path in map(Path, self._state.artifacts.values()):
             try:
-                if _invocation_of(path) == attempt.invocation_id:
-                    place.mkdir(parents=True, exist_ok=True)
-                    self._tell_kept(shutil.copyfile(path, place / path.name))
-            except OSError as error:
+                kept = artifacts.keep(path, place, attempt.invocation_id)
+            except (OSError, artifacts.Mixed) as error:
                 log.warning("cannot keep %s: %s", path, error)
+            else:
+                if kept is not None:
+                    self._tell_kept(kept)
         results = place / run_results.FILE_NAME
         if attempt.selection and not results.exists():
             try:
@@ -623,13 +620,6 @@ def _crash(faults: str) -> str:
     what, *stacks = faults.strip().split("\n\n")
     crashed = [stack for stack in stacks if stack.startswith("Current thread")]
     return "\n".join([what, *crashed])[:_DETAIL_CHARACTERS]
-
-
-def _invocation_of(path: Path) -> str | None:
-    """The invocation that wrote an artifact, as its metadata says; None where it doesn't (the semantic manifest)."""
-    with path.open("rb") as file:
-        found = _INVOCATION_ID.search(file.read(_METADATA_BYTES))
-    return found.group(1).decode() if found else None
 
 
 def _write_all(fd: int, data: bytes) -> None:
