@@ -35,7 +35,8 @@ ADAPTER_OF = {"network": "vertica", "dbt": "duckdb", "sql": "mysql"}
 FILES = tuple(map(rules.builtin, rules.names()))
 RULES = [(each, matcher) for each in FILES for matcher in each.rules]
 EVERY_ADAPTER = sorted({adapter for each in FILES for adapter in each.adapters})
-REAL = [(adapter, *seen) for adapter, all_seen in SEEN["messages"].items() for seen in all_seen]
+REAL = [(adapter, *seen[:3]) for adapter, all_seen in SEEN["messages"].items() for seen in all_seen]
+QUOTED = [(adapter, *seen[1:]) for adapter, all_seen in SEEN["messages"].items() for seen in all_seen if len(seen) > 3]
 PERMANENT = [(adapter, message) for adapter, message in SEEN["permanent"]]
 
 
@@ -61,6 +62,26 @@ def test_there_are_enough_of_them() -> None:
     assert all(len(SEEN["messages"][adapter]) >= 8 for adapter in OTHERS)
     assert len(PERMANENT) >= 60
     assert len({message for _, _, _, message in REAL}) == len(REAL)
+
+
+@pytest.mark.parametrize("adapter", BIG_FIVE)
+def test_enough_of_them_are_quoted_from_where_they_stand(adapter: str) -> None:
+    quoted = [(lasting, source) for of, lasting, _, source in QUOTED if of == adapter]
+    assert len(quoted) >= 15
+    assert {lasting for lasting, _ in quoted} == {"transient", "permanent"}
+    assert sum(source in SEEN["documents"] for _, source in quoted) >= 5
+    assert all(re.fullmatch(r"https://\S+", source) for _, source in quoted)
+
+
+def test_every_document_is_quoted_and_the_documentation_counts_what_is() -> None:
+    assert set(SEEN["documents"]) <= {source for _, _, _, source in QUOTED}
+    text = (ROOT / "docs" / "errors.md").read_text()
+    for adapter in (*BIG_FIVE, *OTHERS):
+        all_seen = SEEN["messages"][adapter]
+        sources = [seen[3] for seen in all_seen if len(seen) > 3]
+        documented = sum(source in SEEN["documents"] for source in sources)
+        row = f"| {adapter} | {documented} | {len(sources) - documented} | {len(all_seen) - len(sources)} |"
+        assert row in text.splitlines()
 
 
 @pytest.mark.parametrize(("adapter", "message"), PERMANENT)
