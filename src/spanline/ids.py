@@ -6,6 +6,7 @@ a hash, so that it sorts beside its run, and sending an event again gives the sa
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -29,6 +30,7 @@ def lineage_run_id(run_id: str, session: int = 1, *parts: object) -> str:
     return str(_version7(uuid.UUID(run_id).int >> 80, _digest("lineage", run_id, session, *parts)))
 
 
+@functools.lru_cache(maxsize=64)
 def trace_id(run_id: str, session: int) -> int:
     """The trace of a session: 128 bits, never 0."""
     return int.from_bytes(_digest("trace", run_id, session)[:16], "big") or 1

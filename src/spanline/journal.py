@@ -84,15 +84,21 @@ class Reader:
             return False
 
 
-def follow(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS) -> Iterator[Record]:
-    """Yield records as they are written, until `ended()` is true and everything before that was read."""
+def bursts(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS) -> Iterator[Iterator[Record]]:
+    """Yield what is there, each time there is more, until `ended()` is true and everything before that was read."""
     while True:
         last = ended()
-        yield from reader.read()
+        yield reader.read()
         if last:
             return
         while not reader.has_more() and not ended():
             time.sleep(poll)
+
+
+def follow(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS) -> Iterator[Record]:
+    """Yield records as they are written, until `ended()` is true and everything before that was read."""
+    for burst in bursts(reader, ended, poll):
+        yield from burst
 
 
 async def afollow(reader: Reader, ended: Callable[[], bool], poll: float = 0.05) -> AsyncIterator[Record]:

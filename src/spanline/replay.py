@@ -10,13 +10,14 @@ from spanline.errors import UsageError
 from spanline.fulldisk import PatientAppender, end_of_attempt
 from spanline.home import RunDirectory
 from spanline.journal import Reader
-from spanline.sinks import base
+from spanline.sinks.base import Cursor
+from spanline.sinks.delivery import Deliveries
 from spanline.sinks.environment import tell_of_delivery
 from spanline.spec import RunSpec
 from spanline.state import state_of
 
 
-def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapping[str, base.Cursor]:
+def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapping[str, Cursor]:
     """Deliver what is behind each sink's cursor, or `everything` again, and return the cursors as they are then.
 
     Ids, and so messages, are those of the first time. Raises `RunBusy` while the run goes on.
@@ -24,10 +25,7 @@ def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapp
     held = lease.acquire(directory.lease)
     try:
         close_abandoned(directory)
-        deliveries = [base.Delivery(sink, directory, lambda: True, again=everything) for sink in base.configured()]
-        for delivery in deliveries:
-            delivery.start()
-        cursors = {delivery.sink.name: delivery.finish(timeout) for delivery in deliveries}
+        cursors = Deliveries(directory, lambda: True, again=everything).finish(timeout)
         tell_of_delivery(directory)
         return cursors
     finally:

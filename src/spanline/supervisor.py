@@ -32,7 +32,7 @@ from spanline.progress import Progress, Restriction
 from spanline.project import project_name
 from spanline.repository import find_repository
 from spanline.runner import tree
-from spanline.sinks import base
+from spanline.sinks.delivery import Deliveries, flush_seconds
 from spanline.sinks.environment import otel_is_configured, tell_of_delivery
 from spanline.spec import RunSpec
 from spanline.state import CANCELLED, TIME_OUT, AttemptState, RunState
@@ -208,7 +208,7 @@ class Supervisor:
         return self._deliver_while(wait)
 
     def _deliver_while(self, work: Callable[[], int]) -> int:
-        deliveries = base.Deliveries(self.directory, self.over.is_set)
+        deliveries = Deliveries(self.directory, self.over.is_set)
         self._resolver = start_resolver(self.directory, self.session, os.environ)
         # Who asks for a cancel mustn't wait for git.
         git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
@@ -228,7 +228,8 @@ class Supervisor:
             self._settle()
             self._appender.sync()
             self.over.set()
-            self.undelivered = deliveries.finish(base.flush_seconds())
+            cursors = deliveries.finish(flush_seconds())
+            self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items()}
             self._catch_up()
             tell_of_delivery(self.directory, self._state)
             self._appender.close()

@@ -7,11 +7,11 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import attr
-import requests
 from openlineage.client import OpenLineageClient
+from openlineage.client.client import Event as OpenLineageEvent
 from openlineage.client.event_v2 import JobEvent, RunEvent
 from openlineage.client.transport.async_http import AsyncHttpTransport
 from openlineage.client.transport.console import ConsoleTransport
@@ -19,6 +19,7 @@ from openlineage.client.transport.http import HttpTransport
 
 from spanline.events import Event
 from spanline.sinks.base import Later, Message, Rejected
+from spanline.sinks.http import RepeatingSession
 from spanline.sinks.openlineage.translate import Options, Translator
 from spanline.state import RunState
 
@@ -100,7 +101,7 @@ class OpenLineageSink:
             client = self._of_threads.client = copy.copy(self._client)
             # A failure is for `Delivery` to try again: for as long as there is time, and no longer.
             own = HttpTransport(attr.evolve(transport.config, retry={"total": 0, "raise_on_status": False}))
-            own.session = _Session()
+            own.session = RepeatingSession()
             client.transport = own
         return client
 
@@ -129,16 +130,12 @@ def _show(logger: logging.Logger) -> None:
         logger.propagate = False
 
 
-class _Session(requests.Session):
-    """Asks the environment for proxies and certificates once: at every request, that is a third of its work."""
+class _Client(OpenLineageClient):
+    """Looks through the environment for variables to add to an event only where it is to add some."""
 
-    _found: dict[str, Any] | None = None
-
-    def merge_environment_settings(self, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401 - as `requests` has it
-        """What was found the first time: a transport has one address and one set of options."""
-        if self._found is None:
-            self._found = dict(super().merge_environment_settings(*arguments, **named))
-        return dict(self._found)
+    def add_environment_facets(self, event: OpenLineageEvent) -> OpenLineageEvent:
+        """See the client's."""
+        return super().add_environment_facets(event) if self.config.facets.environment_variables else event
 
 
 def _configured_client() -> OpenLineageClient:
@@ -148,7 +145,7 @@ def _configured_client() -> OpenLineageClient:
     outlast a change of these, and reach dbt: they are taken out again.
     """
     before = set(os.environ)
-    client = OpenLineageClient()
+    client = _Client()
     for name in set(os.environ) - before:
         if name.startswith("OPENLINEAGE__"):
             del os.environ[name]

@@ -30,6 +30,10 @@ _FILE: Final = "otlp_json_file"
 SCOPE: Final = InstrumentationScope("spanline", __version__)
 SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+_CREDENTIALS: Final = tuple(
+    f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{signal}CREDENTIAL_PROVIDER" for signal in ("", "TRACES_", "METRICS_", "LOGS_")
+)
+"""Variables that name a session for the exporter, with credentials of its own."""
 _TAKES_NONE: Final = frozenset(("404", "405", "501", "UNIMPLEMENTED"))
 _REFUSED: Final = frozenset(("400", "406", "410", "411", "413", "414", "415", "422", "INVALID_ARGUMENT"))
 """Answers that stay the same, however often one asks."""
@@ -38,7 +42,8 @@ _SAYS_TOO_LARGE: Final = re.compile(r"larger than max|exceeds (the )?max|length 
 """How gRPC's servers and the SDK's own check say it; the status, RESOURCE_EXHAUSTED, may as well mean a quota."""
 _EXPORTERS: Final = "opentelemetry.exporter"
 _BATCH: Final = 512
-_LINGER_SECONDS: Final = 0.005
+_LINGER_SECONDS: Final[dict[Signal, float]] = {"traces": 0.005, "metrics": 0.0, "logs": 1.0}
+"""Nobody waits for a log record as for a span: together they take a tenth of the requests."""
 
 
 class _Exporter(Protocol):
@@ -53,7 +58,6 @@ class OtelSink:
     """Exports what a translator makes of one run's events, for one signal."""
 
     lanes = 1
-    linger = _LINGER_SECONDS
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class OtelSink:
         self.name = name
         self.translate = translate
         self.batch = 1 if one_at_a_time else _BATCH
+        self.linger = _LINGER_SECONDS[signal]
         self._one_at_a_time = one_at_a_time
         self._signal = signal
         self._exporters = list(_exporters(signal))
@@ -243,6 +248,10 @@ def _options(name: str, make: Callable[..., object]) -> dict[str, object]:
     file = os.environ.get(FILE_VARIABLE)
     if name == _FILE and file:
         return {"path": file}
+    if name == _PROTOCOLS["http/protobuf"] and not any(map(os.environ.get, _CREDENTIALS)):
+        from spanline.sinks.http import RepeatingSession  # noqa: PLC0415 - `requests` is there only where this exporter is
+
+        return {"session": RepeatingSession()}
     if name == _PROTOCOLS["grpc"] and "retryable_error_codes" in inspect.signature(make).parameters:
         from grpc import StatusCode  # type: ignore[import-untyped]  # noqa: PLC0415 - it is there only where the exporter is
 

@@ -1,0 +1,371 @@
+"""Delivery: from the journal to each sink's backend, each as fast as it can; none can hold up a run, or another sink.
+
+One thread reads the journal for all sinks: an event is decoded and folded once. A sink whose backend is too slow for
+that leaves, and reads on by itself. What has been acknowledged moves the sink's cursor; after a crash, messages
+behind the cursor are made again, byte for byte the same, and sent again.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from spanline.home import RunDirectory
+from spanline.journal import Reader, Record, bursts, follow
+from spanline.sinks.base import Cursor, Later, Message, Rejected, Sink, configured
+from spanline.state import RunState
+
+FLUSH_VARIABLE: Final = "SPANLINE_FLUSH_TIMEOUT"
+FLUSH_SECONDS: Final = 5.0
+_PENDING: Final = 1000
+"""How many messages of a sink may wait in memory; beyond that the journal keeps the rest."""
+_BURST: Final = 64
+"""How many messages are made before the first of them goes out."""
+_BACKOFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_SAVE_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 10.0
+"""How long a reader that was told to give up may take to count what is left."""
+
+log = logging.getLogger("spanline")
+
+
+def flush_seconds() -> float:
+    """How long the end of a run may wait for backends."""
+    try:
+        return float(os.environ.get(FLUSH_VARIABLE, FLUSH_SECONDS))
+    except ValueError:
+        log.warning("%s is no number; %s s it is", FLUSH_VARIABLE, FLUSH_SECONDS)
+        return FLUSH_SECONDS
+
+
+class Deliveries:
+    """Every configured sink at work on one run's journal, from their cursors to the end of the run.
+
+    They are set up beside the caller: backends' clients take longer to import than dbt may wait.
+    """
+
+    def __init__(self, directory: RunDirectory, ended: Callable[[], bool], *, again: bool = False) -> None:
+        """Deliver what is behind each sink's cursor (with `again`, everything) until `ended()` and all is read."""
+        self._directory = directory
+        self._ended = ended
+        self._again = again
+        self._deliveries: list[_Delivery] = []
+        self._ready = threading.Event()
+        threading.Thread(target=self._run, name="spanline-sinks", daemon=True).start()
+
+    def finish(self, timeout: float) -> dict[str, Cursor]:
+        """Wait until all is delivered, at most `timeout` seconds; then give up, and count what is left."""
+        deadline = time.monotonic() + timeout
+        self._ready.wait(timeout)
+        return {
+            delivery.sink.name: delivery.finish(max(0.0, deadline - time.monotonic())) for delivery in self._deliveries
+        }
+
+    def _run(self) -> None:
+        self._deliveries = [_Delivery(sink, self._directory, again=self._again) for sink in configured()]
+        self._ready.set()
+        together = list(self._deliveries)
+        state = RunState()
+        for burst in bursts(Reader(self._directory.journal), self._ended) if together else ():
+            for record in burst:
+                state.apply(record.event)
+                for delivery in [delivery for delivery in together if not delivery.take(record, state)]:
+                    together.remove(delivery)
+                    self._leave_alone(delivery)
+            for delivery in together:
+                delivery.dispatch()
+            if not together:
+                return
+        for delivery in together:
+            delivery.end()
+
+    def _leave_alone(self, delivery: _Delivery) -> None:
+        if not delivery.over:
+            name = f"spanline-{delivery.sink.name}"
+            threading.Thread(target=delivery.read_alone, args=(self._ended,), name=name, daemon=True).start()
+
+
+class _Pending(msgspec.Struct, frozen=True):
+    """A message under way, and the offset that the cursor may have before it is acknowledged."""
+
+    number: int
+    before: int
+    message: Message
+
+
+class _Delivery:
+    """One sink at work: what it makes of the journal, what of that is under way, and how far it has come."""
+
+    def __init__(self, sink: Sink, directory: RunDirectory, *, again: bool) -> None:
+        self.sink = sink
+        self._run_id = directory.run_id
+        self._journal = directory.journal
+        self._path = directory.cursor(sink.name)
+        self._cursor = Cursor() if again else Cursor.load(self._path)
+        self._cursor.complete = False
+        self._cursor.undelivered = 0
+        self._start = self._cursor.offset
+        self._read_to = 0
+        self._numbers = 0
+        self._changed = threading.Condition()
+        self._in_flight: dict[int, _Pending] = {}
+        self._waiting: collections.deque[_Pending] = collections.deque()
+        self._lanes: list[_Lane] = []
+        self._saved = 0.0
+        self._hurry = threading.Event()
+        self._all_read = False
+        self._given_up = threading.Event()
+        self._over = threading.Event()
+        self._failing = False
+        self._unsaved = False
+
+    def finish(self, timeout: float) -> Cursor:
+        """Wait until everything is delivered, at most `timeout` seconds; then give up and count what is left."""
+        if not self._over.wait(timeout):
+            self._given_up.set()
+            with self._changed:
+                self._changed.notify_all()
+            self._over.wait(_STOP_SECONDS)
+        for lane in self._lanes:
+            lane.end()
+        if self._cursor.undelivered:
+            log.warning(
+                "%s: %d messages were not delivered (%s); they are kept, and `spanline replay %s` sends them",
+                self.sink.name,
+                self._cursor.undelivered,
+                self._cursor.error or "there was no time left",
+                self._run_id,
+            )
+        if self._cursor.rejected:
+            log.warning(
+                "%s: the backend rejected %d messages (%s)",
+                self.sink.name,
+                self._cursor.rejected,
+                self._cursor.error,
+            )
+        return self._cursor
+
+    # --- the reader's thread --------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will be done: all was delivered, or given up, or the sink has failed."""
+        return self._over.is_set()
+
+    def take(self, record: Record, state: RunState) -> bool:
+        """Make of this record, the last that `state` knows, what it means. Returns whether there is room for more."""
+        try:
+            before = self._read_to
+            for message in self.sink.translate(record.event, state):
+                if record.offset > self._start:
+                    self._submit(message, before)
+        except Exception as error:  # noqa: BLE001 - a sink may raise anything; it is reported, and stopped
+            self._stop(error)
+            return False
+        self._read_to = record.offset
+        return not self._full()
+
+    def dispatch(self) -> None:
+        """Have lanes deliver what was taken: after a burst, as until then they would be in the reader's way."""
+        with self._changed:
+            self._dispatch()
+            if not self._in_flight and self._read_to > self._start:
+                self._advance()
+
+    def _full(self) -> bool:
+        return len(self._in_flight) >= _PENDING and not self._given_up.is_set()
+
+    def read_alone(self, ended: Callable[[], bool]) -> None:
+        """Go on from where it is, with a reader of its own, as fast as there is room."""
+        self.dispatch()
+        self._wait_while(self._full)
+        state = RunState()
+        for record in follow(Reader(self._journal), ended):
+            state.apply(record.event)
+            if record.offset <= self._read_to:
+                continue
+            self.take(record, state)
+            if self.over:
+                return
+            self.dispatch()
+            self._wait_while(self._full)
+        self.end()
+
+    def end(self) -> None:
+        """There is no more to read: wait until what is under way is delivered, or given up."""
+        if self.over:
+            return
+        self.dispatch()
+        self._all_read = True
+        self._hurry.set()
+        self._wait_while(lambda: bool(self._in_flight) and not self._given_up.is_set())
+        with self._changed:
+            self._cursor.undelivered += len(self._in_flight)
+            self._cursor.complete = self._cursor.undelivered == 0
+        self._save()
+        if self._cursor.complete:
+            self.sink.close()
+        self._over.set()
+
+    def _stop(self, error: Exception) -> None:
+        log.error("%s stopped", self.sink.name, exc_info=error)
+        self._cursor.error = f"{type(error).__name__}: {error}"
+        self._save()
+        self._over.set()
+
+    def _wait_while(self, condition: Callable[[], bool]) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not condition())
+
+    def _submit(self, message: Message, before: int) -> None:
+        if self._given_up.is_set():
+            self._cursor.undelivered += 1
+            return
+        with self._changed:
+            self._numbers += 1
+            pending = _Pending(self._numbers, before, message)
+            self._in_flight[pending.number] = pending
+            self._waiting.append(pending)
+            if len(self._waiting) >= _BURST:
+                self._dispatch()
+            if len(self._in_flight) >= min(self.sink.batch, _PENDING):
+                self._hurry.set()
+
+    # --- from here on with the lock held --------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Give to lanes what may go: before and after a barrier, nothing else is under way."""
+        while self._waiting:
+            following = self._waiting[0]
+            oldest = next(iter(self._in_flight.values()))
+            if (following.message.barrier or oldest.message.barrier) and oldest is not following:
+                return
+            self._lane_for(following.message.key).put(self._waiting.popleft())
+
+    def _lane_for(self, key: str) -> _Lane:
+        """The lane where messages of this key are under way, else the first idle one, whose connection is warm."""
+        busy = next((lane for lane in self._lanes if key in lane.keys), None)
+        lane = busy or next((lane for lane in self._lanes if not lane.keys), None)
+        if lane is None and len(self._lanes) < self.sink.lanes:
+            lane = _Lane(f"spanline-{self.sink.name}-{len(self._lanes)}", self._work)
+            self._lanes.append(lane)
+        return lane or min(self._lanes, key=lambda one: one.keys.total())
+
+    def _advance(self) -> None:
+        """Move the cursor to before the oldest message under way."""
+        oldest = next(iter(self._in_flight.values()), None)
+        self._cursor.offset = max(self._start, self._read_to if oldest is None else oldest.before)
+        now = time.monotonic()
+        if now > self._saved + _SAVE_SECONDS:
+            self._saved = now
+            self._save()
+
+    # --- the lanes' threads ---------------------------------------------------------------------------------------
+
+    def _work(self, lane: _Lane) -> None:
+        """Deliver what comes through a lane, until its end, or until all is given up: that is a replay's to send."""
+        while (batch := self._next_batch(lane)) and not self._given_up.is_set():
+            self._deliver(lane, batch)
+
+    def _next_batch(self, lane: _Lane) -> list[_Pending]:
+        """Wait for a message, then take what else is there, or comes soon; empty at the end."""
+        first = lane.queue.get()
+        if first is None:
+            return []
+        if self.sink.linger and not self._all_read and lane.queue.qsize() + 1 < self.sink.batch:
+            self._hurry.wait(self.sink.linger)
+            if not self._all_read:
+                self._hurry.clear()
+        batch = [first]
+        while len(batch) < self.sink.batch:
+            try:
+                following = lane.queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                lane.end()
+                break
+            batch.append(following)
+        return batch
+
+    def _deliver(self, lane: _Lane, batch: list[_Pending]) -> None:
+        payloads = [pending.message.payload for pending in batch]
+        for tries in range(1 << 30):
+            try:
+                self.sink.deliver(payloads)
+            except Rejected as error:
+                self._note_failure(error)
+                rejected = len(batch) if error.count is None else error.count
+                self._settle(lane, batch, delivered=len(batch) - rejected, rejected=rejected)
+                return
+            except Exception as error:  # noqa: BLE001 - a backend's client may raise anything; it is reported
+                self._note_failure(error)
+                asked = error.seconds if isinstance(error, Later) else 0.0
+                if self._given_up.wait(max(asked, _BACKOFF[min(tries, len(_BACKOFF) - 1)])):
+                    return
+            else:
+                self._failing = False
+                self._settle(lane, batch, delivered=len(batch))
+                return
+
+    def _note_failure(self, error: Exception) -> None:
+        self._cursor.error = _first_line(error)
+        if not self._failing:
+            self._failing = True
+            what_now = "" if isinstance(error, Rejected) else "; trying again"
+            log.info("%s: %s%s", self.sink.name, self._cursor.error, what_now)
+
+    def _settle(self, lane: _Lane, batch: list[_Pending], delivered: int = 0, rejected: int = 0) -> None:
+        with self._changed:
+            if self._given_up.is_set():
+                return  # counted as undelivered already; sent again by a replay, byte for byte the same
+            for pending in batch:
+                del self._in_flight[pending.number]
+                lane.forget(pending.message.key)
+            self._cursor.delivered += delivered
+            self._cursor.rejected += rejected
+            self._dispatch()
+            self._advance()
+            self._changed.notify_all()
+
+    def _save(self) -> None:
+        try:
+            self._cursor.save(self._path)
+        except OSError as error:
+            if not self._unsaved:
+                self._unsaved = True
+                log.info("cannot save the cursor of %s: %s; a replay sends more than it must", self.sink.name, error)
+
+
+class _Lane:
+    """A thread that delivers the messages given to it, in order. `keys` counts those under way."""
+
+    def __init__(self, name: str, work: Callable[[_Lane], None]) -> None:
+        self.queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self.keys: collections.Counter[str] = collections.Counter()
+        threading.Thread(target=work, args=(self,), name=name, daemon=True).start()
+
+    def put(self, pending: _Pending) -> None:
+        self.keys[pending.message.key] += 1
+        self.queue.put(pending)
+
+    def forget(self, key: str) -> None:
+        self.keys[key] -= 1
+        if not self.keys[key]:
+            del self.keys[key]
+
+    def end(self) -> None:
+        self.queue.put(None)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"[:300]
