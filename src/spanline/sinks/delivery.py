@@ -25,7 +25,7 @@ from spanline.state import RunState
 
 FLUSH_VARIABLE: Final = "SPANLINE_FLUSH_TIMEOUT"
 FLUSH_SECONDS: Final = 5.0
-_PENDING: Final = 1000
+_PENDING: Final = 500
 """How many messages of a sink may wait in memory; beyond that the journal keeps the rest."""
 _BURST: Final = 64
 """How many messages are made before the first of them goes out."""
