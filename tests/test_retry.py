@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 import spanline
 from spanline import events, ids
-from spanline.events import Event
+from spanline.events import Batch, Event
 from spanline.failures import classify
-from spanline.progress import DONE, progress_of
+from spanline.progress import DONE, Progress, StepProgress, progress_of
 from spanline.runs import Run
 from spanline.spec import RunSpec
+from spanline.state import RunState
 
 from .conftest import SPANLINE, Project, Receiver, eventually, journal, last_run
 
@@ -316,6 +317,50 @@ def test_what_is_done_and_what_is_left_are_the_selection(happened: list[tuple[st
     restriction = step.restriction()
     assert (restriction.unfinished if restriction else []) == step.unfinished
     assert not step.done, "its runner has not ended"
+
+
+BATCHES = [(f"2020-01-{day:02}T00:00:00+00:00", f"2020-01-{day + 1:02}T00:00:00+00:00") for day in range(1, 7)]
+ENDINGS = st.sampled_from(["killed", "told", "told of none that ended late"])
+MODEL = "model.shop.daily"
+
+
+@given(st.lists(st.tuples(st.sets(st.sampled_from(BATCHES)), ENDINGS), min_size=1, max_size=4))
+def test_batches_that_are_done_and_batches_that_are_left_are_those_planned(
+    attempts: list[tuple[set[Batch], str]],
+) -> None:
+    """Over any number of attempts, each ended in any way, after any of its batches in any order."""
+    step, state, done = StepProgress(selection={MODEL: None}), RunState(), set[Batch]()
+    progress = Progress({1: step})
+    for number, (succeed, ending) in enumerate(attempts, 1):
+        left = [batch for batch in BATCHES if batch not in done]
+        ended = [batch for batch in left if batch in succeed]
+        for event in _of_attempt(number, sorted(done), left, ended, ending):
+            progress.apply(event)
+            state.apply(event)
+        done.update(ended)
+        restriction = step.restriction()
+        assert restriction is not None
+        found = restriction.batches[MODEL]
+        assert (found.successful, found.failed) == (sorted(done), [batch for batch in BATCHES if batch not in done])
+        assert state.batches[1][MODEL].batches == events.Batches(found.successful, found.failed)
+
+
+def _of_attempt(
+    number: int, before: list[Batch], left: list[Batch], ended: list[Batch], ending: str
+) -> Iterator[Event]:
+    place = {"session": 1, "step": 1, "attempt": number, "unique_id": MODEL}
+    yield events.NodeStarted(thread="t", **place)
+    yield events.BatchesPlanned(batches=events.Batches(before, left), **place)
+    for start, end in left:
+        status = "success" if (start, end) in ended else "error"
+        yield events.BatchFinished(status=status, batch=1, batches=len(left), start=start, end=end, **place)
+    if ending != "killed":
+        late = set(ended) if ending == "told of none that ended late" else set()
+        told = events.Batches(
+            [*(batch for batch in ended if batch not in late), *before],
+            [batch for batch in left if batch not in ended or batch in late],
+        )
+        yield events.NodeFinished(status="partial success", batches=told, **place)
 
 
 @pytest.mark.parametrize(

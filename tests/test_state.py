@@ -21,6 +21,7 @@ NODES = [f"model.shop.m{number}" for number in range(4)]
 STATUSES = ["success", "error", "skipped", "pass", "fail", "warn", "runtime error", "partial success", "no-op"]
 
 _texts = st.sampled_from(["", "a", "ü\n", '"'])
+_batches = st.lists(st.tuples(_texts, _texts), max_size=3)
 _by_name: dict[str, st.SearchStrategy[object]] = {
     "unique_id": st.sampled_from(NODES),
     "cause": st.sampled_from(NODES) | st.none(),
@@ -52,6 +53,8 @@ def _of_type(kind: type[Event]) -> st.SearchStrategy[Event]:
             fields[name] = st.lists(_texts, max_size=2)
         elif hints[name] == list[list[str]]:
             fields[name] = st.lists(st.lists(_texts, max_size=2), max_size=2)
+        elif hints[name] in (events.Batches, events.Batches | None):
+            fields[name] = st.builds(events.Batches, _batches, _batches)
     return st.builds(kind, **fields)
 
 

@@ -345,11 +345,15 @@ class NodeCompiled(Event, frozen=True, kw_only=True):
     sql: str
 
 
-class Batches(msgspec.Struct, frozen=True):
-    """Batches of a microbatch model, as (start, end) pairs of ISO 8601 times."""
+Batch = tuple[str, str]
+"""The (start, end) of a batch of a microbatch model, in ISO 8601."""
 
-    successful: list[tuple[str, str]] = []
-    failed: list[tuple[str, str]] = []
+
+class Batches(msgspec.Struct, frozen=True):
+    """Batches of a microbatch model. Those that failed are all that are not done, be it that they had not begun."""
+
+    successful: list[Batch] = []
+    failed: list[Batch] = []
 
 
 class NodeFinished(Event, frozen=True, kw_only=True):
@@ -396,14 +400,23 @@ class FreshnessResult(Event, frozen=True, kw_only=True):
     error_after: str | None = None
 
 
+class BatchesPlanned(Event, frozen=True, kw_only=True):
+    """dbt has divided a microbatch model into batches, and begins the first of those that are not done yet."""
+
+    unique_id: str
+    batches: Batches
+
+
 class BatchFinished(Event, frozen=True, kw_only=True):
-    """One batch of a microbatch model has ended; `batch` of `batches`."""
+    """One batch of a microbatch model has ended; `batch` of `batches`. `start` and `end` are ISO 8601."""
 
     unique_id: str
     status: str
     batch: int
     batches: int
     execution_time: float = 0.0
+    start: str | None = None
+    end: str | None = None
 
 
 class HookStarted(Event, frozen=True, kw_only=True):
@@ -516,6 +529,7 @@ EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read
     NodeSkipped,
     TestResult,
     FreshnessResult,
+    BatchesPlanned,
     BatchFinished,
     HookStarted,
     HookFinished,

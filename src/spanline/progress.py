@@ -13,10 +13,17 @@ import msgspec
 
 from spanline import events
 from spanline.events import Event
+from spanline.microbatch import ModelBatches
 from spanline.state import FAILED
 
 DONE: Final = frozenset(("success", "pass", "warn", "no-op", "reused"))
 """Statuses of nodes that need not be run again; they are those that `dbt retry` leaves alone."""
+
+
+class BatchesLeft(events.Batches, frozen=True, kw_only=True):
+    """How far a microbatch model has come, and the checksum of the code that its batches are of."""
+
+    checksum: str | None
 
 
 class Restriction(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +31,7 @@ class Restriction(msgspec.Struct, frozen=True, kw_only=True):
 
     unfinished: list[str]
     started: str
-    batches: dict[str, events.Batches] = {}
+    batches: dict[str, BatchesLeft] = {}
 
 
 class StepProgress(msgspec.Struct):
@@ -33,7 +40,7 @@ class StepProgress(msgspec.Struct):
     started: int = 0
     selection: dict[str, None] = {}
     statuses: dict[str, str] = {}
-    batches: dict[str, events.Batches] = {}
+    batches: dict[str, ModelBatches] = {}
     hooks: dict[str, str] = {}
     checksums: dict[str, str] = {}
     exit_code: int | None = None
@@ -58,13 +65,14 @@ class StepProgress(msgspec.Struct):
         unfinished = [unique_id for unique_id in self.unfinished if unique_id not in useless]
         if not unfinished:
             return None
-        batches = {
-            unique_id: found
-            for unique_id, found in self.batches.items()
-            if unique_id in self.selection and found.successful and found.failed
-        }
+        batches = {unique_id: self._batches_left(unique_id) for unique_id in unfinished if unique_id in self.batches}
         started = datetime.fromtimestamp(self.started / 1e9, timezone.utc).isoformat()
         return Restriction(unfinished=unfinished, started=started, batches=batches)
+
+    def _batches_left(self, unique_id: str) -> BatchesLeft:
+        model = self.batches[unique_id]
+        found = model.batches
+        return BatchesLeft(successful=found.successful, failed=found.failed, checksum=model.checksum)
 
 
 class Progress(msgspec.Struct):
@@ -116,10 +124,19 @@ def _node_skipped(step: StepProgress, event: events.NodeSkipped) -> None:
 
 def _node_finished(step: StepProgress, event: events.NodeFinished) -> None:
     step.statuses[event.unique_id] = event.status
-    if event.batches is not None:
-        step.batches[event.unique_id] = event.batches
-    else:
-        step.batches.pop(event.unique_id, None)
+    if event.batches is not None and (event.batches.successful or event.batches.failed):
+        model = step.batches.setdefault(event.unique_id, ModelBatches())
+        model.node_finished(event.batches, step.checksums.get(event.unique_id))
+
+
+def _batches_planned(step: StepProgress, event: events.BatchesPlanned) -> None:
+    model = step.batches.setdefault(event.unique_id, ModelBatches())
+    model.planned(event, step.checksums.get(event.unique_id))
+
+
+def _batch_finished(step: StepProgress, event: events.BatchFinished) -> None:
+    if event.unique_id in step.batches:
+        step.batches[event.unique_id].batch_finished(event)
 
 
 def _hook_finished(step: StepProgress, event: events.HookFinished) -> None:
@@ -143,6 +160,8 @@ _CHANGES: Final[dict[type[Event], Callable[[StepProgress, Any], None]]] = {
     events.NodeStarted: _node_started,
     events.NodeSkipped: _node_skipped,
     events.NodeFinished: _node_finished,
+    events.BatchesPlanned: _batches_planned,
+    events.BatchFinished: _batch_finished,
     events.HookFinished: _hook_finished,
     events.AttemptEnded: _ended,
     events.DbtExited: _ended,

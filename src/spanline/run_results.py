@@ -6,13 +6,14 @@ an `error` there, and one that never began is `skipped`, so that `dbt retry` tak
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from spanline.microbatch import ModelBatches
 from spanline.state import CUT_OFF, AttemptState, NodeState, RunState
 
 FILE_NAME: Final = "run_results.json"
@@ -39,19 +40,23 @@ def write(state: RunState, attempt: AttemptState, path: Path) -> None:
 
 
 def _results(state: RunState, attempt: AttemptState) -> Iterator[dict[str, object]]:
+    batches = state.batches.get(attempt.step, {})
     here = [node for node in state.nodes.values() if (node.step, node.attempt) == (attempt.step, attempt.attempt)]
     for node in here:
         if node.status in CUT_OFF:
-            yield _result(node, "error", f"{node.status} while it ran")
+            yield _result(node, "error", f"{node.status} while it ran", batches)
         else:
-            yield _result(node, node.status, node.message)
+            yield _result(node, node.status, node.message, batches)
     begun = {node.unique_id for node in here}
     for unique_id in attempt.selection:
         if unique_id not in begun:
-            yield _result(NodeState(unique_id=unique_id, status="skipped"), "skipped", "it had not begun")
+            yield _result(NodeState(unique_id=unique_id, status="skipped"), "skipped", "it had not begun", batches)
 
 
-def _result(node: NodeState, status: str, message: str | None) -> dict[str, object]:
+def _result(
+    node: NodeState, status: str, message: str | None, batches: Mapping[str, ModelBatches]
+) -> dict[str, object]:
+    model = batches.get(node.unique_id)
     return {
         "unique_id": node.unique_id,
         "status": status,
@@ -64,5 +69,5 @@ def _result(node: NodeState, status: str, message: str | None) -> dict[str, obje
         "compiled": None,
         "compiled_code": None,
         "relation_name": None,
-        "batch_results": None,
+        "batch_results": model.batches if model is not None else None,
     }

@@ -14,6 +14,7 @@ import msgspec
 
 from spanline import events
 from spanline.events import Event
+from spanline.microbatch import ModelBatches
 
 RUNNING: Final = "running"
 CANCELLED: Final = "cancelled"
@@ -123,6 +124,8 @@ class RunState(msgspec.Struct, kw_only=True):
     descriptions: dict[str, events.NodeDescribed] = {}
     nodes: dict[str, NodeState] = {}
     hooks: dict[str, NodeState] = {}
+    batches: dict[int, dict[str, ModelBatches]] = {}
+    """The batches of microbatch models, by step and unique id, over all sessions: each goes on where one has ended."""
     artifacts: dict[str, str] = {}
     warnings: int = 0
     started: int = 0
@@ -220,6 +223,8 @@ def _session_started(state: RunState, event: events.SessionStarted) -> None:
     state.interrupted = state.killed = False
     state.incomplete = ""
     state.attempts, state.nodes, state.hooks = [], {}, {}
+    if not event.resumes:
+        state.batches = {}
 
 
 def _session_ended(state: RunState, event: events.SessionEnded) -> None:
@@ -346,6 +351,20 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
     node.message = event.message
     node.failures = event.failures
     node.rows_affected = event.rows_affected
+    if event.batches is not None:
+        _batches(state, event.step, event.unique_id).node_finished(event.batches)
+
+
+def _batches(state: RunState, step: int, unique_id: str) -> ModelBatches:
+    return state.batches.setdefault(step, {}).setdefault(unique_id, ModelBatches())
+
+
+def _batches_planned(state: RunState, event: events.BatchesPlanned) -> None:
+    _batches(state, event.step, event.unique_id).planned(event)
+
+
+def _batch_finished(state: RunState, event: events.BatchFinished) -> None:
+    _batches(state, event.step, event.unique_id).batch_finished(event)
 
 
 def _hook_finished(state: RunState, event: events.HookFinished) -> None:
@@ -389,6 +408,8 @@ _CHANGES: Final[dict[type[Event], Callable[[RunState, Any], None]]] = {
     events.NodeDescribed: _node_described,
     events.NodeStarted: _node_started,
     events.NodeFinished: _node_finished,
+    events.BatchesPlanned: _batches_planned,
+    events.BatchFinished: _batch_finished,
     events.NodeSkipped: _node_skipped,
     events.HookStarted: _hook_started,
     events.HookFinished: _hook_finished,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 from .secrets import Redactor, looks_secret, secrets_of_address, secrets_of_mapping
@@ -247,10 +248,12 @@ def batches(result: Any) -> Fields | None:
     found = getattr(result, "batch_results", None)
     if found is None:
         return None
-    return {
-        "successful": [[start.isoformat(), end.isoformat()] for start, end in found.successful],
-        "failed": [[start.isoformat(), end.isoformat()] for start, end in found.failed],
-    }
+    return {"successful": periods(found.successful), "failed": periods(found.failed)}
+
+
+def periods(batches: Iterable[tuple[datetime, datetime]]) -> list[list[str]]:
+    """Start and end of each batch, in ISO 8601."""
+    return [[start.isoformat(), end.isoformat()] for start, end in batches]
 
 
 def freshness(result: Any) -> Fields:

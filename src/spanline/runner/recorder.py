@@ -216,7 +216,10 @@ class Recorder:
     def _node_compiling(self, event: Any, info: Any) -> None:
         if self._interrupt is not None:
             self._interrupt.note_start()
-        if _batch(event) is not None:
+        batch = _batch(event)
+        if batch == 0:
+            self._batches_planned(event)
+        if batch is not None:
             return
         self._write(
             "node_started",
@@ -294,19 +297,30 @@ class Recorder:
         )
         _log(self, event, info)
 
+    def _batches_planned(self, event: Any) -> None:
+        runner = _local("call_runner", "runner")
+        before = runner.node.previous_batch_results
+        batches = {
+            "successful": describe.periods(before.successful if before is not None else ()),
+            "failed": describe.periods(runner.batches.values()),
+        }
+        self._write("batches_planned", {"unique_id": event.data.node_info.unique_id, "batches": batches})
+
     def _batch_result(self, event: Any, info: Any) -> None:
         # Of a batch that went well dbt gives the adapter's message for its status.
         status = event.data.status if event.data.status in ("error", "skipped") else "success"
-        self._write(
-            "batch_finished",
-            {
-                "unique_id": event.data.node_info.unique_id,
-                "status": status,
-                "batch": event.data.batch_index,
-                "batches": event.data.total_batches,
-                "execution_time": event.data.execution_time,
-            },
-        )
+        fields = {
+            "unique_id": event.data.node_info.unique_id,
+            "status": status,
+            "batch": event.data.batch_index,
+            "batches": event.data.total_batches,
+            "execution_time": event.data.execution_time,
+        }
+        runner = _local("print_result_line", "self")
+        if runner is not None:
+            start, end = runner.batches[runner.batch_idx]
+            fields.update(start=start.isoformat(), end=end.isoformat())
+        self._write("batch_finished", fields)
         _log(self, event, info)
 
     # --- hooks and queries ----------------------------------------------------------------------------------------
