@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from spanline import events, home, ids
+from spanline import conventions, events, home, ids
 from spanline.events import Event
 from spanline.loglines import LogLine, LogLines, json_line, service_name
 from spanline.replay import replay
@@ -187,18 +187,12 @@ def test_the_last_record_is_that_of_the_run(build: Told) -> None:
     assert (found["dbt.nodes.success"], found["dbt.nodes.skipped"]) == (8, 3)
 
 
-OWN = {"dbt.event.name", "error.message", "execution_time", "spanline.outcome"}
-"""Keys that spans don't have."""
-
-
-def test_keys_are_those_of_spans_and_documented(build: Told) -> None:
-    from spanline.sinks.otel import names
-
-    of_spans = {value for value in vars(names).values() if isinstance(value, str)}
+def test_keys_are_those_of_the_conventions_and_documented(build: Told) -> None:
+    known = {value for value in vars(conventions).values() if isinstance(value, str)}
     documented = set(re.findall(r"`([\w.]+)`", (Path(__file__).parents[1] / "docs" / "logs.md").read_text()))
     for record in build.records:
-        keys = {key for key in attributes(record) if not key.startswith(names.NODES)}
-        assert keys <= of_spans | OWN
+        keys = {key for key in attributes(record) if not key.startswith(conventions.NODES)}
+        assert keys <= known
         assert keys <= documented
 
 

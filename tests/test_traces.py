@@ -15,11 +15,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
-from spanline import events, ids, tracecontext
+from spanline import conventions, events, ids, tracecontext
 from spanline.events import Event
 from spanline.replay import replay
 from spanline.runs import start
-from spanline.sinks.otel import names
 from spanline.sinks.otel.spans import Translator
 from spanline.sinks.otel.sql import CHARACTERS, masked, shown
 from spanline.state import RunState
@@ -104,7 +103,7 @@ def test_times_are_those_of_the_events(build: Trace, happened: list[Event]) -> N
     (over,) = [e.time for e in happened if isinstance(e, events.DbtFinished)]
     ends = [*(phase.time for phase in phases[1:]), over]
     for phase, end in zip(phases, ends, strict=True):
-        span = build.named(names.PHASES[phase.phase])
+        span = build.named(conventions.PHASES[phase.phase])
         assert (span.start_time, span.end_time) == (phase.time, end)
     root = build.named("dbt build")
     assert (root.start_time, root.end_time) == (happened[0].time, happened[-1].time)
@@ -272,10 +271,11 @@ def test_names_and_keys_are_those_of_the_docs(build: Trace) -> None:
     keys = {key for span in build.spans for key in of(span)}
     keys |= {key for span in build.spans for note in span.events for key in dict(note.attributes or {})}
     assert {re.sub(r"^dbt\.nodes\..*", "dbt.nodes.STATUS", key) for key in keys} <= documented
-    constants = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)}
-    kinds = {names.SESSION, names.ATTEMPT, names.HOOK, names.QUERY}
-    notes = {names.RETRY, names.CANCEL, names.KILLED, names.DIED, names.EXCEPTION}
-    assert constants - kinds - notes - {names.NODES} <= documented
+    constants = {value for name, value in vars(conventions).items() if name.isupper() and isinstance(value, str)}
+    kinds = {conventions.SESSION, conventions.ATTEMPT, conventions.HOOK, conventions.QUERY}
+    notes = {conventions.RETRY, conventions.CANCEL, conventions.KILLED, conventions.DIED, conventions.EXCEPTION}
+    of_log_lines = set(re.findall(r"`([\w.]+)`", DOCS.with_name("logs.md").read_text()))
+    assert constants - kinds - notes - {conventions.NODES} <= documented | of_log_lines
 
 
 # --- what of SQL they show

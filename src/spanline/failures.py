@@ -24,6 +24,7 @@ import msgspec
 from spanline import rules
 from spanline.errors import UsageError
 from spanline.rules import UNKNOWN, Category, Matcher, RuleSet
+from spanline.state import RunState
 
 HEAD: Final = 2 << 10
 TAIL: Final = 1 << 10
@@ -104,6 +105,14 @@ def _classified(message: str, adapter: str | None, exception_type: str | None, o
 def most_permanent(failures: Iterable[Failure]) -> Failure | None:
     """Of several failures the one that decides: what no other attempt can help, and of that the likeliest cause."""
     return min(failures, key=lambda failure: (failure.transient, _ORDER.index(failure.category)), default=None)
+
+
+def failure_of_session(state: RunState) -> Failure | None:
+    """What decides why a session failed: the most permanent of its nodes' errors, or what dbt gave up for."""
+    if state.failed:
+        return most_permanent(failure_of(node.said, state.adapter) for node in state.failed)
+    said = state.attempt.exception if state.attempt is not None else None
+    return failure_of(said, state.adapter) if said else None
 
 
 def own_words(message: str) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from spanline import events, ids
+from spanline import conventions, events, ids
 from spanline.events import Event
 from spanline.failures import failure_of
 from spanline.result import result_of
@@ -115,16 +115,16 @@ class LogLines:
         described = state.descriptions.get(unique_id)
         severity = _severity(node)
         message = self._message(node)
-        attributes: Attributes = {"unique_id": unique_id, "node_outcome": node.status}
+        attributes: Attributes = {conventions.UNIQUE_ID: unique_id, conventions.OUTCOME: node.status}
         if described is not None:
-            attributes["node_type"] = described.resource_type
-            attributes["code.file.path"] = described.path or ""
-        attributes["execution_time"] = node.execution_time or ""
-        attributes["rows_affected"] = node.rows_affected if node.rows_affected is not None else ""
-        attributes["test_failures"] = node.failures if node.failures is not None else ""
-        attributes["upstream_unique_id"] = node.cause or ""
+            attributes[conventions.NODE_TYPE] = described.resource_type
+            attributes[conventions.FILE_PATH] = described.path or ""
+        attributes[conventions.EXECUTION_TIME] = node.execution_time or ""
+        attributes[conventions.ROWS] = node.rows_affected if node.rows_affected is not None else ""
+        attributes[conventions.FAILURES] = node.failures if node.failures is not None else ""
+        attributes[conventions.CAUSE] = node.cause or ""
         if isinstance(event, (events.NodeFinished, events.NodeSkipped, events.HookFinished)):
-            attributes["dbt.event.name"] = _DBT_NAMES[type(event)]
+            attributes[conventions.EVENT_NAME] = _DBT_NAMES[type(event)]
         if node.failed:
             attributes.update(_error(message or node.status, state))
         body = f"{_label(unique_id, described)}: {_how(node)}"
@@ -147,10 +147,10 @@ class LogLines:
             return
         if event.unique_id is not None and event.name in _RESTATING:
             return
-        attributes: Attributes = {"unique_id": event.unique_id or "", "dbt.event.name": event.name}
+        attributes: Attributes = {conventions.UNIQUE_ID: event.unique_id or "", conventions.EVENT_NAME: event.name}
         described = state.descriptions.get(event.unique_id or "")
         if described is not None:
-            attributes["node_type"] = described.resource_type
+            attributes[conventions.NODE_TYPE] = described.resource_type
         if severity == "error":
             attributes.update(_error(event.message, state))
         node = (_place(event), event.unique_id) if event.unique_id else None
@@ -158,7 +158,7 @@ class LogLines:
 
     def _on_runner_failed(self, event: events.RunnerFailed, state: RunState) -> Iterator[LogLine]:
         attributes = _error(event.exception, state)
-        attributes["exception.stacktrace"] = _cut_inside(event.traceback)
+        attributes[conventions.STACKTRACE] = _cut_inside(event.traceback)
         yield self._line(event, state, "error", f"dbt ended with {_one_line(event.exception)}", attributes)
 
     def _on_runner_died(self, event: events.RunnerDied, state: RunState) -> Iterator[LogLine]:
@@ -183,14 +183,13 @@ class LogLines:
     def _on_session_ended(self, event: events.SessionEnded, state: RunState) -> Iterator[LogLine]:
         yield from self._on_closing(event, state)
         result, outcome = result_of(state, "", {}), outcome_of(state, event)
-        attributes: Attributes = {"spanline.outcome": outcome, "process.exit.code": event.exit_code}
+        attributes: Attributes = {conventions.RUN_OUTCOME: outcome, conventions.EXIT_CODE: event.exit_code}
         for status, count in sorted(result.counts.items()):
-            attributes[f"dbt.nodes.{status.replace(' ', '_')}"] = count
+            attributes[f"{conventions.NODES}{status.replace(' ', '_')}"] = count
         severity: Severity = "info" if outcome == SUCCESS else "warn" if outcome == CANCELLED else "error"
         if result.error is not None:
-            first = result.failed[0] if result.failed else None
-            attributes.update(_error((first.message or first.status) if first else result.error, state))
-            attributes["error.message"] = result.error
+            failure = result.failure or failure_of(result.error, state.adapter)
+            attributes |= {conventions.ERROR_TYPE: failure.category, conventions.ERROR_MESSAGE: result.error}
         yield self._line(event, state, severity, summary(result).partition("\n")[0], attributes)
 
     def _line(
@@ -273,17 +272,17 @@ def _iso(nanoseconds: int) -> str:
 
 
 def _of_run(state: RunState) -> Attributes:
-    attributes: Attributes = {"spanline.run.id": state.run_id, "spanline.session": state.session_number}
+    attributes: Attributes = {conventions.RUN: state.run_id, conventions.SESSION_NUMBER: state.session_number}
     if state.dbt is not None:
-        attributes["invocation_id"] = state.dbt.invocation_id
+        attributes[conventions.INVOCATION] = state.dbt.invocation_id
     named = state.session.project if state.session is not None else None
-    attributes["dbt.project"] = (state.config.project if state.config is not None else None) or named or ""
-    attributes["dbt.target"] = (state.config.target if state.config is not None else None) or ""
+    attributes[conventions.PROJECT] = (state.config.project if state.config is not None else None) or named or ""
+    attributes[conventions.TARGET] = (state.config.target if state.config is not None else None) or ""
     return attributes
 
 
 def _of_place(event: Event) -> Attributes:
-    return {"spanline.step": event.step or "", "spanline.attempt": event.attempt or ""}
+    return {conventions.STEP_NUMBER: event.step or "", conventions.ATTEMPT_NUMBER: event.attempt or ""}
 
 
 def _place(event: Event) -> _Place:
@@ -310,7 +309,10 @@ def _how(node: NodeState) -> str:
 
 def _error(message: str, state: RunState) -> Attributes:
     """Return what the message is, by the rules that a retry goes by, and the message."""
-    return {"error.type": failure_of(message, state.adapter).category, "error.message": message.strip()}
+    return {
+        conventions.ERROR_TYPE: failure_of(message, state.adapter).category,
+        conventions.ERROR_MESSAGE: message.strip(),
+    }
 
 
 def _one_line(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from spanline.failures import Failure, failure_of, line_of, most_permanent, own_words
+from spanline.failures import Failure, failure_of, failure_of_session, line_of, own_words
 from spanline.raising import exception_of
 from spanline.state import DIED, FAILED, SUCCESS, AttemptState, NodeState, RunState
 
@@ -116,7 +116,7 @@ def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -
         directory=directory,
         nodes=nodes,
         error=_error(state),
-        failure=most_permanent(filter(None, (node.failure for node in nodes))) or _failure_of(state),
+        failure=failure_of_session(state),
         conn_id=_conn_id(state),
         signal=attempt.died.signal if attempt and attempt.died else None,
         timed_out=state.cancelled_by_limit,
@@ -140,12 +140,6 @@ def _node(node: NodeState, state: RunState) -> NodeResult:
         cause=node.cause,
         failure=failure_of(node.said, state.adapter) if node.failed else None,
     )
-
-
-def _failure_of(state: RunState) -> Failure | None:
-    """What the error is of a run in which no node failed."""
-    said = state.attempt.exception if state.attempt is not None else None
-    return failure_of(said, state.adapter) if said else None
 
 
 def _conn_id(state: RunState) -> str | None:

@@ -24,12 +24,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, TraceState
 from opentelemetry.trace.status import Status, StatusCode
 
-from spanline import events, ids
+from spanline import conventions, events, ids
 from spanline.events import Event, NodeDescribed
-from spanline.failures import Failure, failure_of, most_permanent
+from spanline.failures import Failure, failure_of, failure_of_session
 from spanline.progress import DONE
 from spanline.sinks.base import Message
-from spanline.sinks.otel import names
 from spanline.sinks.otel.export import SAMPLED, SCOPE
 from spanline.sinks.otel.sql import SHOWN_WHOLE, Shown
 from spanline.spec import command_of
@@ -135,7 +134,7 @@ class Translator:
         parent = _remote_parent(event)
         self._begin(parent.span_context)
         trace = ids.session_trace_id(state.run_id, event.session, event.traceparent)
-        result = self._sampler.should_sample(parent.context, trace, names.SESSION)
+        result = self._sampler.should_sample(parent.context, trace, conventions.SESSION)
         self._sampled = result.decision is Decision.RECORD_AND_SAMPLE
         self._trace_state = result.trace_state or parent.span_context.trace_state
         self._root = self._context(state, "session")
@@ -146,7 +145,7 @@ class Translator:
         yield from self._close_step(event, state)
         good = event.outcome == SUCCESS
         before = [Link(self._before)] if self._before is not None else []
-        failure = None if good else _failure(state)
+        failure = None if good else failure_of_session(state)
         yield Message(
             self._span(
                 _name_of_session(state),
@@ -167,16 +166,16 @@ class Translator:
     def _step_started(self, event: events.StepStarted, state: RunState) -> Iterable[Message]:
         yield from self._close_step(event, state)
         if _steps(state) > 1:
-            self._step = _Level(f"{names.SESSION} {command_of(event.argv)}".strip(), (event.step, 0), event.time)
+            self._step = _Level(f"{conventions.SESSION} {command_of(event.argv)}".strip(), (event.step, 0), event.time)
 
     def _attempt_started(self, event: events.AttemptStarted, state: RunState) -> Iterable[Message]:
         yield from self._close_attempt(event, state)
         if event.attempt > _FIRST:
-            self._attempt = _Level(names.ATTEMPT, (event.step, event.attempt), event.time)
+            self._attempt = _Level(conventions.ATTEMPT, (event.step, event.attempt), event.time)
 
     def _phase_started(self, event: events.PhaseStarted, state: RunState) -> Iterable[Message]:
         yield from self._close_phase(event, state)
-        name = names.PHASES.get(event.phase, event.phase)
+        name = conventions.PHASES.get(event.phase, event.phase)
         self._phase = _Phase(name, (event.step, event.attempt), event.time)
 
     def _dbt_finished(self, event: events.DbtFinished, state: RunState) -> Iterable[Message]:
@@ -186,8 +185,8 @@ class Translator:
         yield from self._close_attempt(event, state)
 
     def _died(self, event: events.RunnerDied, state: RunState) -> Iterable[Message]:
-        how = {names.REASON: event.signal or f"exit code {event.exit_code}"}
-        self._note(names.DIED, event, {**how, names.EXCEPTION_MESSAGE: event.detail})
+        how = {conventions.REASON: event.signal or f"exit code {event.exit_code}"}
+        self._note(conventions.DIED, event, {**how, conventions.EXCEPTION_MESSAGE: event.detail})
         yield from self._close_attempt(event, state)
 
     def _close_step(self, event: Event, state: RunState) -> Iterator[Message]:
@@ -225,7 +224,7 @@ class Translator:
         bad = last is not None and (last.exit_code != 0 or last.died is not None)
         attributes = _of_place(level.place)
         if last is not None and last.exit_code is not None:
-            attributes[names.EXIT_CODE] = last.exit_code
+            attributes[conventions.EXIT_CODE] = last.exit_code
         status = _failed(_why(state, "failed")) if bad else _UNSET
         return Message(self._span(level.name, own, above, attributes, (level.started, event.time), status))
 
@@ -242,15 +241,15 @@ class Translator:
     # --- what happens to the session, as events of its span -------------------------------------------------------
 
     def _retry(self, event: events.RetryScheduled, _state: RunState) -> Iterable[Message]:
-        self._note(names.RETRY, event, {names.DELAY: event.delay, names.REASON: event.reason})
+        self._note(conventions.RETRY, event, {conventions.DELAY: event.delay, conventions.REASON: event.reason})
         return ()
 
     def _cancel(self, event: events.CancelRequested, _state: RunState) -> Iterable[Message]:
-        self._note(names.CANCEL, event, {names.REASON: event.reason or event.by})
+        self._note(conventions.CANCEL, event, {conventions.REASON: event.reason or event.by})
         return ()
 
     def _killed(self, event: events.RunnerKilled, _state: RunState) -> Iterable[Message]:
-        self._note(names.KILLED, event, {names.REASON: event.reason})
+        self._note(conventions.KILLED, event, {conventions.REASON: event.reason})
         return ()
 
     def _note(self, name: str, event: Event, attributes: Attributes) -> None:
@@ -280,7 +279,7 @@ class Translator:
         attributes = {**_of_node(node, described), **_of_place(place), **_error(failure)}
         if isinstance(event, events.NodeFinished):
             attributes.update(_of_result(event))
-        attributes[names.OPENLINEAGE_RUN] = ids.lineage_run_id(
+        attributes[conventions.OPENLINEAGE_RUN] = ids.lineage_run_id(
             state.run_id, state.session_number, *place, node.unique_id
         )
         yield Message(
@@ -324,7 +323,7 @@ class Translator:
         return f"{failure.category} ({failure.rule or 'no rule'})"
 
     def _exception(self, message: str, at: int) -> SpanEvent:
-        return SpanEvent(names.EXCEPTION, self._of_event({names.EXCEPTION_MESSAGE: message[:_MESSAGE]}), at)
+        return SpanEvent(conventions.EXCEPTION, self._of_event({conventions.EXCEPTION_MESSAGE: message[:_MESSAGE]}), at)
 
     # --- queries --------------------------------------------------------------------------------------------------
 
@@ -345,15 +344,15 @@ class Translator:
     def _query_span(
         self, query: _Query, event: Event, state: RunState, outcome: str, failure: Failure | None
     ) -> Message:
-        name = _operation(query.sql) or names.QUERY
-        attributes: Attributes = {**_of_warehouse(state), names.DB_OPERATION: name, **_error(failure)}
+        name = _operation(query.sql) or conventions.QUERY
+        attributes: Attributes = {**_of_warehouse(state), conventions.DB_OPERATION: name, **_error(failure)}
         shown = self._shown(query.sql, state.adapter or "")
         if shown is not None:
-            attributes[names.DB_QUERY] = shown
+            attributes[conventions.DB_QUERY] = shown
         if outcome:
-            attributes[names.QUERY_OUTCOME] = outcome
+            attributes[conventions.QUERY_OUTCOME] = outcome
         if query.unique_id:
-            attributes[names.UNIQUE_ID] = query.unique_id
+            attributes[conventions.UNIQUE_ID] = query.unique_id
         return Message(
             self._span(
                 name,
@@ -422,7 +421,7 @@ def _name_of_session(state: RunState) -> str:
     commands = ", ".join(map(command_of, steps))
     if len(steps) == 1 and state.attempt is not None and state.attempt.command:
         commands = state.attempt.command  # dbt's own word, as `source freshness`
-    return f"{names.SESSION} {commands}".strip()
+    return f"{conventions.SESSION} {commands}".strip()
 
 
 def _steps(state: RunState) -> int:
@@ -456,7 +455,7 @@ def _remote_parent(event: events.SessionStarted) -> _Remote:
 
 def _name(unique_id: str, described: NodeDescribed | None) -> str:
     """Of low cardinality as a route is: a project has so many nodes, however often it is run."""
-    return f"{described.resource_type} {described.name}" if described is not None else f"{names.HOOK} {unique_id}"
+    return f"{described.resource_type} {described.name}" if described is not None else f"{conventions.HOOK} {unique_id}"
 
 
 def _run_upstream(described: NodeDescribed | None, state: RunState, seen: set[str]) -> Iterator[NodeState]:
@@ -476,30 +475,30 @@ def _run_upstream(described: NodeDescribed | None, state: RunState, seen: set[st
 
 def _of_place(place: _Place) -> Attributes:
     step, attempt = place
-    return {names.STEP_NUMBER: step, **({names.ATTEMPT_NUMBER: attempt} if attempt else {})}
+    return {conventions.STEP_NUMBER: step, **({conventions.ATTEMPT_NUMBER: attempt} if attempt else {})}
 
 
 def _of_session(event: events.SessionEnded, state: RunState) -> Attributes:
     outcome = outcome_of(state, event)
-    result = names.RESULTS.get(outcome, outcome)
+    result = conventions.RESULTS.get(outcome, outcome)
     found: Attributes = {
-        names.RUN: state.run_id,
-        names.SESSION_NUMBER: event.session,
-        names.PIPELINE_RUN: state.run_id,
-        names.PIPELINE_RESULT: result,
-        names.EXIT_CODE: event.exit_code,
+        conventions.RUN: state.run_id,
+        conventions.SESSION_NUMBER: event.session,
+        conventions.PIPELINE_RUN: state.run_id,
+        conventions.PIPELINE_RESULT: result,
+        conventions.EXIT_CODE: event.exit_code,
         **_of_warehouse(state),
     }
     if state.session is not None:
-        found[names.OPENLINEAGE_RUN] = state.session.lineage_run_id
+        found[conventions.OPENLINEAGE_RUN] = state.session.lineage_run_id
     if state.dbt is not None:
-        found[names.DBT_VERSION] = state.dbt.dbt_version
-        found[names.INVOCATION] = state.dbt.invocation_id
+        found[conventions.DBT_VERSION] = state.dbt.dbt_version
+        found[conventions.INVOCATION] = state.dbt.invocation_id
     if state.config is not None:
-        found[names.PIPELINE_NAME] = found[names.PROJECT] = state.config.project or ""
-        found[names.TARGET] = state.config.target or ""
+        found[conventions.PIPELINE_NAME] = found[conventions.PROJECT] = state.config.project or ""
+        found[conventions.TARGET] = state.config.target or ""
     for status, count in state.counts.items():
-        found[f"{names.NODES}{status.replace(' ', '_')}"] = count
+        found[f"{conventions.NODES}{status.replace(' ', '_')}"] = count
     return found
 
 
@@ -507,8 +506,8 @@ def _of_warehouse(state: RunState) -> Attributes:
     config = state.config
     if config is None:
         return {}
-    found: Attributes = {names.DB_SYSTEM: names.SYSTEMS.get(config.adapter_type, config.adapter_type)}
-    for key, name in ((names.DB_NAMESPACE, "database"), (names.SERVER, "host")):
+    found: Attributes = {conventions.DB_SYSTEM: conventions.SYSTEMS.get(config.adapter_type, config.adapter_type)}
+    for key, name in ((conventions.DB_NAMESPACE, "database"), (conventions.SERVER, "host")):
         value = config.connection.get(name)
         if value:
             found[key] = str(value)
@@ -516,39 +515,35 @@ def _of_warehouse(state: RunState) -> Attributes:
 
 
 def _of_node(node: NodeState, described: NodeDescribed | None) -> Attributes:
-    found: Attributes = {names.UNIQUE_ID: node.unique_id, names.OUTCOME: node.status}
+    found: Attributes = {conventions.UNIQUE_ID: node.unique_id, conventions.OUTCOME: node.status}
     if node.rows_affected is not None:
-        found[names.ROWS] = node.rows_affected
+        found[conventions.ROWS] = node.rows_affected
     if node.failures is not None:
-        found[names.FAILURES] = node.failures
+        found[conventions.FAILURES] = node.failures
     if node.cause:
-        found[names.CAUSE] = node.cause
+        found[conventions.CAUSE] = node.cause
     if described is None:
         return found
-    found[names.NODE_TYPE] = described.resource_type
+    found[conventions.NODE_TYPE] = described.resource_type
     if described.materialized:
-        found[names.MATERIALIZATION] = described.materialized
+        found[conventions.MATERIALIZATION] = described.materialized
     if described.path:
-        found[names.FILE_PATH] = found[names.RELATIVE_PATH] = described.path
+        found[conventions.FILE_PATH] = found[conventions.RELATIVE_PATH] = described.path
     relation = described.relation
     if relation is not None:
-        found[names.DATABASE] = relation.database or ""
-        found[names.SCHEMA] = relation.schema or ""
-        found[names.IDENTIFIER] = relation.identifier
+        found[conventions.DATABASE] = relation.database or ""
+        found[conventions.SCHEMA] = relation.schema or ""
+        found[conventions.IDENTIFIER] = relation.identifier
     return found
 
 
 def _of_result(event: events.NodeFinished) -> Attributes:
-    known = {names.BYTES: event.bytes_processed, names.QUERY_ID: event.query_id, names.THREAD: event.thread or None}
+    known = {
+        conventions.BYTES: event.bytes_processed,
+        conventions.QUERY_ID: event.query_id,
+        conventions.THREAD: event.thread or None,
+    }
     return {key: value for key, value in known.items() if value is not None}
-
-
-def _failure(state: RunState) -> Failure | None:
-    """What decides why the session failed: the most permanent of its nodes' errors, or what dbt gave up for."""
-    if state.failed:
-        return most_permanent(failure_of(node.said, state.adapter) for node in state.failed)
-    said = state.attempt.exception if state.attempt is not None else None
-    return failure_of(said, state.adapter) if said else None
 
 
 def _why(state: RunState, outcome: str) -> str:
@@ -562,7 +557,7 @@ def _why(state: RunState, outcome: str) -> str:
 def _error(failure: Failure | None) -> Attributes:
     if failure is None:
         return {}
-    return {names.ERROR_TYPE: failure.category, **({names.RULE: failure.rule} if failure.rule else {})}
+    return {conventions.ERROR_TYPE: failure.category, **({conventions.RULE: failure.rule} if failure.rule else {})}
 
 
 def _failed(description: str) -> Status:

@@ -1,4 +1,4 @@
-"""Names of spans and keys of attributes: docs/traces.md has the same, in a table.
+"""Names of spans, keys of attributes of spans and log lines: docs/traces.md and docs/logs.md have them in tables.
 
 Where OpenTelemetry's semantic conventions have a key, it is theirs (https://opentelemetry.io/docs/specs/semconv/);
 what is dbt's own has the bare keys that dbt v2 gives its own telemetry; what is only ours begins with `spanline.`.
@@ -34,7 +34,9 @@ PIPELINE_RUN: Final = "cicd.pipeline.run.id"
 PIPELINE_RESULT: Final = "cicd.pipeline.result"
 EXIT_CODE: Final = "process.exit.code"
 ERROR_TYPE: Final = "error.type"
+ERROR_MESSAGE: Final = "error.message"
 EXCEPTION_MESSAGE: Final = "exception.message"
+STACKTRACE: Final = "exception.stacktrace"
 FILE_PATH: Final = "code.file.path"
 
 # --- of the warehouse: semantic conventions
@@ -65,6 +67,8 @@ INVOCATION: Final = "invocation_id"
 DBT_VERSION: Final = "dbt.version"
 PROJECT: Final = "dbt.project"
 TARGET: Final = "dbt.target"
+EXECUTION_TIME: Final = "execution_time"
+EVENT_NAME: Final = "dbt.event.name"
 THREAD: Final = "thread.name"
 NODES: Final = "dbt.nodes."
 """With a status, blanks as `_`: how many nodes of the session have it."""
@@ -75,6 +79,7 @@ RUN: Final = "spanline.run.id"
 SESSION_NUMBER: Final = "spanline.session"
 STEP_NUMBER: Final = "spanline.step"
 ATTEMPT_NUMBER: Final = "spanline.attempt"
+RUN_OUTCOME: Final = "spanline.outcome"
 RULE: Final = "spanline.rule"
 OPENLINEAGE_RUN: Final = "openlineage.run.id"
 DELAY: Final = "delay"
