@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spanline import events
 from spanline.errors import UsageError
 from spanline.events import Event
+from spanline.home import RunDirectory
 from spanline.runs import Run
-from spanline.stats import places
-from spanline.stats.facts import facts_of, job
+from spanline.state import RunState, outcome_of
+from spanline.stats import facts, kept, places
+from spanline.stats.facts import Facts, facts_of, job
 from spanline.stats.gather import gather, moment
 from spanline.stats.report import Report
 
@@ -282,6 +288,15 @@ def test_a_trend_is_a_line_through_a_nodes_times(written: Written) -> None:
     assert steady.change == pytest.approx(0.0)
 
 
+def test_executions_of_one_moment_have_no_trend(written: Written) -> None:
+    """As where somebody has copied a run."""
+    path = written.run(1, *[node(1, "model.shop.a", seconds=seconds) for seconds in (1.0, 2.0, 3.0)])
+    (only,) = local(written.home).slowest_nodes
+    assert (only.executions, only.change, only.change_per_run) == (3, None, None)
+    done = command([SPANLINE, "--home", str(written.home), "stats", "--since", "2020-01-01"], path.parent, {})
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_what_somebody_cancelled_is_no_failure_and_what_a_limit_did_is_one(written: Written) -> None:
     cancelled = events.CancelRequested(by="SIGINT")
     timed_out = events.CancelRequested(by="time limit", reason="the run took 5 s")
@@ -299,8 +314,8 @@ def test_what_somebody_cancelled_is_no_failure_and_what_a_limit_did_is_one(writt
 def test_a_session_takes_until_it_was_last_heard_of(written: Written) -> None:
     """`spanline replay` ends a session whose supervisor was killed, perhaps a day later."""
     path = written.run(2, (30, events.Heartbeat()), (DAY, events.RunnerDied()), outcome="failed", seconds=DAY + 0.1)
-    facts = facts_of([path.read_bytes()])
-    assert (facts.kind, facts.status, facts.seconds) == (["session"], ["failed"], [30.0])
+    found = facts_of([path.read_bytes()])
+    assert (found.kind, found.status, found.seconds) == (["session"], ["failed"], [30.0])
 
 
 def test_a_flaky_test_is_told_by_its_code_and_all_above_it(written: Written) -> None:
@@ -434,6 +449,157 @@ def test_a_run_counts_where_it_began(written: Written) -> None:
     assert local(written.home, "9999-12-31T23:00:00-05:00").runs.total == 0
 
 
+# --- facts of a journal -----------------------------------------------------------------------------------------------
+
+NODES = st.sampled_from(["model.shop.a", "model.shop.b", "test.shop.t", "unit_test.shop.u"])
+TEXTS = st.sampled_from(["", "plain", 'é\u2028"}', '\n{"type":"node_finished","unique_id":"model.shop.a"}'])
+STATUSES = st.sampled_from(["success", "pass", "fail", "error", "warn", "skipped", "no-op", "partial success"])
+TIMES = st.floats(-2, 5)
+DESCRIBED = st.builds(
+    events.NodeDescribed,
+    unique_id=NODES,
+    resource_type=st.just("model"),
+    name=TEXTS,
+    package_name=st.just("shop"),
+    description=TEXTS,
+    columns=st.lists(st.builds(events.Column, name=TEXTS, description=TEXTS), max_size=2),
+    depends_on=st.lists(NODES, max_size=2),
+    checksum=st.sampled_from([None, "1", "2"]),
+    materialized=st.sampled_from([None, "table"]),
+    relation=st.none() | st.builds(events.Relation, identifier=TEXTS, name=TEXTS),
+    test=st.none() | st.builds(events.TestInfo, name=TEXTS, severity=TEXTS, arguments=st.just({"values": [1, None]})),
+    meta=st.just({"nested": {"type": "node_finished"}}),
+)
+OF_AN_ATTEMPT = st.one_of(
+    DESCRIBED,
+    st.builds(events.NodeFinished, unique_id=NODES, status=STATUSES, execution_time=TIMES, message=TEXTS),
+    st.builds(events.NodeFinished, unique_id=NODES, status=STATUSES, execution_time=TIMES, execute=st.just((1, 2))),
+    st.builds(events.NodeStarted, unique_id=NODES, thread=TEXTS),
+    st.builds(events.NodeSkipped, unique_id=NODES),
+    st.builds(events.HookStarted, unique_id=NODES),
+    st.builds(events.HookFinished, unique_id=NODES, status=STATUSES, execution_time=TIMES),
+    st.builds(events.QueryStarted, query=st.just(1), sql=TEXTS),
+    st.builds(events.Log, level=st.just("warn"), name=TEXTS, message=TEXTS),
+    st.builds(events.Selection, unique_ids=st.lists(NODES)),
+    st.builds(events.Heartbeat),
+    st.builds(events.InterruptReceived, reason=TEXTS),
+    st.builds(events.CancelRequested, by=st.sampled_from(["SIGINT", "time limit"])),
+    st.builds(events.DbtFinished, success=st.booleans(), exit_code=st.just(1), elapsed=TIMES),
+    st.builds(events.JournalStopped, reason=TEXTS),
+)
+ENDS_OF_ATTEMPTS = st.sampled_from([None, events.AttemptEnded(exit_code=0), events.RunnerDied(signal="SIGKILL")])
+RETRIES = st.none() | st.builds(events.RetryScheduled, delay=st.just(1.5), reason=st.sampled_from(["", "network (x)"]))
+ATTEMPTS = st.tuples(st.lists(OF_AN_ATTEMPT, max_size=12), ENDS_OF_ATTEMPTS, RETRIES)
+OUTCOMES = st.sampled_from([None, "success", "failed", "cancelled", "died"])
+SESSIONS = st.tuples(st.lists(ATTEMPTS, max_size=3), OUTCOMES)
+
+
+def happened(sessions: Sequence[Any]) -> Iterator[Event]:
+    """The events of a run, all but their times."""
+    for session, (attempts, outcome) in enumerate(sessions, 1):
+        yield session_started("r", session=session)
+        for attempt, (during, end, again) in enumerate(attempts, 1):
+            argv = events.AttemptStarted(argv=["build"], pid=1, python="python")
+            for event in (argv, *during, end, again):
+                if event is not None:
+                    yield msgspec.structs.replace(event, session=session, step=1, attempt=attempt)
+        if outcome is not None:
+            yield events.SessionEnded(outcome=outcome, exit_code=1, session=session)
+
+
+@st.composite
+def journals(draw: st.DrawFn) -> bytes:
+    """Journals of some sessions: with clocks that are set, torn lines, and an end in the midst of one."""
+    at, lines = 10**18, []
+    for event in happened(draw(st.lists(SESSIONS, max_size=3))):
+        at += draw(st.sampled_from([0, 1, 10**9, 70 * 10**9, -(10**9)]))
+        lines.append(msgspec.json.encode(msgspec.structs.replace(event, time=at)))
+    for _ in range(draw(st.integers(0, 3)) if lines else 0):
+        torn = draw(st.integers(0, len(lines) - 1))
+        lines[torn] = lines[torn][: draw(st.integers(0, len(lines[torn])))]
+    return b"".join(b"\n%s\n" % line for line in lines) + draw(st.sampled_from([b"", b'\n{"type":"heartbeat"}']))
+
+
+READ = tuple(f'{{"type":"{event.__struct_config__.tag}"'.encode() for event in facts._READ)
+Rows = list[tuple[object, ...]]
+
+
+def decoded(journal: bytes) -> Iterator[tuple[Event | None, bool]]:
+    """Every whole line's event, None where it is torn, and whether it is of a type that statistics read."""
+    for line in journal[: journal.rfind(b"\n") + 1].split(b"\n"):
+        try:
+            yield events.decode(line), line.startswith(READ)
+        except events.TornRecord:
+            yield None, line.startswith(READ)
+
+
+def plain_sessions(journal: bytes) -> Rows:
+    state, last, found = RunState(), 0, Rows()
+
+    def note(outcome: str | None, end: int) -> None:
+        if state.session is not None:
+            seconds = max(0, end - state.started) / 1e9
+            found.append((job(state.session), outcome, seconds, state.started, state.session_number))
+
+    for event, read in decoded(journal):
+        if event is None:
+            continue
+        if isinstance(event, events.SessionStarted) and state.ended is None:
+            note("died", last)
+        state.apply(event)
+        if isinstance(event, events.SessionEnded):
+            note(outcome_of(state, event), event.time if event.time - last <= 60 * 10**9 else last)
+        elif read and not isinstance(event, events.RunnerDied):
+            last = event.time
+    if state.ended is None:
+        note(None, last)
+    return found
+
+
+def plain_executions(journal: bytes) -> Rows:
+    state, codes, found = RunState(), {}, Rows()
+    for event, _ in decoded(journal):
+        if event is None:
+            continue
+        state.apply(event)
+        where = (event.session, event.step, event.attempt)
+        codes[where] = facts._codes(state.descriptions)
+        if isinstance(event, (events.NodeFinished, events.HookFinished)):
+            hook = isinstance(event, events.HookFinished)
+            status = (state.hooks if hook else state.nodes)[event.unique_id].status
+            if status not in ("skipped", "no-op", "cancelled", "interrupted"):
+                seconds = event.execution_time if hook else max(0.0, event.execution_time)
+                test = not hook and event.unique_id.startswith(("test.", "unit_test."))
+                found.append((event.unique_id, status, seconds, event.time, where if test else None))
+    return [(name, *others, codes[where].get(name) if where else None) for name, *others, where in found]
+
+
+def rows(found: Facts, kind: str) -> Rows:
+    columns = (found.kind, found.name, found.status, found.seconds, found.moment, found.number)
+    return [row[1:] for row in zip(*columns, strict=True) if row[0] == kind]
+
+
+@given(journal=journals(), size=st.integers(1, 400))
+@settings(max_examples=300, deadline=None)
+def test_facts_are_those_of_a_plain_reading(journal: bytes, size: int) -> None:
+    """Every line decoded, every event folded: whatever the lines hold that aren't read, however they come in pieces."""
+    found = facts_of(journal[at : at + size] for at in range(0, len(journal), size))
+    assert rows(found, "session") == plain_sessions(journal)
+    assert rows(found, "node") == plain_executions(journal)
+    again = [event for event, _ in decoded(journal) if isinstance(event, events.RetryScheduled)]
+    assert rows(found, "retry") == [(e.category or "unknown", None, e.delay, e.time, None) for e in again]
+    torn = sum(1 for event, read in decoded(journal) if event is None and read)
+    assert rows(found, "torn") == ([("", None, 0.0, 0, torn)] if torn else [])
+
+
+def test_names_come_through_as_they_are(written: Written) -> None:
+    odd = "build -s é'\"\\,\u2028{}\x00[1]"
+    written.run(1, node(1, "model.shop.ж'\"", "error"), command=(odd,))
+    found = local(written.home)
+    assert [each.job for each in found.jobs] == [f"shop: {odd}"]
+    assert [each.unique_id for each in found.failing_nodes] == ["model.shop.ж'\""]
+
+
 # --- what can be wrong ------------------------------------------------------------------------------------------------
 
 
@@ -501,15 +667,15 @@ def test_a_journal_is_read_once_and_again_when_it_has_grown(written: Written) ->
 def test_what_was_kept_and_is_spoilt_is_taken_again(written: Written) -> None:
     written.run(1, node(1, "model.shop.a", "error"))
     first = local(written.home)
-    (kept,) = (written.home / "cache" / "stats").rglob("*.parquet")
-    kept.write_bytes(b"PAR1 nothing PAR1")
+    (kept,) = (written.home / "cache" / "stats").rglob("*.json")
+    kept.write_bytes(b"{nothing")
     assert local(written.home) == first
 
 
 def test_what_is_of_no_journal_any_more_is_removed(written: Written) -> None:
     path = written.run(1)
     local(written.home)
-    (kept,) = (written.home / "cache" / "stats").rglob("*.parquet")
+    (kept,) = (written.home / "cache" / "stats").rglob("*.json")
     written.run(2)
     shutil.rmtree(path.parent)
     local(written.home)
@@ -524,6 +690,17 @@ def test_where_nothing_can_be_kept_the_figures_are_the_same(written: Written, ca
     (written.home / "cache").write_text("in the way")
     assert local(written.home).runs.total == 1
     assert "what is found out of journals is not kept in" in caplog.text
+
+
+def test_a_disk_that_is_full_is_said_in_a_line(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    written.run(1)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kept, "write", refuse)
+    with pytest.raises(UsageError, match=r"cannot keep what is found out of journals in .*: No space left on device"):
+        local(written.home)
 
 
 def test_nothing_is_made_where_no_runs_are(tmp_path: Path) -> None:
@@ -579,6 +756,105 @@ def test_a_journal_that_kills_who_reads_it_is_named_and_the_others_are_read(
         assert any(str(paths[number]) in message for message in killed)
 
 
+# --- what is kept beside a journal ------------------------------------------------------------------------------------
+
+
+class Unread(places.Local):
+    """A home whose journals are not to be read."""
+
+    def read(self, journal: places.Journal) -> Iterator[bytes]:
+        raise OSError(journal.path)
+
+
+def test_a_session_leaves_what_statistics_need_of_it(project: Project) -> None:
+    run = project.run("run", "-s", "orders", "customers")
+    with_all = gather(places.Local(project.home), "1d")
+    assert with_all.runs.success == 1
+    assert {"model.shop.orders", "model.shop.customers"} <= {each.unique_id for each in with_all.slowest_nodes}
+    content = run.directory.facts.read_bytes()
+    assert content == kept.made_of(run.id, [run.directory.journal.read_bytes()])
+    assert run.directory.facts.stat().st_mode & 0o777 == 0o600
+    assert not list(run.directory.path.glob(".*")), "nothing half written"
+    shutil.rmtree(project.home / "cache")
+    unread = gather(Unread(project.home), "1d")
+    assert unread.left_out.unreadable == 0
+    assert (unread.runs, unread.slowest_nodes) == (with_all.runs, with_all.slowest_nodes)
+
+
+def test_a_resumed_run_leaves_them_of_all_its_sessions(project: Project) -> None:
+    project.write("models/fragile.sql", "select id{{ env_var('COLUMN', '') }} from {{ ref('orders') }}")
+    assert project.spanline("dbt", "run", "-s", "orders", "fragile", COLUMN=", no_such_column").returncode == 1
+    run = last_run(project)
+    assert project.spanline("retry", run.id).returncode == 0
+    found = gather(Unread(project.home), "1d")
+    assert (found.runs.success, found.retries.resumed_sessions) == (1, 1)
+    assert found.failing_nodes[0].executions == 2
+
+
+def beside(path: Path) -> Path:
+    """Keep facts beside a journal that was written here."""
+    run = RunDirectory(path.parent)
+    kept.keep_beside(run)
+    return run.facts
+
+
+def test_what_is_beside_a_journal_counts_only_for_the_state_that_it_is_of(written: Written) -> None:
+    path = written.run(1, node(1, "model.shop.a", "error"))
+    beside(path)
+    with path.open("ab") as file:
+        again = events.NodeFinished(unique_id="model.shop.a", status="error", session=1, time=int((NOW - DAY) * 1e9))
+        file.write(b"\n" + msgspec.json.encode(again) + b"\n")
+    assert local(written.home).failing_nodes[0].executions == 2
+    assert gather(Unread(written.home), "30d", now=NOW).failing_nodes[0].executions == 2, "it is in the cache now"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: os.urandom(len(content)),
+        lambda content: content.replace(b'"version":', b'"version":9'),
+        lambda content: content.replace(b'"run_id":"', b'"run_id":"0'),
+        lambda content: content.replace(b'"seconds":[', b'"seconds":["one",'),
+    ],
+)
+def test_what_is_beside_a_journal_and_spoilt_is_not_used(written: Written, spoil: Callable[[bytes], bytes]) -> None:
+    path = written.run(1, node(1, "model.shop.a", "error"))
+    place = beside(path)
+    place.write_bytes(spoil(place.read_bytes()))
+    assert local(written.home).failing_nodes[0].executions == 1
+    assert not kept.fits(place.read_bytes(), path.parent.name, path.stat().st_size)
+
+
+def test_a_run_ends_as_it_would_where_nothing_can_be_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kept, "keep_beside", refuse)
+    caplog.set_level(logging.INFO, "spanline")
+    run = project.run("run", "-s", "orders")
+    assert run.result().exit_code == 0
+    said = [record for record in caplog.records if "is kept of the journal" in record.getMessage()]
+    assert [(record.levelname, record.exc_info) for record in said] == [("INFO", None)]
+    assert gather(places.Local(project.home), "1d").runs.success == 1
+
+
+def test_nothing_half_written_is_left_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "facts.json").mkdir()
+    with pytest.raises(OSError, match=r"facts\.json"):
+        kept.write(tmp_path / "facts.json", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["facts.json"]
+
+
+def test_a_supervisor_needs_nothing_of_the_extra_to_keep_them() -> None:
+    code = "import spanline.supervisor, sys; assert 'spanline.stats' not in sys.modules; import spanline.stats.kept; "
+    code += "assert not {'duckdb', 'fsspec', 'multiprocessing', 'spanline.stats.cache'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 # --- remote homes -----------------------------------------------------------------------------------------------------
 
 
@@ -613,6 +889,30 @@ def test_a_home_at_a_url_has_the_same_figures(
         assert there.home.startswith(url.split("//")[0])
         assert same(here, there), url
         assert place.cache.is_relative_to(tmp_path / "cache")
+
+
+def test_a_home_at_a_url_is_asked_for_what_is_beside_the_journals(
+    with_artifacts: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    paths = sorted(with_artifacts.home.glob("runs/*/journal.jsonl"))
+    for path in paths[:-1]:
+        beside(path)
+    files = fsspec.filesystem("memory")
+    files.put(f"{with_artifacts.home}/", "/kept/home/", recursive=True)
+    asked: list[str] = []
+    cat_file = files.cat_file
+
+    def listening(path: str, **options: Any) -> bytes:
+        asked.append(path.rpartition("/")[2])
+        return bytes(cat_file(path, **options))
+
+    monkeypatch.setattr(files, "cat_file", listening)
+    place = places.place("memory://kept/home", refuse)
+    assert place._files is files
+    assert same(gather(place, "30d", now=NOW), local(with_artifacts.home))
+    assert sorted(asked) == ["facts.json"] * 11 + ["journal.jsonl"]
 
 
 def test_a_home_in_s3_has_the_same_figures(with_artifacts: Written, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from spanline.spec import option
 
 HOME_VARIABLE: Final = "SPANLINE_HOME"
 LATEST: Final = "latest"
+FACTS_NAME: Final = "facts.json"
 _PROJECT_FILE: Final = "dbt_project.yml"
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -44,6 +45,11 @@ class RunDirectory(msgspec.Struct, frozen=True):
     def journal(self) -> Path:
         """What happened."""
         return self.path / journal.FILE_NAME
+
+    @property
+    def facts(self) -> Path:
+        """What statistics need of the journal, as it was when the last session ended."""
+        return self.path / FACTS_NAME
 
     @property
     def lease(self) -> Path:

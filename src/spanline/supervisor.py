@@ -228,6 +228,7 @@ class Supervisor:
             self._settle()
             self._appender.sync()
             self.over.set()
+            self._keep_facts()
             cursors = deliveries.finish(flush_seconds())
             self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items()}
             self._catch_up()
@@ -235,6 +236,15 @@ class Supervisor:
             self._appender.close()
             self._lease.release()
         return code
+
+    def _keep_facts(self) -> None:
+        """Spare statistics the reading of the journal, while the sinks deliver. It is never worth an error."""
+        try:
+            from spanline.stats.kept import keep_beside  # noqa: PLC0415 - needed only now
+
+            keep_beside(self.directory)
+        except Exception as error:  # noqa: BLE001
+            log.info("nothing is kept of the journal for statistics: %s: %s", type(error).__name__, error)
 
     def _stop_resolver(self, timeout: float) -> None:
         if self._resolver is not None:

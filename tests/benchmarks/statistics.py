@@ -2,7 +2,8 @@
 
 JOURNAL is that of a real run, such as the one which `spanline dbt build` leaves of a generated project of 1,000 models
 with 500 tests. It is written N times, as the runs of the last week: with other ids and times, every tenth failed. Then
-the command reads them all, with nothing kept of them, and again.
+the command reads them all, with nothing kept of them, and again; and once more with an empty cache, after that was kept
+beside each journal which a supervisor keeps there when a session ends.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,9 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+
+from spanline.home import runs
+from spanline.stats.kept import keep_beside
 
 _WEEK: Final = 6.9 * 86_400
 _TIME: Final = re.compile(rb'"time":(\d{19})')
@@ -38,13 +43,33 @@ def main() -> None:
         size = _write(home, options.journal.read_bytes(), options.runs)
         os.sync()
         print(f"{options.runs} journals, {size / 1e9:.2f} GB, {os.cpu_count()} cores")
-        for name in ("cold", "warm", "warm"):
-            seconds, cpu, peak, report = _measure(home)
-            print(
-                f"{name}: {seconds:.1f} s, {cpu:.1f} s of CPU, {peak / 1e6:.0f} MB at most, of all processes together"
-            )
-        kept = sum(file.stat().st_size for file in (home / "cache").rglob("*.parquet"))
-        print(f"kept of them: {kept / 1e6:.1f} MB; {report['runs']}")
+        for name in ("every journal read", "all kept", "all kept"):
+            _tell(name, home)
+        shutil.rmtree(home / "cache")
+        _keep_beside(home)
+        for name in ("kept beside the journals", "all kept"):
+            _tell(name, home)
+        kept = sum(file.stat().st_size for file in (home / "cache").rglob("*.json"))
+        print(f"kept of them: {kept / 1e6:.1f} MB")
+
+
+def _tell(name: str, home: Path) -> None:
+    load = os.getloadavg()[0]
+    seconds, cpu, peak, report = _measure(home)
+    print(
+        f"{name}: {seconds:.1f} s, {cpu:.1f} s of CPU, {peak / 1e6:.0f} MB at most, of all processes together; "
+        f"{report['runs']}; load before {load:.1f}",
+        flush=True,
+    )
+
+
+def _keep_beside(home: Path) -> None:
+    started, used = time.perf_counter(), time.process_time()
+    known = runs(home)
+    for run in known:
+        keep_beside(run)
+    seconds, cpu = time.perf_counter() - started, time.process_time() - used
+    print(f"to keep it: {seconds / len(known) * 1e3:.0f} ms a run, {cpu / len(known) * 1e3:.0f} ms of CPU")
 
 
 def _options() -> argparse.Namespace:

@@ -1,7 +1,8 @@
 """What statistics need of one journal: its sessions, retries and node executions, as a small table.
 
 What events mean is said by the fold (`spanline.state`), here as everywhere. Of a journal of 1,500 nodes one line in
-seven is read, and found by a regular expression before anything is decoded: the rest is queries, logs and columns.
+seven is read, and found by a regular expression before anything is decoded: the rest is queries, logs and columns. Of a
+node's description only what identifies its code is decoded: to the fold it means nothing, which only keeps it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, Union
 
 import msgspec
 
@@ -25,6 +26,26 @@ SESSION, RETRY, NODE, TORN = "session", "retry", "node", "torn"
 """The kinds of facts."""
 TESTS: Final = ("test.", "unit_test.")
 
+
+class _Relation(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Described(msgspec.Struct, frozen=True, tag_field="type", tag="node_described"):
+    """Of `events.NodeDescribed` what identifies the code, which is a third of the line."""
+
+    unique_id: str
+    time: int = 0
+    session: int = 0
+    step: int = 0
+    attempt: int = 0
+    materialized: str | None = None
+    relation: _Relation | None = None
+    depends_on: list[str] = []
+    checksum: str | None = None
+    test: events.TestInfo | None = None
+
+
 _READ: Final = (
     events.SessionStarted,
     events.SessionEnded,
@@ -35,12 +56,13 @@ _READ: Final = (
     events.CancelRequested,
     events.Heartbeat,
     events.InterruptReceived,
-    events.NodeDescribed,
+    _Described,
     events.NodeFinished,
     events.HookFinished,
 )
 _TAGS: Final = "|".join(str(event.__struct_config__.tag) for event in _READ)
 _LINE: Final = re.compile(rb'\n\{"type":"(?:' + _TAGS.encode() + rb')"[^\n]*')
+_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Union[_READ])  # noqa: UP007 - made of a tuple
 _NO_EXECUTION: Final = CUT_OFF | {"skipped", "no-op", RUNNING}
 _UNWATCHED_SECONDS: Final = 60.0
 """A supervisor writes a heartbeat every 30 s: a session's end later than this was written by somebody else."""
@@ -87,21 +109,31 @@ class Facts(msgspec.Struct):
 def facts_of(journal: Iterable[bytes]) -> Facts:
     """Read a journal, which comes in pieces, to its last newline. One without a session has no facts but torn lines."""
     reading = _Reading()
+    decode = _decoder.decode
     for line in _lines(journal):
         try:
-            reading.take(events.decode(line))
-        except TornRecord:
-            reading.torn += 1
+            event = decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            try:
+                event = events.decode(line)
+            except TornRecord:
+                reading.torn += 1
+                continue
+        reading.take(event)
     return reading.end()
 
 
 def _lines(journal: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines to be read, each with the newline before it; only a line that two pieces share is copied to join it."""
     rest = b"\n"
     for piece in journal:
-        text = rest + piece
-        last = text.rfind(b"\n")
-        yield from _LINE.findall(text, 0, last)
-        rest = text[last:]
+        first, last = piece.find(b"\n"), piece.rfind(b"\n")
+        if first < 0:
+            rest += piece
+            continue
+        yield from _LINE.findall(rest + piece[:first])
+        yield from _LINE.findall(piece, first, last)
+        rest = piece[last:]
 
 
 class _Reading:
@@ -112,22 +144,13 @@ class _Reading:
         self._facts = Facts()
         self._state = RunState()
         self._last = 0
+        self._descriptions: dict[str, _Described] = {}
         self._invocation = (0, 0, 0)
         self._tests: list[int] = []
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event | _Described) -> None:
         """Take the next event into account."""
-        if isinstance(event, events.SessionStarted):
-            self._end_session("died")
-        if (event.session, event.step, event.attempt) != self._invocation:
-            self._identify_tests()
-            self._invocation = (event.session, event.step, event.attempt)
-        self._state.apply(event)
-        take = _TAKES.get(type(event))
-        if take is not None:
-            take(self, event)
-        if not isinstance(event, (events.RunnerDied, events.SessionEnded)):
-            self._last = event.time
+        _TAKES.get(type(event), _Reading._other)(self, event)
 
     def end(self) -> Facts:
         """The journal has no more."""
@@ -146,46 +169,79 @@ class _Reading:
         state = self._state
         if state.session is not None:
             seconds = max(end - state.started, 0) / 1e9
-            self._facts.add(SESSION, job(state.session), outcome, seconds, state.started, state.session_number)
+            name = job(state.session)
+            self._facts.add(SESSION, name, outcome, seconds, state.started, state.session_number)
+
+    def _other(self, event: Event) -> None:
+        self._state.apply(event)
+        self._last = event.time
+
+    def _session_started(self, event: events.SessionStarted) -> None:
+        self._end_session("died")
+        self._other(event)
+
+    def _runner_died(self, event: events.RunnerDied) -> None:
+        self._state.apply(event)  # whoever found it dead may have come much later
 
     def _session_ended(self, event: events.SessionEnded) -> None:
+        self._state.apply(event)
         watched = event.time - self._last <= _UNWATCHED_SECONDS * 1e9
         self._note_session(outcome_of(self._state, event), event.time if watched else self._last)
 
     def _retry_scheduled(self, event: events.RetryScheduled) -> None:
+        self._other(event)
         self._facts.add(RETRY, event.category or "unknown", seconds=event.delay, moment=event.time)
 
+    def _node_described(self, event: _Described) -> None:
+        self._enter((event.session, event.step, event.attempt))
+        self._descriptions[event.unique_id] = event
+        self._last = event.time
+
     def _node_finished(self, event: events.NodeFinished) -> None:
-        node = self._state.nodes[event.unique_id]
+        self._state.apply(event)
+        self._last = event.time
+        unique_id = event.unique_id
+        node = self._state.nodes[unique_id]
         if node.status in _NO_EXECUTION:
             return
-        if event.unique_id.startswith(TESTS):
+        if unique_id.startswith(TESTS):
+            self._enter((event.session, event.step, event.attempt))
             self._tests.append(len(self._facts.kind))
-        self._facts.add(NODE, event.unique_id, node.status, node.execution_time, event.time)
+        self._facts.add(NODE, unique_id, node.status, node.execution_time, event.time)
 
     def _hook_finished(self, event: events.HookFinished) -> None:
+        self._other(event)
         status = self._state.hooks[event.unique_id].status
         if status not in _NO_EXECUTION:
             self._facts.add(NODE, event.unique_id, status, event.execution_time, event.time)
 
+    def _enter(self, invocation: tuple[int, int, int]) -> None:
+        """What is described from here on is the code of this invocation, and not of the one before."""
+        if invocation != self._invocation:
+            self._identify_tests()
+            self._invocation = invocation
+
     def _identify_tests(self) -> None:
         """Say of the tests of the invocation that is over which code they have run on."""
         if self._tests:
-            codes = _codes(self._state.descriptions)
+            codes = _codes(self._descriptions)
             for row in self._tests:
                 self._facts.number[row] = codes.get(self._facts.name[row])
             self._tests = []
 
 
-_TAKES: Final[Mapping[type[Event], Callable[[_Reading, Any], None]]] = {
+_TAKES: Final[Mapping[type[Event | _Described], Callable[[_Reading, Any], None]]] = {
+    events.SessionStarted: _Reading._session_started,
     events.SessionEnded: _Reading._session_ended,
     events.RetryScheduled: _Reading._retry_scheduled,
+    events.RunnerDied: _Reading._runner_died,
+    _Described: _Reading._node_described,
     events.NodeFinished: _Reading._node_finished,
     events.HookFinished: _Reading._hook_finished,
 }
 
 
-def _codes(descriptions: Mapping[str, events.NodeDescribed]) -> dict[str, int]:
+def _codes(descriptions: Mapping[str, _Described]) -> dict[str, int]:
     """For each node a hash of its own code and that of all that is above it.
 
     A node's parents are described before it, so one pass is enough.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from spanline.state import CANCELLED, DIED, FAILED, FAILURE, SUCCESS, TIMED_OUT
-from spanline.stats import cache, facts
+from spanline.stats import facts
 from spanline.stats.alerts import RECENT_SECONDS, WEEK_SECONDS, Average, Rate, Retried
 from spanline.stats.report import Artifacts, FailingNode, FlakyTest, Job, Retries, Runs, RunTime, SlowNode
 
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 _MEMORY: Final = "512MB"
 """What DuckDB needs beyond this it puts on the disk."""
+_FACTS: Final = """
+select run_id, unnest(facts.kind) as kind, unnest(facts.name) as name, unnest(facts.status) as status,
+       unnest(facts.seconds) as seconds, unnest(facts.moment) as moment, unnest(facts.number) as number
+from read_json([{files}], format = 'newline_delimited', maximum_object_size = {largest}, columns = {{
+  run_id: 'varchar', facts: 'struct(
+    kind varchar[], name varchar[], status varchar[], seconds double[], moment bigint[], number bigint[]
+  )'
+}})
+"""
 _NO_FACTS: Final = """
 select null::varchar as run_id, null::varchar as kind, null::varchar as name, null::varchar as status,
        null::double as seconds, null::bigint as moment, null::bigint as number where false
@@ -34,8 +43,8 @@ _RATE: Final = f"count(*) filter (outcome = '{SUCCESS}') / nullif(count(*) filte
 _TO_ITS_END: Final = f"outcome in ('{SUCCESS}', '{FAILURE}')"
 _WHOLE: Final = "status not in ('error', 'runtime error')"
 """An execution that an error broke off took a time that says little."""
-_FEWEST_POINTS: Final = 3
-"""Through two points every line fits."""
+_TREND: Final = "points >= 3 and span > 0"
+"""Through two points every line fits, and through those of one moment none does."""
 _NODES: Final = f"""
 create table nodes as
 select name as unique_id, count(*) as executions, count(*) filter (status in (select unnest($failed))) as failures,
@@ -86,8 +95,7 @@ class Figures:
         self._database: DuckDBPyConnection = duckdb.connect(
             config={"memory_limit": _MEMORY, "temp_directory": f"{tempfile.gettempdir()}/spanline-stats-{os.getpid()}"}
         )
-        source = f"select * from read_parquet([{', '.join(map(cache.literal, files))}])" if files else _NO_FACTS  # noqa: S608
-        self._do(f"create view facts as {source}")
+        self._do(f"create view facts as {_source(files)}")
         self._do(f"create table others as select * from facts where kind <> '{facts.NODE}'")  # noqa: S608
         self._do(_RUNS)
         self._do("update runs set counted = started between $start and $until", start=start, until=until)
@@ -162,8 +170,8 @@ class Figures:
         """Those with the highest average time."""
         query = f"""
         select unique_id, points as executions, mean, p95,
-               case when points >= {_FEWEST_POINTS} then slope * span end as change,
-               case when points >= {_FEWEST_POINTS} then slope * span / (points - 1) end as change_per_run
+               case when {_TREND} then slope * span end as change,
+               case when {_TREND} then slope * span / (points - 1) end as change_per_run
         from nodes where points > 0 order by mean desc, unique_id limit $limit
         """  # noqa: S608
         return self._rows(SlowNode, query, limit=self._limit)
@@ -220,6 +228,14 @@ class Figures:
 
     def _do(self, query: str, **parameters: object) -> list[tuple[object, ...]]:
         return self._database.execute(query, parameters or None).fetchall()
+
+
+def _source(files: Sequence[Path]) -> str:
+    """The facts that these files hold, as a query: the paths of a view can't be parameters."""
+    if not files:
+        return _NO_FACTS
+    names = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+    return _FACTS.format(files=names, largest=max(file.stat().st_size for file in files) + 1)
 
 
 def artifacts(sizes: Iterable[int]) -> Artifacts:

@@ -18,13 +18,13 @@ from spanline import journal as journals
 from spanline import lease
 from spanline.errors import UsageError
 from spanline.home import RunDirectory
+from spanline.stats import kept
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _SILENT_SECONDS: Final = 300.0
 """A run whose lease can't be asked is over when its journal has not grown for this long: heartbeats come every 30 s."""
-_PIECE: Final = 1 << 20
 _REMOTE_PIECE: Final = 8 << 20
 _STAMPS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 _TIMES: Final = ("LastModified", "last_modified", "mtime", "updated", "created")
@@ -58,6 +58,9 @@ class Place(Protocol):
 
     def read(self, journal: Journal) -> Iterator[bytes]:
         """Its content, in pieces. Raises `OSError`."""
+
+    def kept(self, journal: Journal) -> bytes | None:
+        """What the run's supervisor has kept beside it, if there is anything; it may be of an earlier state."""
 
     def is_live(self, journal: Journal) -> bool:
         """Whether the run goes on, as far as can be known."""
@@ -96,9 +99,14 @@ class Local:
 
     def read(self, journal: Journal) -> Iterator[bytes]:
         """Read the file."""
-        with Path(journal.path).open("rb") as file:
-            while piece := file.read(_PIECE):
-                yield piece
+        return kept.pieces(Path(journal.path))
+
+    def kept(self, journal: Journal) -> bytes | None:
+        """Read the file beside it."""
+        try:
+            return self._run(journal.run_id).facts.read_bytes()
+        except OSError:
+            return None
 
     def is_live(self, journal: Journal) -> bool:
         """Whether somebody holds the run's lease."""
@@ -143,6 +151,7 @@ class Remote:
         self._url = url.rstrip("/")
         self._files, self._root = _file_system(self._url)
         self._sizes: dict[str, int] = {}
+        self._kept: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -157,14 +166,16 @@ class Remote:
         return base / "spanline" / f"stats-{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
 
     def journals(self) -> list[Journal]:
-        """One listing tells it all: sizes of artifacts too."""
+        """One listing tells it all: sizes of artifacts too, and what is kept beside the journals."""
         runs = f"{self._root}/runs/"
         found = []
-        self._sizes = {}
+        self._sizes, self._kept = {}, {}
         for path, info in self._listed(runs).items():
             run_id, _, inner = path.partition(runs)[2].partition("/")
             if inner == journals.FILE_NAME and _is_run_id(run_id):
                 found.append(Journal(run_id, path, _bytes(info), _stamp(info), _modified(info)))
+            elif inner == homes.FACTS_NAME:
+                self._kept[run_id] = path
             elif inner.startswith("artifacts/"):
                 self._sizes[run_id] = self._sizes.get(run_id, 0) + _bytes(info)
         return sorted(found, key=lambda journal: journal.run_id)
@@ -184,7 +195,15 @@ class Remote:
         for start in range(0, journal.size, _REMOTE_PIECE):
             yield self._range(journal.path, start, min(start + _REMOTE_PIECE, journal.size))
 
-    def _range(self, path: str, start: int, end: int) -> bytes:
+    def kept(self, journal: Journal) -> bytes | None:
+        """Ask for it, where the listing has it: it is a fiftieth of the journal."""
+        path = self._kept.get(journal.run_id)
+        try:
+            return self._range(path, None, None) if path is not None else None
+        except OSError:
+            return None
+
+    def _range(self, path: str, start: int | None, end: int | None) -> bytes:
         try:
             return bytes(self._files.cat_file(path, start=start, end=end))
         except Exception as error:

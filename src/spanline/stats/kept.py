@@ -1,0 +1,81 @@
+"""What is kept of one journal, so that it needn't be read again: its facts, and which state of it they are of.
+
+The supervisor keeps them beside the journal when a session ends, `spanline stats` in its cache. Either way they are
+made of the journal by `facts_of`, and count for nothing once the journal has grown: it is only ever appended to, so its
+size says which state it is in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spanline.home import RunDirectory
+from spanline.stats import facts
+from spanline.stats.facts import Facts, facts_of
+
+_PIECE: Final = 1 << 16
+"""Bytes of a journal that are looked at in one go: they fit a core's own cache, and a supervisor hardly feels them."""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The facts of a run's journal as it was when it had so many bytes."""
+
+    version: int
+    run_id: str
+    size: int
+    facts: Facts
+
+
+def made_of(run_id: str, journal: Iterable[bytes]) -> bytes:
+    """What is to be kept of a journal, as one line of JSON."""
+    size = 0
+
+    def counted() -> Iterator[bytes]:
+        nonlocal size
+        for piece in journal:
+            size += len(piece)
+            yield piece
+
+    found = facts_of(counted())
+    return msgspec.json.encode(Kept(facts.VERSION, run_id, size, found)) + b"\n"
+
+
+def fits(content: bytes, run_id: str, size: int) -> bool:
+    """Whether this was kept of this run's journal, by this version, when it had this size; it may also be spoilt."""
+    try:
+        kept = msgspec.json.decode(content, type=Kept)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return (kept.version, kept.run_id, kept.size) == (facts.VERSION, run_id, size)
+
+
+def pieces(journal: Path) -> Iterator[bytes]:
+    """The content of a journal that is a file. Raises `OSError`."""
+    with journal.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file that appears whole, for its owner alone, as a journal is. Raises `OSError`."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(content)
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+def keep_beside(run: RunDirectory) -> None:
+    """Keep what statistics need of a run beside its journal, for the first look at it. Raises `OSError`."""
+    write(run.facts, made_of(run.run_id, pieces(run.journal)))
