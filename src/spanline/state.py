@@ -23,7 +23,6 @@ INTERRUPTED: Final = "interrupted"
 CUT_OFF: Final = frozenset((CANCELLED, INTERRUPTED))
 
 FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
-_LATE_ERRORS: Final = frozenset(("error", "fail", "runtime error"))
 
 TIME_OUT: Final = "time limit"
 """Who asked for a cancel, where it was no person but a limit."""
@@ -344,8 +343,8 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
         node.end(event.status, event)
         node.message = event.message
         return
-    # After a cancel dbt may still report an error for what it has just cancelled.
-    late = state.cancelling and event.status in _LATE_ERRORS
+    # After a cancel dbt may still report an error for what it has just cancelled; of a model, for the batch under way.
+    late = state.cancelling and event.status in FAILED
     node.end(CANCELLED if late else event.status, event)
     node.execution_time = max(0.0, event.execution_time)
     node.message = event.message
@@ -369,7 +368,7 @@ def _batch_finished(state: RunState, event: events.BatchFinished) -> None:
 
 def _hook_finished(state: RunState, event: events.HookFinished) -> None:
     hook = state.hooks.setdefault(event.unique_id, NodeState(unique_id=event.unique_id, status=RUNNING))
-    late = state.cancelling and event.status in _LATE_ERRORS
+    late = state.cancelling and event.status in FAILED
     hook.end(CANCELLED if late else event.status, event)
     hook.execution_time = max(0.0, event.execution_time)
     hook.message = event.message
