@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from spanline import events
@@ -54,6 +55,21 @@ def test_results_that_tell_of_all_end_the_attempt(project: Path) -> None:
     assert (end.unique_id, end.status, end.message) == (B, "error", "said")
     assert isinstance(ended, events.AttemptEnded)
     assert ended.exit_code == 1
+
+
+def test_results_tell_which_batches_are_done(project: Path) -> None:
+    """So that a resume goes on at the batch."""
+    days = [[f"2020-01-0{day}T00:00:00+00:00", f"2020-01-0{day + 1}T00:00:00+00:00"] for day in (1, 2, 3)]
+    batches = {"successful": days[:2], "failed": days[2:]}
+    found = [
+        {"unique_id": A, "status": "success", "batch_results": None},
+        {"unique_id": B, "status": "partial success", "batch_results": batches},
+    ]
+    text = json.dumps({"metadata": {"invocation_id": "build-1"}, "results": found})
+    (project / "target" / "run_results.json").write_text(text)
+    _, end, _ = end_of_attempt(state_of(project), DIED)
+    assert isinstance(end, events.NodeFinished)
+    assert end.batches == msgspec.convert(batches, events.Batches)
 
 
 def test_messages_are_left_out_where_the_secrets_in_them_are_not_known(project: Path) -> None:

@@ -112,6 +112,7 @@ class _Result(msgspec.Struct):
     message: str | None = None
     failures: int | None = None
     timing: list[_Timing] = []
+    batch_results: events.Batches | None = None
 
 
 class _RunResults(msgspec.Struct):
@@ -185,6 +186,7 @@ def _ends(results: list[_Result], state: RunState) -> Iterator[Event]:
                 compile=times.get("compile"),
                 execute=times.get("execute"),
                 failures=result.failures,
+                batches=result.batch_results,
             )
 
 
