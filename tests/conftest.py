@@ -20,11 +20,11 @@ from typing import TypeVar
 import pytest
 
 from spanline import events
+from spanline.attempt import Stdio
 from spanline.events import Event
 from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
 from spanline.runs import Run, start
-from spanline.supervisor import Stdio
 
 T = TypeVar("T")
 

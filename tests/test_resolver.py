@@ -19,6 +19,7 @@ import pytest
 
 from spanline import events, home
 from spanline.events import Column, ColumnsResolved, Event
+from spanline.heartbeat import Silence
 from spanline.home import RunDirectory
 from spanline.journal import Reader
 from spanline.lineage import beside, catalog, columns
@@ -28,7 +29,7 @@ from spanline.lineage.cache import Cache
 from spanline.lineage.resolver import Resolver
 from spanline.runs import Run
 from spanline.spec import RunSpec
-from spanline.supervisor import Supervisor, _Silence
+from spanline.supervisor import Supervisor
 
 from .conftest import Project, Receiver, eventually, journal, last_run
 from .lineage_events import (
@@ -714,7 +715,7 @@ def test_the_first_run_and_the_next_tell_the_same_columns(project: Project, rece
 def test_a_heartbeat_is_due_two_seconds_after_the_last_event_and_then_every_thirty(tmp_path: Path) -> None:
     place = tmp_path / "journal.jsonl"
     place.write_text("an event\n")
-    silence = _Silence(place)
+    silence = Silence(place)
 
     def write_more() -> None:
         with place.open("a") as file:
@@ -737,7 +738,7 @@ def test_a_heartbeat_is_due_two_seconds_after_the_last_event_and_then_every_thir
 
 def test_writing_puts_a_heartbeat_off(tmp_path: Path) -> None:
     place = tmp_path / "journal.jsonl"
-    silence = _Silence(place)
+    silence = Silence(place)
     for second in range(10):
         with place.open("a") as file:
             file.write("an event\n")

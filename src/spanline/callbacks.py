@@ -84,7 +84,7 @@ class _Observed:
         self._writer = writer
         lifeline, self._alive = process.private_pipe()
         self._supervisor = process.spawn_detached(
-            "spanline.supervisor",
+            "spanline.detached",
             ["--observe", str(directory.path), str(held.fd)],
             directory.supervisor_log,
             pass_fds=(held.fd,),

@@ -20,9 +20,9 @@ from spanline import __version__
 if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must be instant
     from click.shell_completion import CompletionItem
 
+    from spanline.attempt import Stdio
     from spanline.result import RunResult
     from spanline.runs import Run
-    from spanline.supervisor import Stdio
 
 USAGE_ERROR: Final = 2
 _INTERRUPTED: Final = 130
@@ -213,7 +213,7 @@ def _run_log_json(begin: Callable[[Stdio | None], Run], signals: _Signals) -> in
 @contextlib.contextmanager
 def _silent(*, errors_too: bool = True) -> Iterator[Stdio]:
     """Streams for a dbt whose text nobody wants: it stands in the journal's log events."""
-    from spanline.supervisor import Stdio  # noqa: PLC0415
+    from spanline.attempt import Stdio  # noqa: PLC0415
 
     with open(os.devnull, "r+b") as nowhere:
         yield Stdio(None, nowhere.fileno(), nowhere.fileno() if errors_too else None)

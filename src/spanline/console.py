@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from spanline.attempt import Stdio
 from spanline.state import RunState
 from spanline.summary import duration
-from spanline.supervisor import Stdio
 
 _REFRESH_SECONDS: Final = 0.2
 _CHUNK: Final = 1 << 16

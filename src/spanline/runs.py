@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from spanline import dbt, home, ids, lease, process, rules, tracecontext
+from spanline.attempt import Stdio
+from spanline.cancel import CancelOrder, order_cancel
 from spanline.errors import RunBusy, SpanlineError, UsageError
 from spanline.events import Event
 from spanline.home import RunDirectory
@@ -24,7 +26,7 @@ from spanline.result import RunResult, result_of
 from spanline.sinks.base import Cursor
 from spanline.spec import RetryPolicy, RunSpec, kept_environment, steps_of
 from spanline.state import RunState
-from spanline.supervisor import CancelOrder, Stdio, Supervisor, order_cancel
+from spanline.supervisor import Supervisor
 
 DEFAULT_GRACE: Final = 30.0
 _LEASE_LOOKS: Final = 0.25
@@ -447,7 +449,7 @@ def _supervised(supervisor: Supervisor, directory: RunDirectory) -> Run:
 def _start_detached(directory: RunDirectory, held: lease.Lease, environment: Mapping[str, str]) -> Run:
     try:
         supervisor = process.spawn_detached(
-            "spanline.supervisor",
+            "spanline.detached",
             [str(directory.path), str(held.fd)],
             directory.supervisor_log,
             environment={**environment, **tracecontext.current(os.environ)},

@@ -1,29 +1,26 @@
-"""Supervise one session of a run: its steps and attempts, the runner's life, cancels, and the sinks.
+"""Supervise one session of a run: its steps and attempts, time-outs and cancels, and the sinks.
 
-Attached, it is a thread of the caller's process; detached, a process of its own (`main`). It holds the run's lease,
-and a pipe to the runner that carries what to do, the word to cancel, and by its end the news of our death.
+Attached, it is a thread of the caller's process; detached, a process of its own (`spanline.detached`). It holds the
+run's lease.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import platform
 import select
-import signal
-import subprocess
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from spanline import __version__, artifacts, events, ids, lease, process, run_results, tracecontext
+from spanline import __version__, artifacts, events, ids, lease, run_results, tracecontext
+from spanline.attempt import TICK, Ending, Launch, Order, Runner, Stdio, death
+from spanline.cancel import CancelOrder, Orders, order_cancel
 from spanline.fulldisk import PatientAppender, end_of_attempt, rest_of
+from spanline.heartbeat import Silence
 from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
 from spanline.lineage.beside import ResolverProcess, start_resolver
@@ -31,7 +28,6 @@ from spanline.lineage.parent import lineage_parent
 from spanline.progress import Progress, Restriction
 from spanline.project import project_name
 from spanline.repository import find_repository
-from spanline.runner import tree
 from spanline.sinks.delivery import Deliveries, flush_seconds
 from spanline.sinks.environment import otel_is_configured, tell_of_delivery
 from spanline.spec import RunSpec
@@ -40,43 +36,13 @@ from spanline.state import CANCELLED, TIME_OUT, AttemptState, RunState
 if TYPE_CHECKING:
     from spanline.retrying import Verdict
 
-_TICK: Final = 0.05
 _BEAT_SECONDS: Final = 5.0
-_HEARTBEAT_SECONDS: Final = 30.0
-_SILENCE_SECONDS: Final = 2.0
 _GIT_SECONDS: Final = 1.0
 _COLUMNS_SECONDS: Final = 2.0
 """How long the end of a session waits for columns that are still being looked for."""
-_RUNNER: Final = Path(__file__).with_name("runner")
 _UNHANDLED: Final = 2
-_DETAIL_CHARACTERS: Final = 4096
 
 log = logging.getLogger("spanline")
-
-
-class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of a run's cancel file: who asks, why, and how long dbt has before it is killed (seconds)."""
-
-    by: str
-    reason: str = ""
-    grace: float = 30.0
-
-
-class Stdio(msgspec.Struct, frozen=True):
-    """The runner's standard streams: None is the caller's own, else a descriptor."""
-
-    stdin: int | None = None
-    stdout: int | None = None
-    stderr: int | None = None
-
-
-def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
-    """Ask whoever supervises this run to cancel it: from any process, or host, that sees its directory."""
-    # A name for each order: a signal handler may order while its own thread is about to.
-    new = directory.cancel.with_name(f"cancel.{uuid.uuid4().hex}.new")
-    with contextlib.suppress(OSError):  # on a full disk it stays empty, and is an order all the same
-        new.write_bytes(msgspec.json.encode(order))
-    new.replace(directory.cancel)
 
 
 def open_session(
@@ -140,12 +106,9 @@ class Supervisor:
         self._environment = {**os.environ, **self._trace, **spec.environment, **(environment or {})}
         self._foreground = foreground
         self._detached = detached
-        # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
-        with contextlib.suppress(FileNotFoundError):
-            directory.cancel.unlink()
         self._appender = PatientAppender(directory.journal, f"supervisor-{os.getpid()}")
-        self._stopped = ""
-        self._exit_said: int | None = None
+        # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
+        self._orders = Orders(directory, spec.grace)
         self._state = RunState()
         self._progress = Progress()
         self._reader = Reader(directory.journal)
@@ -159,10 +122,8 @@ class Supervisor:
             for unique_id, checksum in step.checksums.items()
         }
         self._verdict: Verdict | None = None
-        self._cancel_seen: tuple[int, int] | None = None
-        self._deadline: float | None = None
         self._beat_at = time.monotonic()
-        self._silence = _Silence(directory.journal)
+        self._silence = Silence(directory.journal)
         self._resolver: ResolverProcess | None = None
         self._time_out_at: float | None = None
         self._timed_out = False
@@ -190,7 +151,7 @@ class Supervisor:
         self._appender.redactor.add(self._spec.secrets(self._environment))
 
         def wait() -> int:
-            while not _has_ended(caller_gone, _TICK):
+            while not _has_ended(caller_gone, TICK):
                 self._beat()
             self._catch_up()
             attempt = self._state.attempt
@@ -280,7 +241,7 @@ class Supervisor:
             nonlocal number
             number += 1
             self._catch_up()
-            if self._state.cancelling or self._cancel_seen is not None:
+            if self._state.cancelling or self._orders.given:
                 return _UNHANDLED  # while waiting for this attempt
             restriction = self._restriction(step)
             code = self._attempt(step, number, argv, restriction)
@@ -319,9 +280,8 @@ class Supervisor:
         """Wait for the next attempt, which a cancel makes needless."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._new_cancel() is None:
-            self._beat()
-            self._look_for_time_out()
-            time.sleep(_TICK)
+            self._tick()
+            time.sleep(TICK)
 
     def _tell_changes(self) -> None:
         """Say which nodes' code isn't what it was when the run was begun."""
@@ -344,25 +304,22 @@ class Supervisor:
 
     def _attempt(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> int:
         self._appender.locate(self.session, step, attempt)
-        control_read, control_write = process.private_pipe()
-        word_read, word_write = os.pipe()
-        os.set_blocking(word_read, False)
-        self._stopped, self._exit_said = "", None
-        try:
-            runner = self._spawn(control_read, word_write, self._environment_of(step, attempt))
-            os.close(control_read)
+        launch = Launch(
+            python=self._spec.python,
+            cwd=self._spec.cwd,
+            environment=self._environment_of(step, attempt),
+            stdio=self._stdio,
+            foreground=self._foreground,
+            lease_fd=self._lease.fd,
+        )
+        with Runner(launch) as runner:
             unfinished = len(restriction.unfinished) if restriction is not None else None
             self._appender.append(
-                events.AttemptStarted(argv=list(argv), pid=runner.pid, python=self._spec.python, unfinished=unfinished)
+                events.AttemptStarted(argv=list(argv), pid=runner.pid, python=launch.python, unfinished=unfinished)
             )
-            with contextlib.suppress(BrokenPipeError):  # it has died already, which is seen below
-                _write_all(control_write, self._order(step, attempt, argv, restriction, word_write))
-            self._watch(runner, control_write, word_read)
-        finally:
-            process.close(control_write)
-            os.close(word_read)
-            os.close(word_write)
-        return self._conclude(runner)
+            runner.give(self._order(step, attempt, argv, restriction))
+            ending = runner.wait(self._tick, self._new_cancel, self._tell_killed)
+        return self._conclude(ending)
 
     def _environment_of(self, step: int, attempt: int) -> dict[str, str]:
         """What dbt finds in its environment; with traces on, what its process is part of."""
@@ -373,81 +330,25 @@ class Supervisor:
         own = tracecontext.for_dbt(self._spec.run_id, self.session, parent, above, os.environ)
         return {**tracecontext.without_dbts_own_spans(self._environment), **own}
 
-    def _spawn(self, control: int, word: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        # The runner unblocks them when it can handle them: an early Ctrl-C waits, instead of killing it half born.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        try:
-            with process.no_forks():  # a fork would hold the pipe by which Popen learns that the runner has begun
-                return self._popen(control, word, environment)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def _popen(self, control: int, word: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [self._spec.python, str(_RUNNER), str(control)],
-            cwd=self._spec.cwd,
-            env=environment,
-            stdin=self._stdio.stdin,
-            stdout=self._stdio.stdout,
-            stderr=self._stdio.stderr,
-            pass_fds=(control, self._lease.fd, word),
-            start_new_session=not self._foreground,
+    def _order(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> Order:
+        return Order(
+            args=list(argv),
+            journal=str(self.directory.journal),
+            faults=str(self.directory.faults),
+            writer=f"runner-{self.session}-{step}-{attempt}",
+            session=self.session,
+            step=step,
+            attempt=attempt,
+            grace=self._spec.grace,
+            restriction=restriction,
         )
 
-    def _order(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None, word: int) -> bytes:
-        return (
-            msgspec.json.encode(
-                {
-                    "args": list(argv),
-                    "journal": str(self.directory.journal),
-                    "faults": str(self.directory.faults),
-                    "writer": f"runner-{self.session}-{step}-{attempt}",
-                    "session": self.session,
-                    "step": step,
-                    "attempt": attempt,
-                    "lease_fd": self._lease.fd,
-                    "word_fd": word,
-                    "grace": self._spec.grace,
-                    "restriction": restriction,
-                }
-            )
-            + b"\n"
-        )
+    def _tick(self) -> None:
+        self._beat()
+        self._look_for_time_out()
 
-    def _watch(self, runner: subprocess.Popen[bytes], control: int, word: int) -> None:
-        ended = threading.Event()
-
-        def reap() -> None:
-            runner.wait()
-            ended.set()
-
-        threading.Thread(target=reap, name="spanline-reaper", daemon=True).start()
-        self._deadline = None
-        while not ended.wait(_TICK):
-            self._beat()
-            self._look_for_time_out()
-            self._look_for_cancel(control)
-            self._listen(word)
-            if self._deadline is not None and time.monotonic() > self._deadline:
-                self._deadline = None
-                self._appender.append(events.RunnerKilled(reason="the grace period is over"))
-                tree.kill(runner.pid)
-        self._listen(word)
-        self._look_for_cancel(control)  # a runner that dies of the same Ctrl-C may be faster than our look
-
-    def _listen(self, word: int) -> None:
-        """Hear what the runner says besides the journal: that it could write no more, and its exit code."""
-        try:
-            said = os.read(word, 65536).decode(errors="replace")
-        except BlockingIOError:
-            return
-        for line in said.splitlines():
-            what, _, rest = line.partition(" ")
-            if what == "exit":
-                self._exit_said = int(rest)
-            else:
-                self._stopped = rest
-                log.warning("%s", rest)
+    def _tell_killed(self) -> None:
+        self._appender.append(events.RunnerKilled(reason="the grace period is over"))
 
     def _settle(self) -> None:
         """Write what there was no room for; what there is none for now either is at least known here."""
@@ -490,69 +391,38 @@ class Supervisor:
 
     def _new_cancel(self) -> CancelOrder | None:
         """A cancel that was asked for since the last look, which is journalled then."""
-        try:
-            found = os.stat(self.directory.cancel)  # noqa: PTH116 - twenty times a second
-            changed = (found.st_mtime_ns, found.st_ino)
-            if changed == self._cancel_seen:
-                return None
-            order = msgspec.json.decode(self.directory.cancel.read_bytes(), type=CancelOrder)
-        except FileNotFoundError:
-            return None
-        except msgspec.MsgspecError:
-            order = CancelOrder(by="an unreadable cancel file", grace=self._spec.grace)
-        self._cancel_seen = changed
-        self._appender.append(events.CancelRequested(by=order.by, reason=order.reason, grace=order.grace))
+        order = self._orders.new()
+        if order is not None:
+            self._appender.append(events.CancelRequested(by=order.by, reason=order.reason, grace=order.grace))
         return order
 
-    def _look_for_cancel(self, control: int) -> None:
-        order = self._new_cancel()
-        if order is None:
-            return
-        deadline = time.monotonic() + order.grace
-        self._deadline = min(deadline, self._deadline or deadline)
-        with contextlib.suppress(BrokenPipeError):
-            os.write(control, b"cancel\n")
-
-    def _conclude(self, runner: subprocess.Popen[bytes]) -> int:
+    def _conclude(self, ending: Ending) -> int:
         """Say how the runner ended, and keep dbt's artifacts."""
-        self._catch_up()
         self._settle()
-        code = runner.returncode
+        code = ending.returncode
         attempt = self._state.attempt
-        if self._stopped:
-            self._append_rest()
-        if self._exit_said is not None and code >= 0:
-            code = self._exit_said  # not Python's, which is another where dbt's output could not be written to the end
+        if ending.stopped:
+            self._append_rest(ending.stopped)
+        if ending.exit_code is not None and code >= 0:
+            code = ending.exit_code  # not Python's, another where dbt's output could not be written to the end
             self._appender.append(events.AttemptEnded(exit_code=code))
         elif attempt is not None and attempt.exit_code is not None and code >= 0:
             self._appender.append(events.AttemptEnded(exit_code=code))
         else:
-            self._appender.append(self._death(code))
+            self._appender.append(death(code, self.directory.faults, killed=self._state.killed))
             code = _UNHANDLED
         self._settle()
-        if attempt is not None and not self._stopped:
+        if attempt is not None and not ending.stopped:
             self._keep_artifacts(attempt)
         return code
 
-    def _append_rest(self) -> None:
+    def _append_rest(self, why: str) -> None:
         """End what the runner could not: as dbt's results say, where they are of this invocation."""
         self._appender.make_room()
-        self._appender.append(events.JournalStopped(reason=self._stopped))
+        self._appender.append(events.JournalStopped(reason=why))
         rest = rest_of(self._state)
         for event in rest.ends if rest is not None else ():
             self._appender.append(event)
-
-    def _death(self, code: int) -> events.RunnerDied:
-        try:
-            detail = _crash(self.directory.faults.read_text(errors="replace"))
-        except OSError:
-            detail = ""
-        if code >= 0:
-            return events.RunnerDied(exit_code=code, detail=detail)
-        name = _signal_name(-code)
-        if name == "SIGKILL" and not self._state.killed:
-            detail = detail or "perhaps the system was out of memory"
-        return events.RunnerDied(signal=name, detail=detail)
 
     def _keep_artifacts(self, attempt: AttemptState) -> None:
         place = self.directory.artifacts(attempt.session, attempt.step, attempt.attempt)
@@ -582,99 +452,7 @@ class Supervisor:
             self._progress.apply(record.event)
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
-
-
 def _has_ended(fd: int, timeout: float) -> bool:
     """Whether a pipe reads end-of-file within so many seconds; what else comes through it is nothing to us."""
     readable, _, _ = select.select([fd], [], [], timeout)
     return bool(readable) and not os.read(fd, 64)
-
-
-class _Silence:
-    """Says when a heartbeat is due: readers that wait for a time to pass see it pass by events alone.
-
-    That is some seconds after the last event of whoever writes, and from then on now and then.
-    """
-
-    def __init__(self, journal: Path) -> None:
-        self._journal = journal
-        self._size = -1
-        self._due = 0.0
-
-    def lasts(self, now: float) -> bool:
-        """Whether nobody has written for so long that a heartbeat is due."""
-        size = self._written()
-        if size != self._size:
-            self._size = size
-            self._due = now + _SILENCE_SECONDS
-        return now >= self._due
-
-    def broken(self, now: float) -> None:
-        """Take note of a heartbeat, which is no news."""
-        self._size = self._written()
-        self._due = now + _HEARTBEAT_SECONDS
-
-    def _written(self) -> int:
-        try:
-            return os.stat(self._journal).st_size  # noqa: PTH116 - twenty times a second
-        except OSError:
-            return self._size
-
-
-def _crash(faults: str) -> str:
-    """Of what faulthandler wrote, what crashed and the stack of the thread that did; it lists every thread."""
-    what, *stacks = faults.strip().split("\n\n")
-    crashed = [stack for stack in stacks if stack.startswith("Current thread")]
-    return "\n".join([what, *crashed])[:_DETAIL_CHARACTERS]
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-# --- a process of its own -------------------------------------------------------------------------------------------
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Supervise the run in this directory, detached from whoever started us.
-
-    `DIRECTORY LEASE_FD` runs its steps. `--observe DIRECTORY LEASE_FD` only delivers what another process journals
-    there; standard input ends when that process does.
-    """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
-    if arguments[0] == "--observe":
-        return _observe(RunDirectory(Path(arguments[1])), int(arguments[2]))
-    directory = RunDirectory(Path(arguments[0]))
-    spec = RunSpec.load(directory.spec)
-    held = lease.Lease(int(arguments[1]))
-    with (
-        open(os.devnull, "rb") as nothing,
-        open(directory.stdout, "ab") as out,
-        open(directory.stderr, "ab") as err,
-    ):
-        supervisor = Supervisor(
-            directory,
-            spec,
-            held,
-            stdio=Stdio(nothing.fileno(), out.fileno(), err.fileno()),
-            detached=True,
-        )
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, lambda number, _frame: _cancel_ours(directory, spec, number))
-        return supervisor.run()
-
-
-def _observe(directory: RunDirectory, lease_fd: int) -> int:
-    spec = RunSpec.load(directory.spec)
-    return Supervisor(directory, spec, lease.Lease(lease_fd), detached=True).observe(0)
-
-
-def _cancel_ours(directory: RunDirectory, spec: RunSpec, signum: int) -> None:
-    order_cancel(directory, CancelOrder(by=signal.Signals(signum).name, grace=spec.grace))

@@ -1,0 +1,52 @@
+"""A supervisor in a process of its own, which outlives whoever started it: see `process.spawn_detached`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from spanline import lease
+from spanline.attempt import Stdio
+from spanline.cancel import CancelOrder, order_cancel
+from spanline.home import RunDirectory
+from spanline.spec import RunSpec
+from spanline.supervisor import Supervisor
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Supervise the run in this directory, detached from whoever started us.
+
+    `DIRECTORY LEASE_FD` runs its steps. `--observe DIRECTORY LEASE_FD` only delivers what another process journals
+    there; standard input ends when that process does.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    *observe, path, lease_fd = arguments
+    directory = RunDirectory(Path(path))
+    spec = RunSpec.load(directory.spec)
+    held = lease.Lease(int(lease_fd))
+    return _observe(directory, spec, held) if observe else _run(directory, spec, held)
+
+
+def _observe(directory: RunDirectory, spec: RunSpec, held: lease.Lease) -> int:
+    return Supervisor(directory, spec, held, detached=True).observe(0)
+
+
+def _run(directory: RunDirectory, spec: RunSpec, held: lease.Lease) -> int:
+    with (
+        open(os.devnull, "rb") as nothing,
+        open(directory.stdout, "ab") as out,
+        open(directory.stderr, "ab") as err,
+    ):
+        stdio = Stdio(nothing.fileno(), out.fileno(), err.fileno())
+        supervisor = Supervisor(directory, spec, held, stdio=stdio, detached=True)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, lambda number, _frame: _cancel(directory, spec, number))
+        return supervisor.run()
+
+
+def _cancel(directory: RunDirectory, spec: RunSpec, signum: int) -> None:
+    order_cancel(directory, CancelOrder(by=signal.Signals(signum).name, grace=spec.grace))
