@@ -704,10 +704,19 @@ def test_a_disk_that_is_full_is_said_in_a_line(written: Written, monkeypatch: py
 
 
 def test_nothing_is_made_where_no_runs_are(tmp_path: Path) -> None:
-    done = command([SPANLINE, "--home", str(tmp_path / "home"), "stats", "--check"], tmp_path, {})
+    done = command([SPANLINE, "--home", str(tmp_path), "stats", "--check"], tmp_path, {})
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"ok       no run to judge by\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_that_is_named_and_not_there_is_not_healthy(tmp_path: Path) -> None:
+    home = tmp_path / "hmoe"
+    for options, environ in (("--home", str(home)), {}), ((), {"SPANLINE_HOME": str(home)}):
+        done = command([SPANLINE, *options, "stats", "--check"], tmp_path, environ)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr.decode().startswith(f"spanline: there is no home {home}: ")
+        assert not home.exists()
 
 
 def test_many_journals_are_read_by_several_processes(written: Written) -> None:

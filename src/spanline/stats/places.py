@@ -70,9 +70,17 @@ class Place(Protocol):
 
 
 def place(home: str | None, find_local: Callable[[str | None], Path]) -> Place:
-    """The place that `--home` or `SPANLINE_HOME` names by a URL, or else the local home that `find_local` finds."""
+    """The place that `--home` or `SPANLINE_HOME` names by a URL, or else the local home that `find_local` finds.
+
+    Raises `UsageError` where one is named that isn't there: what nobody has run would pass for healthy.
+    """
     named = home or os.environ.get(homes.HOME_VARIABLE) or ""
-    return Remote(named) if "://" in named else Local(find_local(home))
+    if "://" in named:
+        return Remote(named)
+    found = find_local(home)
+    if named and not found.is_dir():
+        raise UsageError(f"there is no home {found}: name one where runs are, in --home or {homes.HOME_VARIABLE}")
+    return Local(found)
 
 
 class Local:
