@@ -52,6 +52,13 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     lease_fd: int
 
 
+class QueryComments(msgspec.Struct, frozen=True):
+    """What the statements of an attempt say that they are part of: their nodes' spans, else this one."""
+
+    run_id: str
+    traceparent: str
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What a runner is to do: dbt's arguments, where to journal and as whom, and how long a cancel may take."""
 
@@ -64,6 +71,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     grace: float
     restriction: Restriction | None
+    comments: QueryComments | None
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,12 +7,23 @@ a hash, so that it sorts beside its run, and sending an event again gives the sa
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import re
 import time
 import uuid
 from typing import Final
+
+from spanline.runner.derived import digest, span_id
+
+__all__ = [
+    "is_traceparent",
+    "level",
+    "lineage_run_id",
+    "new_run_id",
+    "session_trace_id",
+    "span_id",
+    "trace_id",
+]
 
 
 def new_run_id() -> str:
@@ -27,13 +38,13 @@ def lineage_run_id(run_id: str, session: int = 1, *parts: object) -> str:
     """
     if session == 1 and not parts:
         return run_id
-    return str(_version7(uuid.UUID(run_id).int >> 80, _digest("lineage", run_id, session, *parts)))
+    return str(_version7(uuid.UUID(run_id).int >> 80, digest("lineage", run_id, session, *parts)))
 
 
 @functools.lru_cache(maxsize=64)
 def trace_id(run_id: str, session: int) -> int:
     """The trace of a session: 128 bits, never 0."""
-    return int.from_bytes(_digest("trace", run_id, session)[:16], "big") or 1
+    return int.from_bytes(digest("trace", run_id, session)[:16], "big") or 1
 
 
 _TRACEPARENT: Final = re.compile(
@@ -53,11 +64,6 @@ def session_trace_id(run_id: str, session: int, traceparent: str | None) -> int:
     return int(found.group(1), 16) if found else trace_id(run_id, session)
 
 
-def span_id(run_id: str, session: int, *parts: object) -> int:
-    """The span of what `parts` name within a session: 64 bits, never 0."""
-    return int.from_bytes(_digest("span", run_id, session, *parts)[:8], "big") or 1
-
-
 def level(step: int, attempt: int, steps: int) -> tuple[object, ...]:
     """What names the span above the phases of an attempt, in a session of so many steps.
 
@@ -67,10 +73,6 @@ def level(step: int, attempt: int, steps: int) -> tuple[object, ...]:
     if attempt > 1:
         return (step, attempt)
     return (step,) if step and steps > 1 else ("session",)
-
-
-def _digest(*parts: object) -> bytes:
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
 
 
 def _version7(milliseconds: int, noise: bytes) -> uuid.UUID:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from spanline import __version__, artifacts, events, ids, lease, run_results, tracecontext
-from spanline.attempt import TICK, Ending, Launch, Order, Runner, Stdio, death
+from spanline.attempt import TICK, Ending, Launch, Order, QueryComments, Runner, Stdio, death
 from spanline.cancel import CancelOrder, Orders, order_cancel
 from spanline.fulldisk import PatientAppender, end_of_attempt, rest_of
 from spanline.heartbeat import Silence
@@ -28,6 +28,7 @@ from spanline.lineage.parent import lineage_parent
 from spanline.progress import Progress, Restriction
 from spanline.project import project_name
 from spanline.repository import find_repository
+from spanline.runner.comments import asked
 from spanline.sinks.delivery import Deliveries, flush_seconds
 from spanline.sinks.environment import otel_is_configured, tell_of_delivery
 from spanline.spec import RunSpec
@@ -341,7 +342,18 @@ class Supervisor:
             attempt=attempt,
             grace=self._spec.grace,
             restriction=restriction,
+            comments=self._comments(step, attempt),
         )
+
+    def _comments(self, step: int, attempt: int) -> QueryComments | None:
+        """What dbt's statements say that they are part of, where that is asked for and there are traces."""
+        try:
+            if not asked(os.environ) or not otel_is_configured(os.environ, "traces"):
+                return None
+        except ValueError as error:
+            log.warning("statements carry no trace context: %s", error)
+            return None
+        return QueryComments(self._spec.run_id, self._environment_of(step, attempt)["TRACEPARENT"])
 
     def _tick(self) -> None:
         self._beat()

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Callable
 
 from . import watchdog
+from .comments import comment_queries
 from .interrupt import Interrupt
 from .recorder import Recorder
 from .restrict import restrict
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> int:
             },
         ),
     )
-    code = _observed(order["args"], writer, interrupt, watch, order.get("restriction"))
+    code = _observed(order["args"], writer, interrupt, watch, partial(_prepare, order, writer))
     writer.append("dbt_exited", {"exit_code": code})
     _say(order["word_fd"], f"exit {code}")
     say_farewell()
@@ -79,13 +80,12 @@ def _observed(
     writer: Writer,
     interrupt: Interrupt,
     watch: Callable[[], None],
-    restriction: dict[str, Any] | None,
+    prepare: Callable[[], None],
 ) -> int:
     recorder = Recorder(writer, interrupt, args)
     code = UNHANDLED
     try:
-        if restriction is not None:
-            restrict(restriction)
+        prepare()
         watch()  # from here on, and no further than this block, a KeyboardInterrupt may be raised
         code = _dbt(args, {"callbacks": [recorder], "manifest": None})
         interrupt.disarm()
@@ -102,6 +102,18 @@ def _observed(
         traceback.print_exc()
     interrupt.disarm()
     return code
+
+
+def _prepare(order: dict[str, Any], writer: Writer) -> None:
+    """Have the dbt of this process do what the order says, and its arguments can't."""
+    if order.get("restriction") is not None:
+        restrict(order["restriction"])
+    if order.get("comments") is not None:
+        comment_queries(
+            order["comments"],
+            (order["session"], order["step"], order["attempt"]),
+            lambda why: _write(writer, "log", {"level": "warn", "name": "QueryCommentError", "message": why}),
+        )
 
 
 def _dbt(args: list[str], context: dict[str, Any]) -> int:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Callable
 
 from . import describe, warehouse
+from .comments import without_ours
 from .interrupt import Interrupt
 from .writer import Writer
 
@@ -368,7 +369,7 @@ class Recorder:
         self._query_count += 1
         query = self._query_count
         self._queries[threading.get_ident()] = query
-        fields = {"query": query, "sql": data.sql, "connection_name": data.conn_name}
+        fields = {"query": query, "sql": without_ours(data.sql), "connection_name": data.conn_name}
         if data.node_info.unique_id:
             fields["unique_id"] = data.node_info.unique_id
         self._write("query_started", fields)
