@@ -163,6 +163,65 @@ def test_a_resumed_session_links_to_the_one_before() -> None:
     assert not one.links
 
 
+A, B, C = "model.shop.a", "model.shop.b", "model.shop.c"
+
+
+def resumed(*, resumes: bool = True, flags: str = "01") -> list[Event]:
+    """A run of three models, each made from the one before: `a` at the second try, `b` and `c` in the next session."""
+    around = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-{flags}", "tracestate": "vendor=1"}
+    again = {**PLACE, "attempt": 2}
+    described_all = [described(A), described(B, depends_on=[A]), described(C, depends_on=[A, B])]
+    first = [
+        started(A),
+        finished(A, "error", message="deadlock detected"),
+        events.AttemptEnded(exit_code=1, **PLACE),
+        events.AttemptStarted(argv=["build"], pid=2, python="p", **again),
+        started(A, **again),
+        finished(A, **again),
+        started(B, **again),
+        finished(B, "error", **again),
+        events.NodeSkipped(unique_id=C, cause=B, **again),
+    ]
+    place = {**PLACE, "session": 2}
+    second = [event for node in (B, C) for event in (started(node, **place), finished(node, **place))]
+    return in_order(
+        [*opened(**around), *invoked()], described_all, first, closed(1, attempt=2),
+        [*opened(session=2, resumes=resumes, time=at(60)), *invoked(session=2)], second, closed(0, session=2),
+    )  # fmt: skip
+
+
+def test_a_node_links_to_what_it_is_made_from_in_the_session_in_which_that_ran() -> None:
+    found = Trace(resumed())
+    made = {of(span)["unique_id"]: span for span in found.spans if of(span).get("node_outcome") == "success"}
+    links = {node: [link.context for link in span.links] for node, span in made.items()}
+    assert links == {A: [], B: [made[A].context], C: [made[A].context, made[B].context]}, "the tries that succeeded"
+    (to_a,) = links[B]
+    assert to_a.trace_id == int("a" * 32, 16) != made[B].context.trace_id
+    assert (to_a.trace_flags, to_a.trace_state.to_header()) == (1, "vendor=1")
+    assert [span.to_json() for span in Trace(resumed()).spans] == [span.to_json() for span in found.spans]
+
+
+def test_a_link_says_that_what_it_leads_to_was_not_sampled() -> None:
+    found = Trace(resumed(flags="00"))
+    assert {link.context.trace_flags for link in found.named("model b").links} == {0}
+
+
+def test_a_session_that_begins_anew_links_to_no_node_of_the_one_before() -> None:
+    found = Trace(resumed(resumes=False))
+    (made,) = [span for span in found.spans if of(span).get("unique_id") == B and not span.status.description]
+    assert not made.links
+
+
+def test_what_a_failed_second_try_leaves_is_what_the_first_has_made() -> None:
+    place = {**PLACE, "step": 2}
+    nodes = [described(A), started(A), finished(A)]
+    again = [started(A, **place), finished(A, "error", **place)]
+    found = Trace(session(nodes, again, [described(B, depends_on=[A]), started(B, **place), finished(B, **place)]))
+    (link,) = found.named("model b").links
+    (good,) = [span for span in found.spans if of(span).get("unique_id") == A and not span.status.description]
+    assert link.context == good.context
+
+
 def test_what_is_open_when_dbt_dies_ends_then() -> None:
     died = events.RunnerDied(signal="SIGKILL", time=at(9), **PLACE)
     running = [

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import Event as SpanEvent
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision, Sampler
 from opentelemetry.sdk.util import BoundedList
-from opentelemetry.trace import Link, SpanContext, SpanKind, get_current_span
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, TraceState
 from opentelemetry.trace.status import Status, StatusCode
@@ -39,6 +39,7 @@ _Place = tuple[int, int]
 """Step and attempt."""
 
 _GOOD: Final = DONE | {"skipped"}
+_UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 _UNSET: Final = Status(StatusCode.UNSET)
 _BEFORE: Final = re.compile(r"\s+|/\*.*?\*/|--[^\n]*(?:\n|\Z)", re.DOTALL)
 _WORD: Final = re.compile(r"[A-Za-z]+")
@@ -82,6 +83,8 @@ class Translator:
         self._limits = SpanLimits()
         self._before: SpanContext | None = None
         self._root = INVALID_SPAN_CONTEXT
+        # By unique id, of all sessions that one resumes another: some 300 bytes a node.
+        self._ran: dict[str, SpanContext] = {}
         self._begin(INVALID_SPAN_CONTEXT)
         self._handlers: dict[type[Event], Callable[[Any, RunState], Iterable[Message]]] = {
             events.SessionStarted: self._session_started,
@@ -118,6 +121,7 @@ class Translator:
 
     def _begin(self, parent: SpanContext) -> None:
         self._parent = parent
+        self._trace = 0
         self._trace_state: TraceState | None = None
         self._sampled = True
         self._step: _Level | None = None
@@ -131,9 +135,11 @@ class Translator:
 
     def _session_started(self, event: events.SessionStarted, state: RunState) -> Iterable[Message]:
         self._before = self._root if self._root.is_valid else None
+        if not event.resumes:
+            self._ran = {}  # whatever it is made from is made anew
         parent = _remote_parent(event)
         self._begin(parent.span_context)
-        trace = ids.session_trace_id(state.run_id, event.session, event.traceparent)
+        self._trace = trace = ids.session_trace_id(state.run_id, event.session, event.traceparent)
         result = self._sampler.should_sample(parent.context, trace, conventions.SESSION)
         self._sampled = result.decision is Decision.RECORD_AND_SAMPLE
         self._trace_state = result.trace_state or parent.span_context.trace_state
@@ -282,10 +288,15 @@ class Translator:
         attributes[conventions.OPENLINEAGE_RUN] = ids.lineage_run_id(
             state.run_id, state.session_number, *place, node.unique_id
         )
+        own = self._context(state, *place, unique_id)
+        if node.status in DONE:
+            self._ran[unique_id] = own
+        else:
+            self._ran.setdefault(unique_id, own)  # what an earlier try has made is still there
         yield Message(
             self._span(
                 _name(unique_id, described),
-                self._context(state, *place, unique_id),
+                own,
                 above,
                 attributes,
                 (node.started, end),
@@ -311,10 +322,20 @@ class Translator:
         )
 
     def _upstream(self, described: NodeDescribed | None, state: RunState) -> list[Link]:
-        return [
-            Link(self._context(state, node.step, node.attempt, node.unique_id))
-            for node in _run_upstream(described, state, set())
-        ]
+        return [Link(self._ran[unique_id]) for unique_id in self._upstream_that_ran(described, state, set())]
+
+    def _upstream_that_ran(self, described: NodeDescribed | None, state: RunState, seen: set[str]) -> Iterator[str]:
+        """What ran, in this session or before, of what the node depends on; through ephemeral ones, to those behind."""
+        for unique_id in described.depends_on if described is not None else ():
+            if unique_id in seen:
+                continue
+            seen.add(unique_id)
+            if unique_id in self._ran:
+                yield unique_id
+                continue
+            upstream = state.descriptions.get(unique_id)
+            if upstream is not None and upstream.materialized == "ephemeral":
+                yield from self._upstream_that_ran(upstream, state, seen)
 
     def _told(self, message: str, failure: Failure | None) -> str:
         """What may be said of an error: its kind only, where SQL may not be seen: warehouses quote it in messages."""
@@ -368,10 +389,10 @@ class Translator:
     # --- spans ----------------------------------------------------------------------------------------------------
 
     def _context(self, state: RunState, *parts: object) -> SpanContext:
-        traceparent = state.session.traceparent if state.session else None
-        trace = ids.session_trace_id(state.run_id, state.session_number, traceparent)
         span = ids.span_id(state.run_id, state.session_number, *parts)
-        return SpanContext(trace, span, is_remote=False, trace_flags=SAMPLED, trace_state=self._trace_state)
+        # A later session links to this one's spans, be they sent or not.
+        flags = SAMPLED if self._sampled else _UNSAMPLED
+        return SpanContext(self._trace, span, is_remote=False, trace_flags=flags, trace_state=self._trace_state)
 
     def _span(
         self,
@@ -456,21 +477,6 @@ def _remote_parent(event: events.SessionStarted) -> _Remote:
 def _name(unique_id: str, described: NodeDescribed | None) -> str:
     """Of low cardinality as a route is: a project has so many nodes, however often it is run."""
     return f"{described.resource_type} {described.name}" if described is not None else f"{conventions.HOOK} {unique_id}"
-
-
-def _run_upstream(described: NodeDescribed | None, state: RunState, seen: set[str]) -> Iterator[NodeState]:
-    """The nodes that ran of those that this one depends on; through what is no relation of its own, to those behind."""
-    for unique_id in described.depends_on if described is not None else ():
-        if unique_id in seen:
-            continue
-        seen.add(unique_id)
-        node = state.nodes.get(unique_id)
-        if node is not None and node.started is not None:
-            yield node
-        else:
-            upstream = state.descriptions.get(unique_id)
-            if upstream is not None and upstream.materialized == "ephemeral":
-                yield from _run_upstream(upstream, state, seen)
 
 
 def _of_place(place: _Place) -> Attributes:
