@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -252,6 +253,52 @@ def test_changed_code_is_resumed_with_a_warning(project: Project) -> None:
     assert b"the code has changed since this run began: model.shop.fragile" in done.stderr
 
 
+GONE = b"no longer in the project, or disabled: "
+
+
+def test_a_run_whose_nodes_have_left_the_project_is_resumed_to_its_end(project: Project) -> None:
+    run = project.run("run", "-s", "+fragile+", "--vars", "{break: true}")
+    project.write("models/fragile.sql", "select id from {{ ref('orders') }}")
+    project.write("models/below.sql", "{{ config(enabled=false) }} select * from {{ ref('fragile') }}")
+    (project.path / "models/bottom.sql").rename(project.path / "models/renamed.sql")
+    project.write("models/renamed.sql", "select * from {{ ref('fragile') }}")
+    done = project.spanline("retry", "latest")
+    assert done.returncode == 0, done.stderr.decode()
+    assert GONE + b"model.shop.below, model.shop.bottom (" in done.stderr
+    assert set(started(run, session=2)) == {"model.shop.fragile"}
+    assert ended(run) == [("failed", 1), ("success", 0)]
+    again = project.spanline("retry", "latest")
+    assert again.stdout == b"nothing of this run is left to do (--full does it all again)\n"
+
+
+@pytest.mark.parametrize("command", ["run", "build"])
+def test_a_run_of_which_all_that_was_left_is_gone_is_done(project: Project, command: str) -> None:
+    run = project.run(command, "-s", "customers fragile", "--vars", "{break: true}")
+    for name in ("fragile", "below", "bottom"):
+        (project.path / f"models/{name}.sql").unlink()
+    described = (project.path / "models/shop.yml").read_text()
+    project.write("models/shop.yml", re.sub(r"  - name: fragile\n.*\n", "", described))
+    done = project.spanline("retry", "latest")
+    assert done.returncode == 0, done.stderr.decode()
+    assert GONE + b"model.shop.fragile" in done.stderr
+    assert ended(run) == [("failed", 1), ("success", 0)]
+
+
+def test_what_leaves_the_project_between_two_attempts_is_not_waited_for(project: Project) -> None:
+    project.write("models/locked.sql", LOCKED)
+    project.write("models/below_locked.sql", "select * from {{ ref('locked') }}")
+    other = project.path / "other.duckdb"
+    with held_by_another(other) as holder:
+        run = project.start("run", "-s", "+locked+", retry_limit=3, retry_delay=1.0, environment={"OTHER": str(other)})
+        eventually(lambda: [e for e in journal(run) if isinstance(e, events.RetryScheduled)], "the first failure")
+        (project.path / "models/below_locked.sql").unlink()
+        holder.kill()
+        assert run.wait(60).success
+    gone = [e.unique_ids for e in journal(run) if isinstance(e, events.NodesGone)]
+    assert gone
+    assert {*map(tuple, gone)} == {("model.shop.below_locked",)}
+
+
 def test_a_secret_variable_must_be_set_again(project: Project) -> None:
     project.spanline("dbt", "run", "-s", "fragile", "--vars", "{break: true}", DBT_ENV_SECRET_KEY="hush-hush")
     done = project.spanline("retry", "latest")
@@ -322,6 +369,32 @@ def test_what_is_done_and_what_is_left_are_the_selection(happened: list[tuple[st
 BATCHES = [(f"2020-01-{day:02}T00:00:00+00:00", f"2020-01-{day + 1:02}T00:00:00+00:00") for day in range(1, 7)]
 ENDINGS = st.sampled_from(["killed", "told", "told of none that ended late"])
 MODEL = "model.shop.daily"
+
+
+def test_what_was_gone_and_is_there_again_is_left_to_do() -> None:
+    place = {"session": 1, "step": 1}
+    step = progress_of([
+        events.AttemptStarted(argv=["build"], pid=1, python="p", **place),
+        events.Selection(unique_ids=UNIQUE_IDS[:3], **place),
+        events.NodeFinished(unique_id=UNIQUE_IDS[0], status="success", **place),
+        events.AttemptEnded(exit_code=1, **place),
+        events.AttemptStarted(argv=["build"], pid=1, python="p", unfinished=2, **place),
+        events.NodesGone(unique_ids=UNIQUE_IDS[1:2], **place),
+        events.AttemptEnded(exit_code=1, **place),
+    ]).steps[1]  # fmt: skip
+    assert step.unfinished == UNIQUE_IDS[2:3]
+    again = step.restriction()
+    assert again is not None
+    assert again.unfinished == UNIQUE_IDS[1:3]
+    happened = [
+        events.AttemptStarted(argv=["build"], pid=1, python="p", unfinished=2, **place),
+        events.NodeFinished(unique_id=UNIQUE_IDS[2], status="success", **place),
+        events.AttemptEnded(exit_code=0, **place),
+    ]
+    progress = Progress({1: step})
+    for event in happened:
+        progress.apply(event)
+    assert not step.done
 
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from(BATCHES)), ENDINGS), min_size=1, max_size=4))

@@ -215,6 +215,12 @@ class Selection(Event, frozen=True, kw_only=True):
     repeats: str | None = None
 
 
+class NodesGone(Event, frozen=True, kw_only=True):
+    """Nodes that this invocation was to do, as they were left undone, and that the project no longer has (enabled)."""
+
+    unique_ids: list[str]
+
+
 class ArtifactWritten(Event, frozen=True, kw_only=True):
     """dbt has written an artifact."""
 
@@ -522,6 +528,7 @@ EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read
     Log,
     DbtFinished,
     DbtExited,
+    NodesGone,
     NodeDescribed,
     NodeStarted,
     NodeCompiled,

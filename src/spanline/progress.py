@@ -43,11 +43,16 @@ class StepProgress(msgspec.Struct):
     batches: dict[str, ModelBatches] = {}
     hooks: dict[str, str] = {}
     checksums: dict[str, str] = {}
+    gone: frozenset[str] = frozenset()
     exit_code: int | None = None
 
     @property
     def unfinished(self) -> list[str]:
-        """Nodes of the selection that haven't ended well."""
+        """Nodes of the selection that haven't ended well, and that the project still has."""
+        return [unique_id for unique_id in self._undone if unique_id not in self.gone]
+
+    @property
+    def _undone(self) -> list[str]:
         return [unique_id for unique_id in self.selection if self.statuses.get(unique_id) not in DONE]
 
     @property
@@ -62,9 +67,10 @@ class StepProgress(msgspec.Struct):
         `without` are nodes that it is no use to try again.
         """
         useless = set(without)
-        unfinished = [unique_id for unique_id in self.unfinished if unique_id not in useless]
-        if not unfinished:
+        if useless.issuperset(self.unfinished):
             return None
+        # What was gone may be there again.
+        unfinished = [unique_id for unique_id in self._undone if unique_id not in useless]
         batches = {unique_id: self._batches_left(unique_id) for unique_id in unfinished if unique_id in self.batches}
         started = datetime.fromtimestamp(self.started / 1e9, timezone.utc).isoformat()
         return Restriction(unfinished=unfinished, started=started, batches=batches)
@@ -95,9 +101,11 @@ def _apply(step: StepProgress, event: Event) -> None:
         change(step, event)
 
 
-def _attempt_started(step: StepProgress, _event: events.AttemptStarted) -> None:
+def _attempt_started(step: StepProgress, event: events.AttemptStarted) -> None:
     step.exit_code = None
     step.hooks.clear()
+    if event.unfinished is not None:  # else it does the whole command, and won't say again what is gone
+        step.gone = frozenset()
 
 
 def _dbt_started(step: StepProgress, event: events.DbtStarted) -> None:
@@ -107,6 +115,10 @@ def _dbt_started(step: StepProgress, event: events.DbtStarted) -> None:
 def _selection(step: StepProgress, event: events.Selection) -> None:
     if not step.selection:  # later ones are what was left of it
         step.selection = dict.fromkeys(event.unique_ids)
+
+
+def _nodes_gone(step: StepProgress, event: events.NodesGone) -> None:
+    step.gone = frozenset(event.unique_ids)
 
 
 def _node_described(step: StepProgress, event: events.NodeDescribed) -> None:
@@ -156,6 +168,7 @@ _CHANGES: Final[dict[type[Event], Callable[[StepProgress, Any], None]]] = {
     events.AttemptStarted: _attempt_started,
     events.DbtStarted: _dbt_started,
     events.Selection: _selection,
+    events.NodesGone: _nodes_gone,
     events.NodeDescribed: _node_described,
     events.NodeStarted: _node_started,
     events.NodeSkipped: _node_skipped,

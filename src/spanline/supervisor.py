@@ -42,6 +42,7 @@ _GIT_SECONDS: Final = 1.0
 _COLUMNS_SECONDS: Final = 2.0
 """How long the end of a session waits for columns that are still being looked for."""
 _UNHANDLED: Final = 2
+_NAMED: Final = 10
 
 log = logging.getLogger("spanline")
 
@@ -122,6 +123,7 @@ class Supervisor:
             for step in self._progress.steps.values()
             for unique_id, checksum in step.checksums.items()
         }
+        self._told_gone: frozenset[str] = frozenset()
         self._verdict: Verdict | None = None
         self._beat_at = time.monotonic()
         self._silence = Silence(directory.journal)
@@ -248,7 +250,8 @@ class Supervisor:
             code = self._attempt(step, number, argv, restriction)
             self._catch_up()
             self._tell_changes()
-            # What was left out, or was gone from the project, is still not done.
+            self._tell_gone(step)
+            # What was left out is still not done.
             left = self._progress.steps[step].unfinished
             return 1 if code == 0 and left and restriction is not None else code
 
@@ -292,8 +295,18 @@ class Supervisor:
         changed = sorted(key for key, old in self._checksums.items() if now.get(key, old) != old)
         if changed:
             self._checksums.update((key, now[key] or "") for key in changed)
-            more = f" and {len(changed) - 10} more" if len(changed) > 10 else ""
-            log.warning("the code has changed since this run began: %s%s", ", ".join(changed[:10]), more)
+            log.warning("the code has changed since this run began: %s", _named(changed))
+
+    def _tell_gone(self, step: int) -> None:
+        """Say what this run was to do, and no longer can."""
+        gone = self._progress.steps[step].gone
+        new = sorted(gone - self._told_gone)
+        if new:
+            self._told_gone |= gone
+            log.warning(
+                "no longer in the project, or disabled: %s (what is there by another name isn't run; --full does all)",
+                _named(new),
+            )
 
     def _tell_repository(self) -> None:
         """Say where the project's code is, while dbt is being imported."""
@@ -462,6 +475,11 @@ class Supervisor:
         for record in self._reader.read():
             self._state.apply(record.event)
             self._progress.apply(record.event)
+
+
+def _named(unique_ids: Sequence[str]) -> str:
+    more = f" and {len(unique_ids) - _NAMED} more" if len(unique_ids) > _NAMED else ""
+    return ", ".join(unique_ids[:_NAMED]) + more
 
 
 def _has_ended(fd: int, timeout: float) -> bool:

@@ -107,7 +107,7 @@ def _observed(
 def _prepare(order: dict[str, Any], writer: Writer) -> None:
     """Have the dbt of this process do what the order says, and its arguments can't."""
     if order.get("restriction") is not None:
-        restrict(order["restriction"])
+        restrict(order["restriction"], lambda gone: _write(writer, "nodes_gone", {"unique_ids": gone}))
     if order.get("comments") is not None:
         comment_queries(
             order["comments"],

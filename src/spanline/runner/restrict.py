@@ -8,12 +8,13 @@ tests; with the command itself nothing of that is so.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Callable
 
 
-def restrict(order: dict[str, Any]) -> None:
+def restrict(order: dict[str, Any], tell_gone: Callable[[list[str]], None]) -> None:
     """Let this process's dbt command run the nodes `unfinished` only, where they are still in the project.
 
+    Those that aren't, or are disabled, are told: who resumes a run must hear what of it can't be done any more.
     `batches` are those of microbatch models that are done and that aren't, by unique id, as pairs of ISO 8601 times;
     `started` is when the first attempt began, up to which these models go.
     """
@@ -25,9 +26,16 @@ def restrict(order: dict[str, Any]) -> None:
     unfinished = set(order["unfinished"])
     started = datetime.fromisoformat(order["started"])
 
+    def still_there(task: Any) -> set[Any]:
+        there = set(task.graph.nodes())
+        gone = unfinished - there - set(task.manifest.unit_tests)
+        if gone:
+            tell_gone(sorted(gone))
+        return unfinished & there
+
     def get_graph_queue(task: Any) -> Any:
         _go_up_to(started, task)
-        return _queue(task, unfinished & set(task.graph.nodes()))
+        return _queue(task, still_there(task))
 
     def get_build_queue(task: Any) -> Any:
         # A build has its unit tests in a list of their own, and runs them before their models.
@@ -35,7 +43,7 @@ def restrict(order: dict[str, Any]) -> None:
         task.selected_unit_tests = unit_tests
         task.build_model_to_unit_test_map(unit_tests)
         _go_up_to(started, task)
-        return _queue(task, unfinished & set(task.graph.nodes()) - unit_tests)
+        return _queue(task, still_there(task) - unit_tests)
 
     generic.get_graph_queue = get_graph_queue
     build.get_graph_queue = get_build_queue
