@@ -21,7 +21,6 @@ from typing import Final
 import msgspec
 
 from spanline import events, process
-from spanline.cancel import CancelOrder
 from spanline.progress import Restriction
 from spanline.runner import tree
 
@@ -124,12 +123,12 @@ class Runner:
     def wait(
         self,
         tick: Callable[[], None],
-        new_order: Callable[[], CancelOrder | None],
+        new_cancel: Callable[[], float | None],
         tell_killed: Callable[[], None],
     ) -> Ending:
-        """Wait for its end, with a `tick` now and then, and have it cancel when `new_order` returns one.
+        """Wait for its end, with a `tick` now and then, and have it cancel when `new_cancel` returns a grace in seconds.
 
-        One that still lives after the order's grace is killed, with all its descendants; `tell_killed` says so.
+        One that still lives after the grace is killed, with all its descendants; `tell_killed` says so.
         """
         ended = threading.Event()
 
@@ -141,23 +140,23 @@ class Runner:
         deadline: float | None = None
         while not ended.wait(TICK):
             tick()
-            deadline = self._pass_on(new_order(), deadline)
+            deadline = self._cancel(new_cancel(), deadline)
             self._listen()
             if deadline is not None and time.monotonic() > deadline:
                 deadline = None
                 tell_killed()
                 tree.kill(self.pid)
         self._listen()
-        new_order()  # a runner that dies of the same Ctrl-C may be faster than our look
+        new_cancel()  # a runner that dies of the same Ctrl-C may be faster than our look
         return Ending(returncode=self._process.returncode, exit_code=self._exit_code, stopped=self._stopped)
 
-    def _pass_on(self, order: CancelOrder | None, deadline: float | None) -> float | None:
-        """Pass an order on, and return when the runner has to have ended."""
-        if order is None:
+    def _cancel(self, grace: float | None, deadline: float | None) -> float | None:
+        """Pass a cancel on, if there is one, and return when the runner has to have ended."""
+        if grace is None:
             return deadline
         with contextlib.suppress(BrokenPipeError):
             os.write(self._control, b"cancel\n")
-        new = time.monotonic() + order.grace
+        new = time.monotonic() + grace
         return min(new, deadline or new)
 
     def _listen(self) -> None:

@@ -12,11 +12,14 @@ from spanline.home import RunDirectory
 
 
 class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of a run's cancel file: who asks, why, and how long dbt has before it is killed (seconds)."""
+    """The content of a run's cancel file: who asks, why, and how long dbt has before it is killed.
+
+    `grace` is in seconds; without it the run's own holds, which who supervises it knows.
+    """
 
     by: str
     reason: str = ""
-    grace: float = 30.0
+    grace: float | None = None
 
 
 def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
@@ -31,10 +34,8 @@ def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
 class Orders:
     """The orders that one session is given: from now on, as a cancel of an earlier session is over."""
 
-    def __init__(self, directory: RunDirectory, grace: float) -> None:
-        """`grace` is for an order that says none, as it can't be read."""
+    def __init__(self, directory: RunDirectory) -> None:
         self._file = directory.cancel
-        self._grace = grace
         self._seen: tuple[int, int] | None = None
         with contextlib.suppress(FileNotFoundError):
             self._file.unlink()
@@ -55,6 +56,6 @@ class Orders:
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError:
-            order = CancelOrder(by="an unreadable cancel file", grace=self._grace)
+            order = CancelOrder(by="an unreadable cancel file")
         self._seen = changed
         return order

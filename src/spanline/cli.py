@@ -358,10 +358,10 @@ def tail(options: Options, reference: str, *, follow: bool, as_json: bool) -> No
 
 @cli.command()
 @_run_argument
-@click.option("--grace", default=30.0, show_default=True, help="Seconds until dbt is killed.")
+@click.option("--grace", type=_SECONDS, help="Seconds until dbt is killed (default: the run's own).")
 @click.option("--wait/--no-wait", default=True, help="Wait until the run has ended.")
 @click.pass_obj
-def cancel(options: Options, reference: str, grace: float, *, wait: bool) -> None:
+def cancel(options: Options, reference: str, grace: float | None, *, wait: bool) -> None:
     """Cancel a run: dbt cancels its queries, open nodes end as cancelled."""
     run = _attach(options, reference)
     if not run.live:

@@ -142,10 +142,10 @@ class Run:
                 raise TimeoutError(f"run {self.id} goes on after {timeout} s")
             time.sleep(_LEASE_LOOKS)
 
-    def cancel(self, grace: float = DEFAULT_GRACE, *, by: str = "", reason: str = "") -> None:
+    def cancel(self, grace: float | None = None, *, by: str = "", reason: str = "") -> None:
         """Ask for a cancel: dbt cancels its queries and ends; what still lives after `grace` seconds is killed.
 
-        Returns at once; `wait` waits for the end.
+        Without a `grace` it is the one that the run was started with. Returns at once; `wait` waits for the end.
         """
         who = by or f"pid {os.getpid()} on {platform.node()}"
         order_cancel(self.directory, CancelOrder(by=who, reason=reason, grace=grace))

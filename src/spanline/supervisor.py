@@ -110,7 +110,7 @@ class Supervisor:
         self._detached = detached
         self._appender = PatientAppender(directory.journal, f"supervisor-{os.getpid()}")
         # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
-        self._orders = Orders(directory, spec.grace)
+        self._orders = Orders(directory)
         self._state = RunState()
         self._progress = Progress()
         self._reader = Reader(directory.journal)
@@ -412,14 +412,16 @@ class Supervisor:
     def _time_out(self, reason: str) -> None:
         self._timed_out = True
         log.warning("%s: it is cancelled", reason)
-        order_cancel(self.directory, CancelOrder(by=TIME_OUT, reason=reason, grace=self._spec.grace))
+        order_cancel(self.directory, CancelOrder(by=TIME_OUT, reason=reason))
 
-    def _new_cancel(self) -> CancelOrder | None:
-        """A cancel that was asked for since the last look, which is journalled then."""
+    def _new_cancel(self) -> float | None:
+        """The grace of a cancel that was asked for since the last look, which is journalled then."""
         order = self._orders.new()
-        if order is not None:
-            self._appender.append(events.CancelRequested(by=order.by, reason=order.reason, grace=order.grace))
-        return order
+        if order is None:
+            return None
+        grace = self._spec.grace if order.grace is None else order.grace
+        self._appender.append(events.CancelRequested(by=order.by, reason=order.reason, grace=grace))
+        return grace
 
     def _conclude(self, ending: Ending) -> int:
         """Say how the runner ended, and keep dbt's artifacts."""

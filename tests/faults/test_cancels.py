@@ -10,6 +10,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from spanline import ids
 from spanline.errors import RunNotFound
 from spanline.runs import attach, undelivered
@@ -18,6 +20,14 @@ from .backend import Backend
 from .conftest import SPANLINE, Sandbox
 from .test_resume import assert_one_start_and_one_end
 
+USES_THE_API = """
+import spanline
+run = spanline.start(["build", "--select", "slow"], grace=1)
+try:
+    run.wait()
+except KeyboardInterrupt:
+    print("KeyboardInterrupt", run.result().outcome)
+"""
 COUNT = int(os.environ.get("SPANLINE_FAULTS_CANCELS", "20"))
 SEED = int(os.environ.get("SPANLINE_FAULTS_SEED", "0")) or random.randrange(1 << 32)
 AT_ONCE = 3
@@ -81,6 +91,26 @@ def _cancelled(sandbox: Sandbox, place: Path, moment: float, way: str) -> None:
     ((outcome, said),) = run.ends
     assert outcome in ("cancelled", "failed"), f"{way} after {moment} s: {started.text}"
     assert code == said or code < 0 or code == 130, "a signal may still hit a process that has done its work"
+
+
+@pytest.mark.parametrize("way", ["SIGINT", "SIGTERM", "spanline cancel", "KeyboardInterrupt"])
+def test_the_grace_of_the_run_holds_however_it_is_cancelled(duckdb_sandbox: Sandbox, way: str) -> None:
+    sandbox = duckdb_sandbox
+    if way == "KeyboardInterrupt":
+        caller = sandbox.script(USES_THE_API)
+    else:
+        caller = sandbox.dbt("build", "--select", "slow", options=["--grace", "1"])
+    run = sandbox.run()
+    run.is_in_slow_query()
+    os.kill(run.runner, signal.SIGSTOP)  # it can't end by itself
+    if way == "spanline cancel":
+        sandbox.did("cancel", run.id)
+    else:
+        caller.send(signal.SIGTERM if way == "SIGTERM" else signal.SIGINT)
+    caller.ends(20)
+    assert run.one("cancel_requested")["grace"] == 1
+    assert run.one("runner_killed")
+    assert run.outcome == "cancelled"
 
 
 WAYS = ("SIGINT", "SIGTERM", "SIGINT twice", "order")
