@@ -126,7 +126,7 @@ class Runner:
         new_cancel: Callable[[], float | None],
         tell_killed: Callable[[], None],
     ) -> Ending:
-        """Wait for its end, with a `tick` now and then, and have it cancel when `new_cancel` returns a grace in seconds.
+        """Wait for its end, with a `tick` now and then; cancel where `new_cancel` returns a grace in seconds.
 
         One that still lives after the grace is killed, with all its descendants; `tell_killed` says so.
         """

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from typing import Final
 
 import msgspec
 
 from spanline.home import RunDirectory
+
+BOUNCE_SECONDS: Final = 1.0
+"""A second Ctrl-C sooner than this is the same keystroke; later it means: now."""
 
 
 class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,8 +26,6 @@ if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must 
 
 USAGE_ERROR: Final = 2
 _INTERRUPTED: Final = 130
-_BOUNCE_SECONDS: Final = 1.0
-"""A second Ctrl-C sooner than this is the same keystroke; later it means: now."""
 _HELP: Final = frozenset(("-h", "--help"))
 _VERSION: Final = frozenset(("-v", "-V", "--version"))
 _LINE_COMMANDS: Final = frozenset(
@@ -277,12 +275,14 @@ class _Signals:
             run.cancel(by=self._first[1])
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
+        from spanline.cancel import BOUNCE_SECONDS  # noqa: PLC0415 - only now: `--help` must be instant
+
         now, name = time.monotonic(), signal.Signals(signum).name
         if self._first is None:
             self._first = (now, name)
             if self._run is not None:
                 self._run.cancel(by=name)
-        elif self._run is not None and now > self._first[0] + _BOUNCE_SECONDS:
+        elif self._run is not None and now > self._first[0] + BOUNCE_SECONDS:
             self._run.cancel(grace=0.0, by=f"a second {name}")
 
 

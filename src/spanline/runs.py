@@ -15,7 +15,7 @@ from typing import Final
 
 from spanline import dbt, home, ids, lease, process, rules, tracecontext
 from spanline.attempt import Stdio
-from spanline.cancel import CancelOrder, order_cancel
+from spanline.cancel import BOUNCE_SECONDS, CancelOrder, order_cancel
 from spanline.errors import RunBusy, SpanlineError, UsageError
 from spanline.events import Event
 from spanline.home import RunDirectory
@@ -106,16 +106,28 @@ class Run:
         """Wait until the run has ended and its sinks are done, then return its result.
 
         Raises `TimeoutError` after `timeout` seconds. A KeyboardInterrupt while waiting for a run that this process
-        supervises cancels it, waits for its end, and is raised again.
+        supervises cancels it, waits for its end, and is raised again; a second one, a second or more after the first,
+        has dbt killed at once.
         """
         try:
             self._wait(timeout)
         except KeyboardInterrupt:
             if self.supervised_here:
-                self.cancel(by="KeyboardInterrupt")
-                self._wait(None)
+                self._cancel_and_wait()
             raise
         return self.result()
+
+    def _cancel_and_wait(self) -> None:
+        first = time.monotonic()
+        self.cancel(by="KeyboardInterrupt")
+        while True:
+            try:
+                self._wait(None)
+            except KeyboardInterrupt:
+                if time.monotonic() > first + BOUNCE_SECONDS:
+                    self.cancel(grace=0.0, by="a second KeyboardInterrupt")
+            else:
+                return
 
     def supervise(self, supervisor: Supervisor) -> None:
         """Do the session in this thread; an error of ours is raised where somebody waits for the run."""

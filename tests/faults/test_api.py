@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
-from .conftest import Sandbox, until
+from .conftest import Sandbox, alive, until
 
 
 def test_run_outside_the_main_thread(duckdb_sandbox: Sandbox) -> None:
@@ -83,6 +84,31 @@ except KeyboardInterrupt:
     caller.send(signal.SIGINT)
     assert caller.ends() == 0, caller.text
     assert caller.text.splitlines()[-1] == "KeyboardInterrupt cancelled"
+
+
+def test_second_keyboard_interrupt_in_wait_kills(duckdb_sandbox: Sandbox) -> None:
+    """As a second Ctrl-C on the command line does; one that follows at once is the same keystroke."""
+    caller = duckdb_sandbox.script("""
+import spanline
+run = spanline.start(["build", "--select", "slow"])
+try:
+    run.wait()
+except KeyboardInterrupt:
+    print("KeyboardInterrupt", run.result().outcome)
+""")
+    run = duckdb_sandbox.run()
+    run.is_in_slow_query()
+    os.kill(run.runner, signal.SIGSTOP)  # it can't end by itself
+    caller.send(signal.SIGINT)
+    first = run.waits_for("cancel_requested")
+    caller.send(signal.SIGINT)
+    until(lambda: time.time() > first["time"] / 1e9 + 1.2, "what isn't the same keystroke any more")
+    assert alive(run.runner)
+    caller.send(signal.SIGINT)
+    assert caller.ends(20) == 0, caller.text
+    assert caller.text.splitlines()[-1] == "KeyboardInterrupt cancelled"
+    assert [e["grace"] for e in run.events("cancel_requested")] == [30, 0]
+    assert run.one("runner_killed")
 
 
 def test_cancel_between_two_steps(duckdb_sandbox: Sandbox) -> None:
