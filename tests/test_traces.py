@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -362,12 +364,107 @@ def test_sql_is_shown_cut_masked_or_not_at_all() -> None:
         ("postgres", "select $$a 'b'$$ /* 'c' */ as x", "select ? as x"),
         ("bigquery", 'select "double" as x, r\'raw\' from `p.d.t`', "select ? as x, ? from `p.d.t`"),
         ("snowflake", "select 'a' from t where x > -3", "select ? from t where x > -?"),
+        ("duckdb", "select 0xFF, 0b11, 1e5, 'x', 1_000, .5, (.5e-3), 1_000.5, c2",
+         "select ?, ?, ?, ?, ?, ?, (?), ?, c2"),
+        ("duckdb", r"select x'AB', '\xAA'::blob, e'a\'b', $$a'b$$, $t$a$$'b$t$, -.5",
+         "select x?, ?::blob, ?, ?, ?, -?"),
+        ("postgres", "select 0xFF, 0o17, 1_000, 12E+5, .5, a[1:2], $1", "select ?, ?, ?, ?, ?, a[?:?], ?"),
+        ("postgres", r"select x'A', B'0', e'a\\', E'a\'b', U&'\0041' UESCAPE '!', N'a'",
+         "select ?, ?, ?, ?, ? UESCAPE ?, ?"),
+        ("postgres", "select $t$a $$'b$t$, date '2020-01-01', interval '1 day'", "select ?, date ?, interval ?"),
+        ("postgres", "select '{\"a\": 1}'::json->'a'->>0, \"we'ird\", 'ü😀' from t2",
+         "select ?::json->?->>?, \"we'ird\", ? from t2"),
+        ("postgres", "select 1 /* a /* 'b' */ c */ from t -- 'd", "select ? from t"),
+        ("postgres", r"select 'a\', b, 'c'", "select ?, b, ?"),
+        ("postgres", "execute p('a')", "execute ?"),
+        ("redshift", r"select 'a\'b', timestamp '2020-01-01 00:00:00'", "select ?, timestamp ?"),
+        ("snowflake", r"select 'a\'b', $$a'b$$, 1e5, .5, v:a.b, t.$1 // 'c", "select ?, ?, ?, ?, v:a.b, t.?"),
+        ("snowflake", "copy into t from 's3://b' credentials=(aws_key_id='k')",
+         "copy into t from ? credentials=(aws_key_id=?)"),
+        ("snowflake", "select 1 /* a /* 'b' */ , 2", "select ? , ?"),
+        ("bigquery", r"select r'a\'b', br'\'', b'a', 0xFF, .5, json '{}', interval 5 day",
+         "select ?, br?, ?, ?, ?, json ?, interval ? day"),
+        ("bigquery", "select '''a'b''', \"\"\"a\"b\"\"\", timestamp \"2020\" # 'c'", "select ?, ?, timestamp ?"),
+        ("spark", r"select 1L, 2Y, 1.5BD, .5f, r'a\', 'b', X'AB', date'2020-01-01'",
+         "select ?, ?, ?, ?, ?, ?, ?, date?"),
+        ("mysql", "select 0xFF, x'AB', b'01', _utf8'a', \"b\", 1e5 # 'c'", "select ?, ?, ?, _utf8?, ?, ?"),
+        ("sqlserver", "select 0xFF, N'a''b', [c'd], $5.00, 1e-5", "select ?, ?, [c'd], ?, ?"),
+        ("oracle", "select q'[it's]', nq'{it's}', 1.5f, 1d, date '2020-01-01'", "select ?, ?, ?, ?, date ?"),
+        ("clickhouse", r"select 0x1p3, 0xFF, 'a\'b', $h$a'b$h$, 1_000, tuple.1", "select ?, ?, ?, ?, ?, tuple.?"),
+        ("trino", r"select X'AB', 'a\', U&'\0041', DECIMAL '1.5', interval '1' day",
+         "select ?, ?, ?, DECIMAL ?, interval ? day"),
+        ("teradata", "select 'AB'XB, _latin'a'", "select ?, _latin?"),
         ("nobodys", "select 'a'", None),
         ("postgres", "select 'never ends", None),
     ],
 )  # fmt: skip
 def test_masked_sql_has_no_literal_and_no_comment(adapter: str, sql: str, expected: str | None) -> None:
     assert masked(sql, adapter) == expected
+
+
+def _doubled(quote: str, prefix: str = "") -> Callable[[str], str]:
+    """A literal in which the quote is written twice."""
+    return lambda text: f"{prefix}{quote}{text.replace(quote, quote * 2)}{quote}"
+
+
+def _escaped(quote: str, prefix: str = "") -> Callable[[str], str]:
+    """A literal in which a backslash is written before the quote, and before itself."""
+    return lambda text: prefix + quote + re.sub(rf"[\\{quote}]", r"\\\g<0>", text) + quote
+
+
+def _between(begin: str, end: str) -> Callable[[str], str]:
+    """What holds anything but its end."""
+    return lambda text: begin + re.sub(f"[{re.escape(end)}]", "", text) + end
+
+
+_COMMENTS = [_between("-- ", "\n"), _between("/*", "*/")]
+_DOLLARS = [_between("$$", "$$"), _between("$q$", "$q$")]
+_BACKSLASH = [_escaped("'"), _escaped('"')]
+_DOUBLED = [_doubled("'"), _doubled("'", "N")]
+LITERALS: dict[str, list[Callable[[str], str]]] = {
+    "postgres": [*_DOUBLED, _escaped("'", "e"), _escaped("'", "E"), *_DOLLARS],
+    "duckdb": [_doubled("'"), _escaped("'", "e"), *_DOLLARS],
+    "redshift": [_escaped("'")],
+    "snowflake": [_escaped("'"), _DOLLARS[0], _between("//", "\n")],
+    "bigquery": [*_BACKSLASH, _escaped('"', "b"), _between("'''", "'''"), _between("#", "\n")],
+    "databricks": _BACKSLASH,
+    "mysql": [*_BACKSLASH, _doubled("'", "N"), _between("#", "\n")],
+    "sqlserver": _DOUBLED,
+    "oracle": [_doubled("'"), _between("q'[", "]'"), _between("nq'{", "}'")],
+    "trino": [_doubled("'"), _doubled("'", "U&")],
+    "clickhouse": [_escaped("'"), _DOLLARS[1]],
+}
+_SECRET = "zqz"
+_TEXT = st.text("aq'\"\\`$-/*#{}[]()%;\n é😀_&", max_size=9)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.sampled_from(sorted(LITERALS)))
+def test_no_text_of_a_literal_or_comment_survives(data: st.DataObject, adapter: str) -> None:
+    makers = data.draw(st.lists(st.sampled_from([*LITERALS[adapter], *_COMMENTS]), min_size=1, max_size=5))
+    texts = [_SECRET.join(["", *data.draw(st.lists(_TEXT, min_size=1, max_size=3)), ""]) for _ in makers]
+    sql = "select a, " + ", ".join(make(text) for make, text in zip(makers, texts, strict=True)) + " from t"
+    found = masked(sql, adapter)
+    assert found is not None, sql
+    assert _SECRET not in found, sql
+    assert found.startswith("select a,"), sql
+    assert found.endswith("from t"), sql
+
+
+NUMBERS = [r"[0-9]{1,20}", r"[0-9]{0,9}\.[0-9]{1,9}", r"[0-9]{1,9}\.", r"[0-9]{1,3}[eE][+-]?[0-9]{1,3}",
+           r"\.[0-9]{1,3}[eE]-[0-9]", "0x[0-9a-fA-F]{1,8}", "[1-9][0-9]{0,2}(_[0-9]{3}){0,3}"]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.sampled_from(sorted({*LITERALS} - {"mysql", "databricks"})))
+def test_a_number_is_masked_whole(data: st.DataObject, adapter: str) -> None:
+    """Where no name begins with a digit."""
+    numbers = [
+        data.draw(st.from_regex(re.compile(data.draw(st.sampled_from(NUMBERS)), re.ASCII), fullmatch=True))
+        for _ in range(3)
+    ]
+    sql = f"select {', '.join(numbers)}, ({numbers[0]}) from t where a in ({','.join(numbers)})"
+    assert masked(sql, adapter) == "select ?, ?, ?, (?) from t where a in (?,?,?)", sql
 
 
 @pytest.mark.parametrize(

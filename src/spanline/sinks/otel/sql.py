@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
 VARIABLE: Final = "SPANLINE_TRACE_SQL"
 CHARACTERS: Final = 4096
 """Of longer SQL the beginning is sent: a collector takes 4 MiB at a time, and a batch has 512 spans."""
+_BEGINS_NUMBER: Final = re.compile(r"(?<![\w)\]\"'`$])[.$]\d|(?<!\w)0[xX][0-9a-fA-F]")
+"""`.5`, which tokenizers take apart, T-SQL's `$5.00`, and ClickHouse's `0x1p3`: names begin with digits there, too."""
+_REST_OF_LITERAL: Final = re.compile(r"\w*(?:\.\d\w*)?")
+"""What belongs to a literal whose beginning a tokenizer knows: of `0xFF`, `1_000`, `1.5f`, `'AB'XB`."""
 
 Shown = Callable[[str, str], "str | None"]
 """From the SQL and the adapter's type to what may be shown."""
@@ -45,9 +50,18 @@ def masked(sql: str, adapter: str) -> str | None:
         return None
     pieces, at = [], 0
     for token in tokens:
-        pieces += [_without_comments(sql[at : token.start])]
-        pieces += ["?" if _is_literal(token.token_type.name) else sql[token.start : token.end + 1]]
-        at = token.end + 1
+        start, end = token.start, token.end + 1
+        if start < at:  # within a literal: dialects make several tokens of `1L`, or of `0xFF`
+            at = max(at, end)
+            continue
+        pieces.append(_without_comments(sql[at:start]))
+        if _is_literal(token.token_type.name) or _BEGINS_NUMBER.match(sql, start):
+            pieces.append("?")
+            rest = _REST_OF_LITERAL.match(sql, end)
+            end = rest.end() if rest is not None else end
+        else:
+            pieces.append(sql[start:end])
+        at = end
     return _whole("".join(pieces).strip(), adapter)
 
 
