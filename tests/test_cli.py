@@ -224,6 +224,25 @@ def test_a_detached_run_is_named_and_can_be_followed_to_its_end(project: Project
     assert "session_ended outcome=success" in followed.stdout.decode().splitlines()[-1]
 
 
+@pytest.mark.parametrize("on_terminal", [False, True])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_who_follows_a_run_sees_what_dbt_says_and_stops_without_cancelling(
+    project: Project, signum: int, *, on_terminal: bool
+) -> None:
+    gate = project.path / "open"
+    project.spanline("--detach", "dbt", "run", "--select", "gate", GATE=str(gate))
+    (run,) = runs_of(project)
+    follower = Terminal([SPANLINE, *([] if on_terminal else ["--no-progress"]), "retry", run.id], project.path)
+    follower.read_until(r"\d\d:\d\d:\d\d  1 of 1 START python table model main.gate")
+    os.kill(follower.pid, signum)
+    assert follower.wait() == 130
+    assert f"spanline: run {run.id} goes on; `spanline cancel {run.id}` cancels it" in follower.said
+    assert run.live
+    gate.touch()
+    assert run.wait(60).success
+    assert not [event for event in journal(run) if isinstance(event, (events.CancelRequested, events.RunnerKilled))]
+
+
 class Terminal:
     """A process on a terminal of its own, and what it has said there."""
 
@@ -232,7 +251,7 @@ class Terminal:
         if pid == 0:
             os.chdir(cwd)
             os.execve(args[0], args, {**os.environ, **environment, "TERM": "xterm", "COLUMNS": "120"})
-        self._pid = pid
+        self.pid = pid
         self.said = ""
 
     def read_until(self, pattern: str) -> None:
@@ -250,7 +269,7 @@ class Terminal:
         except OSError:
             pass  # the terminal's other end is closed
         os.close(self._fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def test_on_a_terminal_a_line_says_where_the_run_stands_and_a_summary_ends_it(project: Project) -> None:

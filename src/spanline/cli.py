@@ -152,17 +152,37 @@ def dbt_command(options: Options, args: tuple[str, ...]) -> None:
 
 
 def _run(options: Options, begin: Callable[[Stdio | None], Run], *, lined: bool) -> int:
-    """Begin a run, show it as the options say, and return its exit code."""
+    """Begin a run, or find one that goes on, show it as the options say, and return its exit code."""
     with _Signals() as signals:
-        if options.json:
-            return _run_json(begin, signals)
-        if options.log_json:
-            return _run_log_json(begin, signals)
-        if options.progress and lined and _on_terminal():
-            return _run_with_line(begin, signals)
-        run = begin(None)
-        signals.watch(run)
-        return run.wait().exit_code
+        try:
+            return _shown(options, begin, signals, lined=lined)
+        except KeyboardInterrupt:
+            if signals.followed is None:
+                raise
+            run_id = signals.followed.id
+            click.echo(f"spanline: run {run_id} goes on; `spanline cancel {run_id}` cancels it", err=True)
+            return _INTERRUPTED
+
+
+def _shown(options: Options, begin: Callable[[Stdio | None], Run], signals: _Signals, *, lined: bool) -> int:
+    if options.json:
+        return _run_json(begin, signals)
+    if options.log_json:
+        return _run_log_json(begin, signals)
+    if options.progress and lined and _on_terminal():
+        return _run_with_line(begin, signals)
+    run = begin(None)
+    signals.watch(run)
+    _print_log(run, sys.stdout.fileno())
+    return run.wait().exit_code
+
+
+def _print_log(run: Run, fd: int) -> None:
+    """Of a run that isn't ours print what dbt says; else it has our streams, or those that we gave it."""
+    if not run.supervised_here:
+        from spanline.console import print_log  # noqa: PLC0415
+
+        print_log(run, fd)
 
 
 def _on_terminal() -> bool:
@@ -179,6 +199,7 @@ def _run_with_line(begin: Callable[[Stdio | None], Run], signals: _Signals) -> i
     with LiveLine(lambda: started[0].state if started else RunState()) as line:
         started.append(begin(line.stdio))
         signals.watch(started[0])
+        _print_log(started[0], line.output)
         result = started[0].wait()
     click.echo(f"\n{summary(result)}", err=True)
     return result.exit_code
@@ -243,9 +264,13 @@ def _on_a_terminals_input() -> bool:
 
 
 class _Signals:
-    """Turns Ctrl-C, SIGTERM and SIGHUP into cancels of the run: the first gently, a second one at once."""
+    """Turns Ctrl-C, SIGTERM and SIGHUP into cancels of the run: the first gently, a second one at once.
+
+    Where the run is somebody else's, they only end our following of it, as a KeyboardInterrupt.
+    """
 
     def __init__(self) -> None:
+        self.followed: Run | None = None
         self._run: Run | None = None
         self._first: tuple[float, str] | None = None
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
@@ -270,20 +295,35 @@ class _Signals:
 
     def watch(self, run: Run) -> None:
         """Cancel this run from now on, and now where a signal has come already."""
+        if not run.supervised_here:
+            self._follow(run)
+            return
         self._run = run
         if self._first is not None:
             run.cancel(by=self._first[1])
 
-    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
-        from spanline.cancel import BOUNCE_SECONDS  # noqa: PLC0415 - only now: `--help` must be instant
+    def _follow(self, run: Run) -> None:
+        self.followed = run
+        for signum in self._before:
+            signal.signal(signum, signal.default_int_handler)
+        if self._first is not None:
+            raise KeyboardInterrupt
 
+    def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         now, name = time.monotonic(), signal.Signals(signum).name
         if self._first is None:
             self._first = (now, name)
             if self._run is not None:
                 self._run.cancel(by=name)
-        elif self._run is not None and now > self._first[0] + BOUNCE_SECONDS:
+        elif self._run is not None and _is_another(now - self._first[0]):
             self._run.cancel(grace=0.0, by=f"a second {name}")
+
+
+def _is_another(seconds: float) -> bool:
+    # Not before there is a run: until then the module may be half imported by what the signal has interrupted.
+    from spanline.cancel import BOUNCE_SECONDS  # noqa: PLC0415
+
+    return seconds > BOUNCE_SECONDS
 
 
 @cli.command()

@@ -7,11 +7,15 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from spanline import events
 from spanline.attempt import Stdio
 from spanline.state import RunState
 from spanline.summary import duration
+
+if TYPE_CHECKING:
+    from spanline.runs import Run
 
 _REFRESH_SECONDS: Final = 0.2
 _CHUNK: Final = 1 << 16
@@ -38,7 +42,12 @@ class LiveLine:
     @property
     def stdio(self) -> Stdio:
         """The streams to give to dbt."""
-        return Stdio(None, self._pipes[0][1], self._pipes[1][1])
+        return Stdio(None, self.output, self._pipes[1][1])
+
+    @property
+    def output(self) -> int:
+        """Where to write, instead of to standard output."""
+        return self._pipes[0][1]
 
     def __enter__(self) -> LiveLine:
         for thread in (*self._threads, self._drawer):
@@ -73,6 +82,16 @@ class LiveLine:
         if self._line or line:
             _write(2, _CLEAR + line)
         self._line = line
+
+
+def print_log(run: Run, fd: int) -> None:
+    """Print what dbt says in the session of a run that goes on elsewhere, from its start to its end."""
+    session = run.session
+    for record in run.records():
+        event = record.event
+        if isinstance(event, events.Log) and event.session >= session:
+            clock = time.strftime("%H:%M:%S", time.gmtime(event.time / 1e9))  # as dbt writes it
+            _write(fd, f"{clock}  {event.message}\n".encode(errors="replace"))
 
 
 def _write(fd: int, data: bytes) -> None:
