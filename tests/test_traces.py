@@ -19,8 +19,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusC
 
 from spanline import conventions, events, ids, tracecontext
 from spanline.events import Event
+from spanline.failures import failure_of
 from spanline.replay import replay
 from spanline.runs import start
+from spanline.sinks.otel.failing import Failed
 from spanline.sinks.otel.spans import Translator
 from spanline.sinks.otel.sql import CHARACTERS, masked, shown
 from spanline.state import RunState
@@ -238,7 +240,7 @@ def test_what_is_open_when_dbt_dies_ends_then() -> None:
         assert found.named(name).end_time == at(9)
     assert of(found.named("model a"))["node_outcome"] == "interrupted"
     assert of(found.named("dbt build"))["cicd.pipeline.result"] == "error"
-    assert [note.name for note in found.named("dbt build").events] == ["dbt died"]
+    assert [note.name for note in found.named("dbt build").events] == ["dbt died", "exception"]
 
 
 def test_a_clock_that_is_set_back_gives_no_span_that_ends_before_it_begins() -> None:
@@ -494,6 +496,109 @@ def test_where_sql_may_not_be_seen_no_error_quotes_it(happened: list[Event], set
         str((span.status.description, [dict(note.attributes or {}) for note in span.events])) for span in found.spans
     ]
     assert not [text for text in said if "no_such_column" in text]
+
+
+# --- what fails outside of a node
+
+MISSING = "Runtime Error\n  Catalog Error: Table with name missing does not exist!\n  LINE 3: select 'SECRETLITERAL' from t"
+
+
+def failing_operation(*, attempt: int = 1, **ending: str) -> list[Event]:
+    """Two steps, the second of which fails, not in a node: at its first attempt, or at another."""
+    place = {**PLACE, "step": 2}
+    last = {**place, "attempt": attempt}
+    again = [
+        events.AttemptEnded(exit_code=1, **place),
+        events.AttemptStarted(argv=["run-operation"], pid=2, python="p", **last),
+    ]
+    return in_order(
+        opened([["deps"], ["run-operation", "op"]]),
+        events.StepStarted(argv=["deps"], session=1, step=1),
+        invoked("deps"),
+        closed(0)[:2],
+        events.StepStarted(argv=["run-operation", "op"], session=1, step=2),
+        events.AttemptStarted(argv=["run-operation"], pid=1, python="p", **place),
+        invoked("run-operation", **place),
+        again if attempt > 1 else [],
+        events.QueryStarted(query=1, sql="/* x */ select 'SECRETLITERAL' from t", **last),
+        *(
+            [events.DbtFinished(success=False, exit_code=1, elapsed=1.0, **ending, **last),
+             events.AttemptEnded(exit_code=1, **last), ended("failed", 1)]
+            if "exception" in ending
+            else [events.RunnerDied(**ending, **last), ended("died", 2)]
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+@pytest.mark.parametrize(
+    ("ending", "kind", "exception"),
+    [
+        ({"exception": MISSING}, "not_found", "DbtRuntimeError"),
+        ({"signal": "SIGKILL", "detail": "SECRETLITERAL"}, "unknown", "unknown"),
+    ],
+)
+def test_what_fails_without_a_node_is_an_error_with_its_exception_on_every_level(
+    ending: dict[str, str], kind: str, exception: str, attempt: int
+) -> None:
+    found = Trace(failing_operation(attempt=attempt, **ending))
+    levels = ["dbt deps, run-operation", "dbt run-operation", *(["attempt"] if attempt > 1 else [])]
+    for name in levels:
+        span = found.named(name)
+        assert span.status.status_code is StatusCode.ERROR
+        assert of(span)["error.type"] == kind
+        (note,) = [dict(note.attributes or {}) for note in span.events if note.name == "exception"]
+        assert (note["exception.type"], note["exception.message"]) == (exception, span.status.description)
+        assert "SECRETLITERAL" in str(note["exception.message"])
+    assert found.named("dbt deps").status.status_code is StatusCode.UNSET
+    query = found.named("SELECT")
+    assert (query.status.status_code, of(query)["error.type"]) == (StatusCode.ERROR, kind)
+
+
+@pytest.mark.parametrize("setting", ["masked", "off"])
+def test_where_sql_may_not_be_seen_no_level_quotes_it(setting: str) -> None:
+    spans = Trace(failing_operation(attempt=2, exception=MISSING), SPANLINE_TRACE_SQL=setting).spans
+    assert not [span.name for span in spans if "SECRETLITERAL" in span.to_json()]
+    assert {span.status.description for span in spans if span.name in ("attempt", "dbt run-operation")} == {
+        "not_found (duckdb.catalog)"
+    }
+
+
+def test_a_level_in_which_nodes_failed_names_them_and_leaves_the_exception_to_their_spans(build: Trace) -> None:
+    root = build.named("dbt build")
+    assert not [note for note in root.events if note.name == "exception"]
+    (note,) = build.named("test never").events
+    assert dict(note.attributes or {})["exception.type"] == "data", "no exception of dbt's"
+    (note,) = build.named("model fragile").events
+    assert dict(note.attributes or {})["exception.type"] == "DbtRuntimeError"
+
+
+@pytest.mark.parametrize(("by", "kind"), [("user", "cancelled"), ("time limit", "timeout")])
+def test_what_was_cancelled_says_so(by: str, kind: str) -> None:
+    cancel = [
+        *[described(A), started(A), events.CancelRequested(by=by, reason="enough", **PLACE)],
+        finished(A, "error", message="INTERRUPT Error: Interrupted!"),
+    ]
+    found = Trace(in_order(opened(), invoked(), cancel, closed(1)[:2], ended("cancelled", 1)))
+    root = found.named("dbt build")
+    assert (of(root)["error.type"], root.status.description) == (kind, "enough")
+    assert of(found.named("model a"))["error.type"] == "cancelled"
+    assert "exception" not in {note.name for note in root.events}
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Database Error in model a (models/a.sql)\n  deadlock detected", "DbtDatabaseError"),
+        ("Encountered an error:\nParsing Error\n  x", "ParsingError"),
+        ("shop.on-run-start.0 failed, error:\n Database Error\n  x", "DbtDatabaseError"),
+        ("KeyboardInterrupt: ", "KeyboardInterrupt"),
+        ("duckdb.duckdb.IOException: no", "duckdb.duckdb.IOException"),
+        ("Got 1 result, configured to fail if != 0", "data"),
+    ],
+)
+def test_the_type_of_an_exception_is_dbts_class_else_the_kind_of_the_error(message: str, expected: str) -> None:
+    assert Failed(message, failure_of(message)).exception_type == expected
 
 
 # --- limits, sampling, context

@@ -26,11 +26,12 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from spanline import conventions, events, ids
 from spanline.events import Event, NodeDescribed
-from spanline.failures import Failure, failure_of, failure_of_session
 from spanline.progress import DONE
 from spanline.sinks.base import Message
+from spanline.sinks.otel import failing
 from spanline.sinks.otel.export import SAMPLED, SCOPE
-from spanline.sinks.otel.sql import SHOWN_WHOLE, Shown
+from spanline.sinks.otel.failing import Failed
+from spanline.sinks.otel.sql import Shown
 from spanline.spec import command_of
 from spanline.state import SUCCESS, NodeState, RunState, outcome_of
 
@@ -47,6 +48,8 @@ _DESCRIPTION: Final = 1000
 _MESSAGE: Final = 8192
 """How many characters of an error are sent."""
 _FIRST: Final = 1
+_UNHANDLED: Final = 2
+"""dbt's exit code where it left none."""
 
 
 class _Phase(msgspec.Struct, frozen=True):
@@ -151,15 +154,15 @@ class Translator:
         yield from self._close_step(event, state)
         good = event.outcome == SUCCESS
         before = [Link(self._before)] if self._before is not None else []
-        failure = None if good else failure_of_session(state)
+        failed = None if good else failing.of_level(state, event.outcome)
         yield Message(
             self._span(
                 _name_of_session(state),
                 self._root,
                 self._parent if self._parent.is_valid else None,
-                {**_of_session(event, state), **_error(failure)},
+                _of_session(event, state),
                 (state.started, state.ends_at(event)),
-                _UNSET if good else _failed(self._told(_why(state, event.outcome), failure)),
+                failed,
                 links=before,
                 notes=self._notes,
                 kind=SpanKind.SERVER,
@@ -211,7 +214,7 @@ class Translator:
         for unique_id in list(self._open_nodes):
             yield from self._end_node(unique_id, event, state)
         for key in list(self._queries):
-            yield self._query_span(self._queries.pop(key), event, state, "", None)
+            yield self._query_span(self._queries.pop(key), event, state, failed=failing.given_up_for(state))
         if self._phase is not None:
             phase, self._phase = self._phase, None
             yield Message(
@@ -231,8 +234,8 @@ class Translator:
         attributes = _of_place(level.place)
         if last is not None and last.exit_code is not None:
             attributes[conventions.EXIT_CODE] = last.exit_code
-        status = _failed(_why(state, "failed")) if bad else _UNSET
-        return Message(self._span(level.name, own, above, attributes, (level.started, event.time), status))
+        failed = failing.of_level(state, state.outcome(last.exit_code or _UNHANDLED)) if bad and last else None
+        return Message(self._span(level.name, own, above, attributes, (level.started, event.time), failed))
 
     def _above(self, state: RunState) -> SpanContext:
         """The span of the attempt, step or session that is under way."""
@@ -276,13 +279,12 @@ class Translator:
         if place is None or node is None or node.started is None:
             return
         good = node.status in _GOOD
-        failure = None if good else failure_of(node.said, state.adapter)
-        end = node.finished or event.time
+        failed = None if good else failing.of_node(node, state.adapter)
         for key in [key for key, query in self._queries.items() if query.unique_id == unique_id]:
             # dbt tells of a query that the warehouse has answered, but not of one that failed.
-            yield self._query_span(self._queries.pop(key), event, state, "", failure)
+            yield self._query_span(self._queries.pop(key), event, state, failed=failed)
         described = state.descriptions.get(unique_id)
-        attributes = {**_of_node(node, described), **_of_place(place), **_error(failure)}
+        attributes = {**_of_node(node, described), **_of_place(place)}
         if isinstance(event, events.NodeFinished):
             attributes.update(_of_result(event))
         attributes[conventions.OPENLINEAGE_RUN] = ids.lineage_run_id(
@@ -299,10 +301,9 @@ class Translator:
                 own,
                 above,
                 attributes,
-                (node.started, end),
-                _UNSET if good else _failed(self._told(node.said, failure)),
+                (node.started, node.finished or event.time),
+                failed,
                 links=self._upstream(described, state),
-                notes=[] if good else [self._exception(self._told(node.said, failure), end)],
             )
         )
 
@@ -337,15 +338,6 @@ class Translator:
             if upstream is not None and upstream.materialized == "ephemeral":
                 yield from self._upstream_that_ran(upstream, state, seen)
 
-    def _told(self, message: str, failure: Failure | None) -> str:
-        """What may be said of an error: its kind only, where SQL may not be seen: warehouses quote it in messages."""
-        if failure is None or self._shown is SHOWN_WHOLE:
-            return message
-        return f"{failure.category} ({failure.rule or 'no rule'})"
-
-    def _exception(self, message: str, at: int) -> SpanEvent:
-        return SpanEvent(conventions.EXCEPTION, self._of_event({conventions.EXCEPTION_MESSAGE: message[:_MESSAGE]}), at)
-
     # --- queries --------------------------------------------------------------------------------------------------
 
     def _query_started(self, event: events.QueryStarted, state: RunState) -> Iterable[Message]:
@@ -360,13 +352,13 @@ class Translator:
     def _query_finished(self, event: events.QueryFinished, state: RunState) -> Iterable[Message]:
         query = self._queries.pop((event.writer, event.query), None)
         if query is not None:
-            yield self._query_span(query, event, state, event.status, None)
+            yield self._query_span(query, event, state, event.status)
 
     def _query_span(
-        self, query: _Query, event: Event, state: RunState, outcome: str, failure: Failure | None
+        self, query: _Query, event: Event, state: RunState, outcome: str = "", *, failed: Failed | None = None
     ) -> Message:
         name = _operation(query.sql) or conventions.QUERY
-        attributes: Attributes = {**_of_warehouse(state), conventions.DB_OPERATION: name, **_error(failure)}
+        attributes: Attributes = {**_of_warehouse(state), conventions.DB_OPERATION: name}
         shown = self._shown(query.sql, state.adapter or "")
         if shown is not None:
             attributes[conventions.DB_QUERY] = shown
@@ -381,7 +373,7 @@ class Translator:
                 query.above,
                 attributes,
                 (query.started, event.time),
-                _failed("the warehouse gave no answer") if failure is not None else _UNSET,
+                Failed("the warehouse gave no answer", failed.failure, raised=False) if failed is not None else None,
                 kind=SpanKind.CLIENT,
             )
         )
@@ -401,12 +393,15 @@ class Translator:
         parent: SpanContext | None,
         attributes: Attributes,
         times: tuple[int, int],
-        status: Status = _UNSET,
+        failed: Failed | None = None,
         *,
         links: Sequence[Link] = (),
         notes: Sequence[SpanEvent] = (),
         kind: SpanKind = SpanKind.INTERNAL,
     ) -> ReadableSpan:
+        if failed is not None:
+            attributes = {**attributes, **failed.attributes}
+            notes = [*notes, self._exception(failed, times[1])] if failed.raised else notes
         return ReadableSpan(
             name=name,
             context=context,
@@ -416,12 +411,19 @@ class Translator:
             events=_first(self._limits.max_events, notes),
             links=_first(self._limits.max_links, links),
             kind=kind,
-            status=status,
+            status=_UNSET if failed is None else Status(StatusCode.ERROR, failed.told(self._shown)[:_DESCRIPTION]),
             start_time=times[0],
             # The clock may be set back while something lasts.
             end_time=max(times),
             instrumentation_scope=SCOPE,
         )
+
+    def _exception(self, failed: Failed, at: int) -> SpanEvent:
+        said = {
+            conventions.EXCEPTION_TYPE: failed.exception_type,
+            conventions.EXCEPTION_MESSAGE: failed.told(self._shown)[:_MESSAGE],
+        }
+        return SpanEvent(conventions.EXCEPTION, self._of_event({**said}), at)
 
     def _of_event(self, attributes: Attributes) -> BoundedAttributes:
         limits = self._limits
@@ -550,21 +552,3 @@ def _of_result(event: events.NodeFinished) -> Attributes:
         conventions.THREAD: event.thread or None,
     }
     return {key: value for key, value in known.items() if value is not None}
-
-
-def _why(state: RunState, outcome: str) -> str:
-    if state.cancel is not None:
-        return state.cancel.reason or f"{outcome} by {state.cancel.by}"
-    if state.failed:
-        return f"{len(state.failed)} failed, first {state.failed[0].unique_id}"
-    return (state.attempt.exception if state.attempt is not None else None) or outcome
-
-
-def _error(failure: Failure | None) -> Attributes:
-    if failure is None:
-        return {}
-    return {conventions.ERROR_TYPE: failure.category, **({conventions.RULE: failure.rule} if failure.rule else {})}
-
-
-def _failed(description: str) -> Status:
-    return Status(StatusCode.ERROR, description[:_DESCRIPTION])
