@@ -463,6 +463,8 @@ def assert_refused(project: Project, *args: str, said: str) -> None:
         (["--home", "dbt_project.yml/x", "dbt", "run"], "cannot keep a run under .*Not a directory.*--home"),
         (["--home", "/proc/x", "dbt", "run"], "cannot keep a run under /proc/x.*--home or SPANLINE_HOME"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
+        (["--run-id", "x", "retry", "latest"], "keeps its own --run-id: leave that out"),
+        (["--python", "p", "--run-id", "x", "retry", "latest"], "keeps its own --python and --run-id"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

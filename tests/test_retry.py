@@ -307,6 +307,44 @@ def test_a_secret_variable_must_be_set_again(project: Project) -> None:
     assert len(ended(last_run(project))) == 1
 
 
+def test_options_before_retry_hold_for_the_resumed_run(project: Project) -> None:
+    run = project.run("run", "-s", "fragile", "--vars", "{break: true}", retry_delay=2.5, timeout=600.0, grace=7.0)
+    before = RunSpec.load(run.directory.spec)
+    done = project.spanline("--timeout", "0.5", "--retry-limit", "3", "--node-timeout", "9", "retry", "latest")
+    assert done.returncode == 2
+    assert ended(run) == [("failed", 1), ("cancelled", 2)]
+    assert run.result().timed_out
+    spec = RunSpec.load(run.directory.spec)
+    assert spec == before.amended({"limit": 3}, {"timeout": 0.5, "node_timeout": 9.0})
+    assert (spec.retry.delay, spec.grace) == (2.5, 7.0)
+    assert run.directory.spec.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_run_is_resumed_by_a_supervisor_of_its_own(project: Project, *, full: bool) -> None:
+    project.write("models/fragile.sql", "select id{{ env_var('COLUMN', '') }} from {{ ref('orders') }}")
+    project.spanline("dbt", "run", "-s", "customers +fragile", COLUMN=", no_such_column")
+    run = last_run(project)
+    done = project.spanline("--detach", "retry", "latest", *(["--full"] if full else []), DBT_ENV_SECRET_KEY="hush")
+    assert (done.returncode, done.stdout.decode()) == (0, f"{run.id}\n")
+    assert run.wait(60).success
+    session = run.state.session
+    assert session is not None
+    assert (session.session, session.detached, session.resumes) == (2, True, not full)
+    assert ("model.shop.customers" in started(run, session=2)) is full
+    again = project.spanline("--detach", "retry", "latest")
+    assert again.stdout == b"nothing of this run is left to do (--full does it all again)\n"
+
+
+def test_a_resume_takes_limits_in_python_too(project: Project) -> None:
+    run = project.run("run", "-s", "fragile", "--vars", "{break: true}", retry_limit=2)
+    resumed = spanline.retry(run.id, home_dir=project.home, grace=3.0, retry_partial=True, detached=True)
+    assert resumed is not None
+    assert resumed.wait(60).outcome == "failed"
+    spec = RunSpec.load(run.directory.spec)
+    assert (spec.grace, spec.retry.partial, spec.retry.limit) == (3.0, True, 2)
+
+
 def test_a_run_under_way_is_followed(project: Project) -> None:
     gate = project.path / "open"
     run = project.start("run", "-s", "gate", environment={"GATE": str(gate)})

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from spanline import __version__
 
@@ -28,6 +29,12 @@ USAGE_ERROR: Final = 2
 _INTERRUPTED: Final = 130
 _HELP: Final = frozenset(("-h", "--help"))
 _VERSION: Final = frozenset(("-v", "-V", "--version"))
+_LIMITS: Final = (
+    *("retry_limit", "retry_delay", "retry_within", "retry_partial"),
+    *("timeout", "node_timeout", "grace"),
+)
+_OF_THE_RUN: Final = ("python", "run_id")
+"""Options that a run has once and for all."""
 _LINE_COMMANDS: Final = frozenset(
     ("build", "clone", "compile", "freshness", "run", "seed", "snapshot", "test", "retry")
 )
@@ -51,6 +58,13 @@ class Options:
     timeout: float | None = None
     node_timeout: float | None = None
     grace: float = 30.0
+    given: dict[str, str]
+    """Those of them that were given, by name: how the command line calls them."""
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Those given that a run which is resumed takes, too."""
+        return {name: getattr(self, name) for name in _LIMITS if name in self.given}
 
 
 class _Verbatim(click.Command):
@@ -132,6 +146,11 @@ def cli(
     options.retry_limit, options.retry_delay = retry_limit, retry_delay
     options.retry_within, options.retry_partial = retry_within, retry_partial
     options.timeout, options.node_timeout, options.grace = timeout, node_timeout, grace
+    options.given = {
+        str(param.name): param.opts[0]
+        for param in ctx.command.params
+        if ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+    }
 
 
 @cli.command("dbt", cls=_Verbatim, add_help_option=False)
@@ -417,19 +436,39 @@ def cancel(options: Options, reference: str, grace: float | None, *, wait: bool)
 @click.option("--full", is_flag=True, help="Do everything again, also what has succeeded.")
 @click.pass_obj
 def retry_command(options: Options, reference: str, *, full: bool) -> None:
-    """Resume a run where it ended, failed, was cancelled or killed: what succeeded isn't run again."""
-    from spanline.runs import retry  # noqa: PLC0415
+    """Resume a run where it ended, failed, was cancelled or killed: what succeeded isn't run again.
+
+    Options before the word `retry` hold for the run from now on; those that aren't given stay as they were.
+    """
+    refused = [flag for name, flag in options.given.items() if name in _OF_THE_RUN]
+    if refused:
+        raise click.UsageError(f"a run that is resumed keeps its own {' and '.join(refused)}: leave that out")
 
     def begin(stdio: Stdio | None) -> Run:
-        run = retry(reference, home_dir=options.home, full=full, stdio=stdio, foreground=_on_a_terminals_input())
+        run = _resume(options, reference, stdio, full=full)
         if run is None:
             click.echo("nothing of this run is left to do (--full does it all again)")
             raise SystemExit(0)
-        if not run.supervised_here:
-            click.echo(f"run {run.id} is under way: following it", err=True)
         return run
 
+    if options.detach:
+        click.echo(begin(None).id)
+        return
     sys.exit(_run(options, begin, lined=True))
+
+
+def _resume(options: Options, reference: str, stdio: Stdio | None, *, full: bool) -> Run | None:
+    from spanline.runs import retry  # noqa: PLC0415
+
+    return retry(
+        reference,
+        home_dir=options.home,
+        full=full,
+        detached=options.detach,
+        stdio=stdio,
+        foreground=_on_a_terminals_input(),
+        **options.limits,
+    )
 
 
 @cli.command()

@@ -19,30 +19,28 @@ from spanline.supervisor import Supervisor
 def main(arguments: Sequence[str]) -> int:
     """Supervise the run in this directory, detached from whoever started us.
 
-    `DIRECTORY LEASE_FD` runs its steps. `--observe DIRECTORY LEASE_FD` only delivers what another process journals
-    there; standard input ends when that process does.
+    `DIRECTORY LEASE_FD` runs its steps, `--resume DIRECTORY LEASE_FD` those that are left. `--observe DIRECTORY
+    LEASE_FD` only delivers what another process journals there; standard input ends when that process does.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    *observe, path, lease_fd = arguments
+    *how, path, lease_fd = arguments
     directory = RunDirectory(Path(path))
     spec = RunSpec.load(directory.spec)
     held = lease.Lease(int(lease_fd))
-    return _observe(directory, spec, held) if observe else _run(directory, spec, held)
+    if how == ["--observe"]:
+        return Supervisor(directory, spec, held, detached=True).observe(0)
+    return _run(directory, spec, held, resumes=how == ["--resume"])
 
 
-def _observe(directory: RunDirectory, spec: RunSpec, held: lease.Lease) -> int:
-    return Supervisor(directory, spec, held, detached=True).observe(0)
-
-
-def _run(directory: RunDirectory, spec: RunSpec, held: lease.Lease) -> int:
+def _run(directory: RunDirectory, spec: RunSpec, held: lease.Lease, *, resumes: bool) -> int:
     with (
         open(os.devnull, "rb") as nothing,
         open(directory.stdout, "ab") as out,
         open(directory.stderr, "ab") as err,
     ):
         stdio = Stdio(nothing.fileno(), out.fileno(), err.fileno())
-        supervisor = Supervisor(directory, spec, held, stdio=stdio, detached=True)
+        supervisor = Supervisor(directory, spec, held, stdio=stdio, detached=True, resumes=resumes)
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda number, _frame: _cancel(directory, spec, number))
         return supervisor.run()

@@ -275,7 +275,7 @@ def start(
             raise
         return running
     if detached:
-        return _start_detached(directory, held, passed)
+        return _start_detached(Run(directory), held, passed)
     return _start_attached(directory, held, spec, passed, stdio, foreground=foreground)
 
 
@@ -320,23 +320,38 @@ def retry(
     *,
     home_dir: str | Path | None = None,
     full: bool = False,
+    grace: float | None = None,
+    retry_limit: int | None = None,
+    retry_delay: float | None = None,
+    retry_within: float | None = None,
+    retry_partial: bool | None = None,
+    timeout: float | None = None,
+    node_timeout: float | None = None,
+    detached: bool = False,
     stdio: Stdio | None = None,
     foreground: bool = False,
 ) -> Run | None:
     """Resume a run that has ended, however it did, as a new session; None where nothing of it is left to do.
 
     What succeeded according to the journal isn't run again, but for hooks, which belong to the command, as in dbt.
-    Arguments, variables and remaining steps are the run's own. With `full`, everything is done again.
-    A run that is under way is attached to; one that is only ending is waited for.
+    Arguments, variables and remaining steps are the run's own. So are its grace, retry policy and limits of time, but
+    for those that are given here, which hold for the run from now on. With `full`, everything is done again.
+    `detached` gives the session a supervisor of its own, which outlives this process.
+    A run that is under way is attached to, as it is; one that is only ending is waited for.
     Raises `RunNotFound`, and `UsageError` where it can't be resumed.
     """
     run = attach(reference, home_dir=home_dir)
     held = _taken_over(run)
     if held is None:
+        log.warning("run %s is under way: following it, as it is", run.id)
         return run
     try:
         close_abandoned(run.directory)
-        spec = RunSpec.load(run.directory.spec)
+        before = RunSpec.load(run.directory.spec)
+        spec = before.amended(
+            {"limit": retry_limit, "delay": retry_delay, "within": retry_within, "partial": retry_partial},
+            {"grace": grace, "timeout": timeout, "node_timeout": node_timeout},
+        )
         dbt.check(spec.python)
         rules.of_file()
         environment = _secrets_again(spec)
@@ -344,6 +359,10 @@ def retry(
         if not full and _is_complete(progress, spec):
             held.release()
             return None
+        if spec != before:
+            spec.keep(run.directory.spec)
+        if detached:
+            return _start_detached(run, held, environment, () if full else ("--resume",))
         supervisor = Supervisor(
             run.directory, spec, held, stdio=stdio, environment=environment, foreground=foreground, resumes=not full
         )
@@ -458,11 +477,13 @@ def _supervised(supervisor: Supervisor, directory: RunDirectory) -> Run:
     return started
 
 
-def _start_detached(directory: RunDirectory, held: lease.Lease, environment: Mapping[str, str]) -> Run:
+def _start_detached(run: Run, held: lease.Lease, environment: Mapping[str, str], how: Sequence[str] = ()) -> Run:
+    """Start a supervisor for the run's next session, and return once that has begun."""
+    directory, session = run.directory, run.state.session_number + 1
     try:
         supervisor = process.spawn_detached(
             "spanline.detached",
-            [str(directory.path), str(held.fd)],
+            [*how, str(directory.path), str(held.fd)],
             directory.supervisor_log,
             environment={**environment, **tracecontext.current(os.environ)},
             pass_fds=(held.fd,),
@@ -471,8 +492,8 @@ def _start_detached(directory: RunDirectory, held: lease.Lease, environment: Map
         held.release()  # the supervisor holds it now
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        if directory.journal.exists() and directory.journal.stat().st_size > 0:
-            return Run(directory)
+        if run.state.session_number >= session:
+            return run
         if supervisor.poll() is not None:
             break
         time.sleep(0.02)

@@ -69,6 +69,21 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         except (OSError, msgspec.MsgspecError) as error:
             raise UsageError(f"cannot read {path}: {error}") from error
 
+    def keep(self, path: Path) -> None:
+        """Write `spec.json` anew, whole or not at all. Raises `UsageError` where that can't be done."""
+        new = path.with_name(f"{path.name}.new")
+        try:
+            with open(new, "wb", opener=lambda place, flags: os.open(place, flags, 0o600)) as file:
+                file.write(self.encode())
+            new.replace(path)
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error}") from error
+
+    def amended(self, retry: Mapping[str, object], limits: Mapping[str, object]) -> RunSpec:
+        """The same run with another retry policy or other limits: fields by name, None for those that stay."""
+        policy = msgspec.structs.replace(self.retry, **_given(retry))
+        return msgspec.structs.replace(self, retry=policy, **_given(limits))
+
     def secrets(self, environment: Mapping[str, str]) -> Iterator[str]:
         """Values that nobody may read in the journal: of this environment, and of the steps' arguments."""
         yield from secrets_of_environment({**environment, **self.environment})
@@ -79,6 +94,10 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         """Whether two specs ask for the same run."""
         mine, theirs = msgspec.to_builtins(self), msgspec.to_builtins(other)
         return all(mine[key] == theirs[key] for key in ("run_id", "steps", "project_dir", "caller"))
+
+
+def _given(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
