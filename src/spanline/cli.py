@@ -363,8 +363,9 @@ def runs(options: Options, limit: int, *, as_json: bool) -> None:
 
 
 def _listed(run: Run) -> dict[str, object]:
-    state = run.state
-    outcome = state.ended.outcome if state.ended else ("running" if run.live else "died")
+    live = run.live
+    state = run.state if live else run.state.closed()
+    outcome = state.ended.outcome if state.ended else ("running" if live else "died")
     steps = state.session.steps if state.session else []
     return {
         "id": run.id,
@@ -387,9 +388,9 @@ def show(options: Options, reference: str, *, as_json: bool) -> None:
     from spanline.summary import summary  # noqa: PLC0415
 
     run = _attach(options, reference)
-    state = run.state
-    result = result_of(state, str(run.directory.path), undelivered(run.directory))
     live = run.live
+    state = run.state if live else run.state.closed()
+    result = result_of(state, str(run.directory.path), undelivered(run.directory))
     if as_json:
         _echo_json({**_plain(result), **({"outcome": "running"} if live else {})})
     elif live:

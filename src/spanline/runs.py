@@ -166,7 +166,7 @@ class Run:
         """The result of a run that has ended. Raises `UsageError` while it goes on."""
         if self.live:
             raise UsageError(f"run {self.id} goes on; wait() waits for its end")
-        return result_of(self.state, str(self.directory.path), undelivered(self.directory))
+        return result_of(self.state.closed(), str(self.directory.path), undelivered(self.directory))
 
     def _end_of_run(self) -> _EndOfRun:
         return _EndOfRun(self)

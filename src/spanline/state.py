@@ -209,6 +209,20 @@ class RunState(msgspec.Struct, kw_only=True):
         return CANCELLED if self.cancelling else FAILURE
 
     def _close_open(self, event: Event, status: str) -> None:
+    def closed(self) -> RunState:
+        """A copy in which what is open has ended: as of a run that has nobody alive who could say so."""
+        return msgspec.structs.replace(self, nodes=self._ended(self.nodes), hooks=self._ended(self.hooks))
+
+    def _ended(self, nodes: dict[str, NodeState]) -> dict[str, NodeState]:
+        return {
+            unique_id: msgspec.structs.replace(node, status=self._cut_off, finished=self.last) if node.open else node
+            for unique_id, node in nodes.items()
+        }
+
+    @property
+    def _cut_off(self) -> str:
+        return CANCELLED if self.cancelling else INTERRUPTED
+
         for node in self.open_nodes:
             node.end(status, event)
 
@@ -227,7 +241,7 @@ def _session_started(state: RunState, event: events.SessionStarted) -> None:
 
 
 def _session_ended(state: RunState, event: events.SessionEnded) -> None:
-    state._close_open(event, CANCELLED if state.cancelling else INTERRUPTED)
+    state._close_open(event, state._cut_off)
     state.ended = event
 
 
@@ -238,7 +252,7 @@ def _attempt_started(state: RunState, event: events.AttemptStarted) -> None:
 def _attempt_ended(state: RunState, event: events.AttemptEnded) -> None:
     if state.attempts:
         state.attempts[-1].exit_code = event.exit_code
-    state._close_open(event, CANCELLED if state.cancelling else INTERRUPTED)
+    state._close_open(event, state._cut_off)
 
 
 def _dbt_exited(state: RunState, event: events.DbtExited) -> None:
@@ -249,7 +263,7 @@ def _dbt_exited(state: RunState, event: events.DbtExited) -> None:
 def _runner_died(state: RunState, event: events.RunnerDied) -> None:
     if state.attempts:
         state.attempts[-1].died = event
-    state._close_open(event, CANCELLED if state.cancelling else INTERRUPTED)
+    state._close_open(event, state._cut_off)
 
 
 def _runner_failed(state: RunState, event: events.RunnerFailed) -> None:

@@ -166,3 +166,24 @@ def test_detached_supervisor_killed(duckdb_sandbox: Sandbox) -> None:
     run.is_in_slow_query()
     os.kill(run.one("session_started")["pid"], signal.SIGKILL)
     _ends_by_itself(sandbox, run, time.monotonic())
+
+
+@pytest.mark.parametrize(("cancelled", "status"), [(False, "interrupted"), (True, "cancelled")])
+def test_no_node_of_a_run_without_a_process_is_running(duckdb_sandbox: Sandbox, cancelled: bool, status: str) -> None:
+    """Supervisor and runner are killed at once: the journal leaves the node open, and is left as it is."""
+    sandbox = duckdb_sandbox
+    supervisor = sandbox.dbt("build", "--select", "slow")
+    run = sandbox.run()
+    run.is_in_slow_query()
+    os.kill(run.runner, signal.SIGSTOP)  # so that it can't say a last word
+    if cancelled:
+        sandbox.did("cancel", run.id, "--no-wait", "--grace", "120")
+        run.waits_for("cancel_requested")
+    supervisor.send(signal.SIGKILL)
+    os.kill(run.runner, signal.SIGKILL)
+    sandbox.all_gone()
+    journal = (run.path / "journal.jsonl").read_bytes()
+    assert run.node("slow") == status
+    assert f"1 {status}" in sandbox.did("show", run.id).splitlines()[0]
+    assert json.loads(sandbox.did("runs", "--json"))["counts"] == {status: 1}
+    assert (run.path / "journal.jsonl").read_bytes() == journal
