@@ -142,11 +142,15 @@ class RunnerKilled(Event, frozen=True, kw_only=True):
 
 
 class CancelRequested(Event, frozen=True, kw_only=True):
-    """The supervisor was asked to cancel; after `grace` seconds the runner is killed."""
+    """The supervisor was asked to cancel; after `grace` seconds the runner is killed.
+
+    `unique_id` is the node that took too long, where it is for that.
+    """
 
     by: str
     reason: str = ""
     grace: float = 0.0
+    unique_id: str | None = None
 
 
 class JournalStopped(Event, frozen=True, kw_only=True):
@@ -363,7 +367,11 @@ class Batches(msgspec.Struct, frozen=True):
 
 
 class NodeFinished(Event, frozen=True, kw_only=True):
-    """A node's result. `status` is dbt's; `compile` and `execute` are (start, end) in nanoseconds since the epoch."""
+    """A node's result. `status` is dbt's; `compile` and `execute` are (start, end) in nanoseconds since the epoch.
+
+    `line` is where its error stands: the number, and whether it is a line of the `file`, the `compiled code` or the
+    `statement` that was sent to the warehouse.
+    """
 
     unique_id: str
     status: str
@@ -377,6 +385,7 @@ class NodeFinished(Event, frozen=True, kw_only=True):
     bytes_processed: int | None = None
     query_id: str | None = None
     batches: Batches | None = None
+    line: tuple[int, str] | None = None
 
 
 class NodeSkipped(Event, frozen=True, kw_only=True):
@@ -523,12 +532,12 @@ EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read
     DbtConfigured,
     PhaseStarted,
     Selection,
+    NodesGone,
     ArtifactWritten,
     ArtifactKept,
     Log,
     DbtFinished,
     DbtExited,
-    NodesGone,
     NodeDescribed,
     NodeStarted,
     NodeCompiled,

@@ -24,7 +24,8 @@ import msgspec
 from spanline import rules
 from spanline.errors import UsageError
 from spanline.rules import UNKNOWN, Category, Matcher, RuleSet
-from spanline.state import RunState
+from spanline.runner.lines import line_in
+from spanline.state import NodeState, RunState
 
 HEAD: Final = 2 << 10
 TAIL: Final = 1 << 10
@@ -32,12 +33,11 @@ TAIL: Final = 1 << 10
 SQL, data or a stack trace. Of the end only whole lines count: there a Python traceback names the exception."""
 
 _ORDER: Final[tuple[Category, ...]] = get_args(Category)
-_LINE = re.compile(r"\b[Ll](?:INE|ine):?\s(\d{1,7})\b|\bat \[(\d{1,7}):\d")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
 _LAYER = re.compile(
     r"\s*(?:"
-    r"(?P<kind>Runtime|Database|Compilation|Parsing|Internal|Validation|Dependency|Breaking change to contract)"
-    r" Error(?: in [a-z_]+ \S+(?: \([^()\n]*\))?)?:?(?=\s)"
+    r"(?P<kind>Runtime|Database|Compilation|Parsing|Internal|Validation|Dependency|Usage|Breaking change to contract)"
+    r" Error(?: in (?P<what>[a-z_]+ \S+)(?: \((?P<path>[^()\n]*)\))?)?:?(?=\s)"
     r"|Encountered an error[a-z ]*:(?=\s)"
     r"|Unhandled error while executing [^\n]*\n"
     r"|Exception on worker thread\. "
@@ -49,8 +49,11 @@ _LAYER = re.compile(
     r")"
 )
 """What dbt puts around an error: the heads that may stand before it, one within another."""
-_OF_THE_PROJECT = frozenset(("Compilation", "Parsing", "Breaking change to contract"))
-"""Kinds of error that dbt finds by itself: their text is dbt's or the project's, never a warehouse's."""
+_OF_THE_PROJECT = frozenset(("Compilation", "Parsing", "Usage", "Breaking change to contract"))
+"""Kinds of error that dbt finds by itself: their text is dbt's or the project's, never a warehouse's.
+
+"Usage Error" is the runner's name for what dbt's command line says of its arguments.
+"""
 _CLASS = re.compile(
     r"\n((?:[a-z_]\w*\.)+[A-Za-z]\w*|[A-Z]\w*(?:Error|Exception|Interrupt)|[A-Z][a-z]+[A-Z][A-Za-z]+):(?=[ \t])"
 )
@@ -115,15 +118,29 @@ def failure_of_session(state: RunState) -> Failure | None:
     return failure_of(said, state.adapter) if said else None
 
 
+def decisive_first(nodes: Sequence[NodeState], adapter: str | None) -> list[NodeState]:
+    """Failed nodes: the one whose error is the most permanent, then the others in their order."""
+    found = [failure_of(node.said, adapter) for node in nodes]
+    decisive = most_permanent(found)
+    if decisive is None:
+        return []
+    first = found.index(decisive)
+    return [nodes[first], *nodes[:first], *nodes[first + 1 :]]
+
+
 def own_words(message: str) -> str:
     """A message without what dbt puts around it: the warehouse's own error, or dbt's, in lines."""
     return _Said.of(message).words.strip()
 
 
+def place_of(message: str) -> tuple[str | None, str | None]:
+    """What dbt's head says the error is in, `model orders`, and the file of that, where it says so."""
+    return _Said.of(message).place
+
+
 def line_of(message: str) -> int | None:
     """The line of the code that an error says it is in, if it does."""
-    found = _LINE.search(_window(message))
-    return int(next(filter(None, found.groups()))) if found else None
+    return line_in(_window(message))
 
 
 @dataclass(frozen=True)
@@ -136,13 +153,17 @@ class _Said:
     """Without them."""
     of_a_warehouse: bool
     exception: str | None
+    place: tuple[str | None, str | None]
+    """What the heads say it is in, and that one's file."""
 
     @classmethod
     def of(cls, message: str) -> _Said:
         whole = _without(_lines(_ANSI.sub("", _window(message))), rules.builtin("dbt").ignore)
         words, kinds = whole, set()
+        place: tuple[str | None, str | None] = (None, None)
         while layer := _LAYER.match(words):
             kinds.add(layer["kind"])
+            place = (layer["what"], layer["path"]) if layer["what"] else place
             words = words[layer.end() :]
         words = _lines(words)
         name = _CLASS.match(words)
@@ -151,6 +172,7 @@ class _Said:
             words=words,
             of_a_warehouse=not kinds & _OF_THE_PROJECT,
             exception=name[1] if name else None,
+            place=place,
         )
 
     def seen_by(self, sets: Sequence[RuleSet]) -> tuple[str, str]:

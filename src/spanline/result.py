@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
 
-from spanline.failures import Failure, failure_of, failure_of_session, line_of, own_words
+from spanline.failures import (
+    Failure,
+    decisive_first,
+    failure_of,
+    failure_of_session,
+    line_of,
+    own_words,
+    place_of,
+)
 from spanline.raising import exception_of
+from spanline.runner.lines import FILE, STATEMENT
+from spanline.spec import command_of
 from spanline.state import DIED, FAILED, SUCCESS, AttemptState, NodeState, RunState
 
 _TESTS: Final = frozenset(("test", "unit_test"))
 _NAMED: Final = 5
-_COMPILED: Final = " of the compiled code"
-_OF_CODE: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("syntax", "not_found", "data"), _COMPILED),
-    **dict.fromkeys(("compilation", "parsing"), ""),
-}
-"""Categories of errors that name a line of code, and of which."""
+_OF_SQL: Final = frozenset(("syntax", "not_found", "data"))
+_OF_A_FILE: Final = frozenset(("compilation", "parsing"))
+"""Categories of errors that name a line: of the statement that the warehouse was sent, or of the project's file."""
+_OPERATION: Final = "run-operation"
 
 
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +80,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     conn_id: str | None = None
     signal: str | None = None
     timed_out: bool = False
+    timed_out_node: str | None = None
     incomplete: str | None = None
     undelivered: Mapping[str, int] = {}
 
@@ -120,6 +130,7 @@ def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -
         conn_id=_conn_id(state),
         signal=attempt.died.signal if attempt and attempt.died else None,
         timed_out=state.cancelled_by_limit,
+        timed_out_node=state.cancel.unique_id if state.cancel is not None and state.cancelled_by_limit else None,
         incomplete=state.incomplete or None,
         undelivered=dict(undelivered),
     )
@@ -156,7 +167,9 @@ def _error(state: RunState) -> str | None:
     if ended is None or attempt is None:
         return "the supervisor ended before the run did"
     if state.cancel is not None and state.cancelled_by_limit:
-        return f"{state.cancel.reason}, and was cancelled"
+        slow = state.descriptions.get(state.cancel.unique_id or "")
+        where = f" ({slow.path})" if slow is not None and slow.path else ""
+        return f"{state.cancel.reason}{where}, and was cancelled"
     if state.cancelling:
         return f"the run was cancelled ({state.cancel.by if state.cancel else 'interrupted'})"
     if attempt.died is not None:
@@ -167,24 +180,58 @@ def _error(state: RunState) -> str | None:
 
 def _failure(state: RunState, attempt: AttemptState) -> str:
     if not state.failed:
-        return (attempt.exception or f"dbt ended with exit code {attempt.exit_code}").strip()
-    first, *others = state.failed
+        return _failure_of_dbt(attempt, state.adapter)
+    first, *others = decisive_first(state.failed, state.adapter)
     described = state.descriptions.get(first.unique_id)
-    line = _line(first.said, state.adapter)
-    place = [described.path] if described is not None and described.path else []
-    place += [line] if line else []
-    where = f" ({', '.join(place)})" if place else ""
+    where = _where(described.path if described is not None else None, _line(first.said, state.adapter, first.line))
     more = f"\n{len(others)} more failed: {_listed(others)}" if others else ""
     return f"{first.unique_id}{where}: {own_words(first.said)}{more}"
 
 
-def _line(message: str, adapter: str | None) -> str | None:
+def _failure_of_dbt(attempt: AttemptState, adapter: str | None) -> str:
+    """What dbt gave up for, without a node that failed: what was done, what of it, and the words of who refused."""
+    said = (attempt.exception or "").strip()
+    if not said:
+        return f"dbt ended with exit code {attempt.exit_code}"
+    what, path = place_of(said)
+    where = _where(path, _line(said, adapter, None))
+    return ": ".join([*_doing(attempt, f"{what or ''}{where}"), own_words(said)])
+
+
+def _doing(attempt: AttemptState, of_what: str) -> Iterator[str]:
+    """The command, of an operation its name; and what of it failed, which may be no more than a line."""
+    command = attempt.command or command_of(attempt.argv)
+    did = _operation(attempt.argv) if command == _OPERATION else f"dbt {command}".strip()
+    if of_what.startswith(" "):
+        yield f"{did}{of_what}"
+    else:
+        yield did
+        yield from filter(None, [of_what])
+
+
+def _operation(argv: Sequence[str]) -> str:
+    words = argv[argv.index(_OPERATION) :] if _OPERATION in argv else argv
+    # What stands behind an option may be its value.
+    names = (word for before, word in pairwise(words) if not word.startswith("-") and not before.startswith("-"))
+    return f"operation {next(names, '')}".strip()
+
+
+def _where(path: str | None, line: str | None) -> str:
+    known = list(filter(None, (path, line)))
+    return f" ({', '.join(known)})" if known else ""
+
+
+def _line(message: str, adapter: str | None, traced: tuple[int, str] | None) -> str | None:
     """The line that an error names, where it is one of code: a data file has lines, too."""
     number, category = line_of(message), failure_of(message, adapter).category
-    of_data = category == "data" and f"LINE {number}:" not in message
-    if number is None or category not in _OF_CODE or of_data:
+    if number is None or (category == "data" and f"LINE {number}:" not in message):
         return None
-    return f"line {number}{_OF_CODE[category]}"
+    if category in _OF_A_FILE:
+        return f"line {number}"
+    if category not in _OF_SQL:
+        return None
+    line, of = traced or (number, STATEMENT)
+    return f"line {line}" if of == FILE else f"line {line} of the {of}"
 
 
 def _listed(nodes: Sequence[NodeState]) -> str:

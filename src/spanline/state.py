@@ -48,6 +48,7 @@ class NodeState(msgspec.Struct, kw_only=True):
     failures: int | None = None
     rows_affected: int | None = None
     cause: str | None = None
+    line: tuple[int, str] | None = None
 
     @property
     def said(self) -> str:
@@ -208,7 +209,6 @@ class RunState(msgspec.Struct, kw_only=True):
             return SUCCESS
         return CANCELLED if self.cancelling else FAILURE
 
-    def _close_open(self, event: Event, status: str) -> None:
     def closed(self) -> RunState:
         """A copy in which what is open has ended: as of a run that has nobody alive who could say so."""
         return msgspec.structs.replace(self, nodes=self._ended(self.nodes), hooks=self._ended(self.hooks))
@@ -223,6 +223,7 @@ class RunState(msgspec.Struct, kw_only=True):
     def _cut_off(self) -> str:
         return CANCELLED if self.cancelling else INTERRUPTED
 
+    def _close_open(self, event: Event, status: str) -> None:
         for node in self.open_nodes:
             node.end(status, event)
 
@@ -364,6 +365,7 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
     node.message = event.message
     node.failures = event.failures
     node.rows_affected = event.rows_affected
+    node.line = event.line
     if event.batches is not None:
         _batches(state, event.step, event.unique_id).node_finished(event.batches)
 

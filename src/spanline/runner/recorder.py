@@ -13,7 +13,7 @@ import traceback
 from types import FrameType
 from typing import Any, Callable
 
-from . import describe, warehouse
+from . import describe, lines, warehouse
 from .comments import without_ours
 from .interrupt import Interrupt
 from .writer import Writer
@@ -24,6 +24,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HOOK_STATUS = {"OK": "success"}
 """dbt Core 1.8's word for a hook that went well, in the words of its successors."""
 _QUIET = ("debug", "test")
+_OF_BATCHES = ("error", "partial success")
+_BEFORE_ERROR = "Exception on worker thread. "
 _FRAMES = 12
 """How far above the callback dbt's own function is looked for: it stands four to six frames up."""
 
@@ -44,8 +46,9 @@ class Recorder:
         self._phase = ""
         self._described: set[str] = set()
         self._skipped_by: dict[str, str] = {}
-        self._queries: dict[int, int] = {}  # the thread's open query, by its number
+        self._queries: dict[int, tuple[int, str]] = {}  # the thread's open query: its number and SQL
         self._query_count = 0
+        self._batch_errors: dict[str, dict[str, Any]] = {}  # of a microbatch model: what the first to fail has said
         self._stats: dict[str, int] = {}
         self._exception: str | None = None
         self._handled = True
@@ -240,19 +243,25 @@ class Recorder:
                 self._write("node_compiled", {"unique_id": event.data.node_info.unique_id, "sql": sql})
 
     def _node_finished(self, event: Any, info: Any) -> None:
-        if _batch(event) is not None:
-            self._queries.pop(threading.get_ident(), None)
-            return
         node, result = event.data.node_info, event.data.run_result
         unique_id = node.unique_id
+        frame = _frame("call_runner")
+        _, statement = self._queries.pop(threading.get_ident(), (0, ""))
+        line = self._line(result.message, statement, frame.f_locals.get("runner") if frame is not None else None)
+        if _batch(event) is not None:
+            if result.status == "error":
+                self._batch_errors.setdefault(unique_id, _said(result.message, line))
+            return
         fields: dict[str, Any] = {
             "unique_id": unique_id,
             "status": result.status,
             "thread": result.thread,
             "execution_time": result.execution_time,
         }
-        if result.message:
-            fields["message"] = result.message
+        fields.update(_said(result.message, line))
+        if result.status in _OF_BATCHES:
+            # dbt says of the model only that batches of it have failed.
+            fields.update(self._batch_errors.pop(unique_id, {}))
         for timing in result.timing_info:
             fields[timing.name] = [
                 _nanoseconds(timing.started_at),
@@ -261,7 +270,6 @@ class Recorder:
         if result.num_failures:
             fields["failures"] = result.num_failures
         fields.update(describe.response(result.adapter_response))
-        frame = _frame("call_runner")
         if frame is not None:
             outcome = frame.f_locals.get("result")
             batches = describe.batches(outcome)
@@ -269,8 +277,29 @@ class Recorder:
                 fields["batches"] = batches
             if node.resource_type == "source" and outcome is not None:
                 self._write("freshness_result", {"unique_id": unique_id, **describe.freshness(outcome)})
-        self._queries.pop(threading.get_ident(), None)
         self._write("node_finished", fields)
+
+    def _batch_failed(self, event: Any, info: Any) -> None:
+        """Of a batch that fails in the warehouse only this has the error: its result says no more than `ERROR`."""
+        frame = _frame("_execute_microbatch_materialization")
+        if frame is not None:
+            _, statement = self._queries.get(threading.get_ident(), (0, ""))
+            message = event.data.exc.removeprefix(_BEFORE_ERROR)
+            line = self._line(message, statement, frame.f_locals.get("self"))
+            self._batch_errors.setdefault(event.data.unique_id, _said(message, line))
+        _log(self, event, info)
+
+    def _line(self, message: str, statement: str, runner: Any) -> tuple[int, str] | None:
+        """Where the node's error stands that names a line of the statement in which it has come up."""
+        number = lines.line_in(message) if statement and message else None
+        if number is None or runner is None:
+            return None
+        try:
+            compiled = getattr(runner.node, "compiled_code", None) or ""
+            return lines.traced(number, statement, compiled, lines.source_of(runner.node, runner.config))
+        except Exception as error:  # noqa: BLE001 - the node's result is journalled without it
+            self._report("NodeFinished", error)
+            return None
 
     def _marked(self, event: Any, info: Any) -> None:
         frame = _frame("_mark_dependent_errors")
@@ -368,7 +397,7 @@ class Recorder:
         data = event.data
         self._query_count += 1
         query = self._query_count
-        self._queries[threading.get_ident()] = query
+        self._queries[threading.get_ident()] = (query, data.sql)
         fields = {"query": query, "sql": without_ours(data.sql), "connection_name": data.conn_name}
         if data.node_info.unique_id:
             fields["unique_id"] = data.node_info.unique_id
@@ -376,13 +405,18 @@ class Recorder:
 
     def _query_status(self, event: Any, info: Any) -> None:
         data = event.data
-        query = self._queries.pop(threading.get_ident(), None)
-        if query is None:
+        query, _ = self._queries.pop(threading.get_ident(), (0, ""))
+        if not query:
             return
         fields = {"query": query, "status": data.status, "elapsed": data.elapsed}
         if data.node_info.unique_id:
             fields["unique_id"] = data.node_info.unique_id
         self._write("query_finished", fields)
+
+
+def _said(message: str, line: tuple[int, str] | None) -> dict[str, Any]:
+    said: dict[str, Any] = {"message": message} if message else {}
+    return said if line is None else {**said, "line": line}
 
 
 def _log(recorder: Recorder, event: Any, info: Any) -> None:
@@ -413,6 +447,7 @@ _HANDLERS: dict[str, Handler | None] = {
     "SkippingDetails": Recorder._skipped,
     "LogTestResult": Recorder._test_result,
     "LogBatchResult": Recorder._batch_result,
+    "GenericExceptionOnRun": Recorder._batch_failed,
     "LogHookStartLine": Recorder._hook_start,
     "LogHookEndLine": Recorder._hook_end,
     "DatabaseErrorRunningHook": Recorder._hooks_broken_off,
