@@ -56,7 +56,8 @@ _OF_OUTCOME: Final[Mapping[type[DbtException], str]] = {
 }
 """The category where the run's outcome, and no error, decides."""
 
-_UNHANDLED: Final = 2
+_USAGE: Final = "dbt.usage"
+"""The rule that knows what dbt's command line says of its arguments: with the same ones it will say so again."""
 
 
 def exception_of(result: RunResult) -> DbtException:
@@ -66,7 +67,7 @@ def exception_of(result: RunResult) -> DbtException:
     error = kind(
         _message(result),
         run_id=result.run_id,
-        failed=[node.unique_id for node in result.failed],
+        failed=[*(node.unique_id for node in result.failed), *filter(None, [result.timed_out_node])],
         category=_OF_OUTCOME.get(kind) or (failure.category if failure is not None else UNKNOWN),
         transient=failure is not None and failure.transient and kind not in _OF_OUTCOME,
     )
@@ -84,15 +85,19 @@ def _kind(result: RunResult) -> type[DbtException]:
         return DbtTimeout if result.timed_out else DbtCancelled
     if result.failed and all(node.is_failed_test for node in result.failed):
         return DbtTestFailed
-    if result.failure is None:  # dbt has said nothing but its exit code: it couldn't make sense of its arguments
-        return DbtCompilationException if result.exit_code == _UNHANDLED else DbtRuntimeException
+    if result.failure is None:
+        return DbtRuntimeException
     return EXCEPTIONS.get(result.failure.category, DbtRuntimeException)
 
 
 def _message(result: RunResult) -> str:
     said = result.error or "dbt failed"
     again = f"`spanline retry {result.run_id}` does what is left"
+    if result.timed_out:  # whatever else has failed before
+        return f"{said}\ntimeout: {_ADVICE['timeout']}; then {again}"
     failure = result.failure
+    if failure is not None and failure.rule == _USAGE:
+        return f"{said}\n{failure.category}, which won't pass by itself: give dbt other arguments"
     if failure is None or failure.category not in _ADVICE:
         return f"{said}\n{again}"
     how = "may pass by itself" if failure.transient else "won't pass by itself"

@@ -87,6 +87,7 @@ def _observed(
     try:
         prepare()
         watch()  # from here on, and no further than this block, a KeyboardInterrupt may be raised
+        _hear_usage_errors(writer)
         code = _dbt(args, {"callbacks": [recorder], "manifest": None})
         interrupt.disarm()
     except KeyboardInterrupt:
@@ -114,6 +115,22 @@ def _prepare(order: dict[str, Any], writer: Writer) -> None:
             (order["session"], order["step"], order["attempt"]),
             lambda why: _write(writer, "log", {"level": "warn", "name": "QueryCommentError", "message": why}),
         )
+
+
+def _hear_usage_errors(writer: Writer) -> None:
+    """Have journalled what dbt's command line says of arguments that it can't make sense of.
+
+    It says so before there is an event of dbt's; click shows it, and exits.
+    """
+    from click import UsageError
+
+    show = UsageError.show
+
+    def shown(error: UsageError, file: Any = None) -> None:
+        writer.append("runner_failed", {"exception": f"Usage Error\n  {error.format_message()}"})
+        show(error, file)
+
+    UsageError.show = shown  # type: ignore[assignment,method-assign]
 
 
 def _dbt(args: list[str], context: dict[str, Any]) -> int:
