@@ -13,15 +13,13 @@ from typing import Any, Final
 
 import msgspec
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event as SpanEvent
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.sampling import Decision, Sampler
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
+from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.sdk.util import BoundedList
-from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, get_current_span
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, TraceState
+from opentelemetry.trace import Link, SpanContext, SpanKind
+from opentelemetry.trace.span import INVALID_SPAN_CONTEXT
 from opentelemetry.trace.status import Status, StatusCode
 
 from spanline import conventions, events, ids
@@ -29,8 +27,9 @@ from spanline.events import Event, NodeDescribed
 from spanline.progress import DONE
 from spanline.sinks.base import Message
 from spanline.sinks.otel import failing
-from spanline.sinks.otel.export import SAMPLED, SCOPE
+from spanline.sinks.otel.export import SCOPE
 from spanline.sinks.otel.failing import Failed
+from spanline.sinks.otel.sampling import Sampling, decide, sampler_of
 from spanline.sinks.otel.sql import Shown
 from spanline.spec import command_of
 from spanline.state import SUCCESS, NodeState, RunState, outcome_of
@@ -40,7 +39,6 @@ _Place = tuple[int, int]
 """Step and attempt."""
 
 _GOOD: Final = DONE | {"skipped"}
-_UNSAMPLED: Final = TraceFlags(TraceFlags.DEFAULT)
 _UNSET: Final = Status(StatusCode.UNSET)
 _BEFORE: Final = re.compile(r"\s+|/\*.*?\*/|--[^\n]*(?:\n|\Z)", re.DOTALL)
 _WORD: Final = re.compile(r"[A-Za-z]+")
@@ -82,13 +80,13 @@ class Translator:
         """`shown` says what of a query's SQL may be seen. Without a `sampler` it is the one that OTEL_* name."""
         self._resource = resource
         self._shown = shown
-        self._sampler = sampler or TracerProvider(resource=resource).sampler
+        self._sampler = sampler or sampler_of(resource)
         self._limits = SpanLimits()
         self._before: SpanContext | None = None
         self._root = INVALID_SPAN_CONTEXT
         # By unique id, of all sessions that one resumes another: some 300 bytes a node.
         self._ran: dict[str, SpanContext] = {}
-        self._begin(INVALID_SPAN_CONTEXT)
+        self._begin(Sampling())
         self._handlers: dict[type[Event], Callable[[Any, RunState], Iterable[Message]]] = {
             events.SessionStarted: self._session_started,
             events.StepStarted: self._step_started,
@@ -116,17 +114,14 @@ class Translator:
         if handler is None:
             return
         made = handler(event, state)
-        if self._sampled:
+        if self._sampling.sampled:
             yield from made
         else:
             for _ in made:
                 pass  # what it notes on the way holds all the same
 
-    def _begin(self, parent: SpanContext) -> None:
-        self._parent = parent
-        self._trace = 0
-        self._trace_state: TraceState | None = None
-        self._sampled = True
+    def _begin(self, sampling: Sampling) -> None:
+        self._sampling = sampling
         self._step: _Level | None = None
         self._attempt: _Level | None = None
         self._phase: _Phase | None = None
@@ -140,12 +135,7 @@ class Translator:
         self._before = self._root if self._root.is_valid else None
         if not event.resumes:
             self._ran = {}  # whatever it is made from is made anew
-        parent = _remote_parent(event)
-        self._begin(parent.span_context)
-        self._trace = trace = ids.session_trace_id(state.run_id, event.session, event.traceparent)
-        result = self._sampler.should_sample(parent.context, trace, conventions.SESSION)
-        self._sampled = result.decision is Decision.RECORD_AND_SAMPLE
-        self._trace_state = result.trace_state or parent.span_context.trace_state
+        self._begin(decide(self._sampler, event))
         self._root = self._context(state, "session")
         return ()
 
@@ -153,13 +143,14 @@ class Translator:
         yield from self._close_attempt(event, state)
         yield from self._close_step(event, state)
         good = event.outcome == SUCCESS
+        parent = self._sampling.parent
         before = [Link(self._before)] if self._before is not None else []
         failed = None if good else failing.of_level(state, event.outcome)
         yield Message(
             self._span(
                 _name_of_session(state),
                 self._root,
-                self._parent if self._parent.is_valid else None,
+                parent if parent.is_valid else None,
                 _of_session(event, state),
                 (state.started, state.ends_at(event)),
                 failed,
@@ -381,10 +372,7 @@ class Translator:
     # --- spans ----------------------------------------------------------------------------------------------------
 
     def _context(self, state: RunState, *parts: object) -> SpanContext:
-        span = ids.span_id(state.run_id, state.session_number, *parts)
-        # A later session links to this one's spans, be they sent or not.
-        flags = SAMPLED if self._sampled else _UNSAMPLED
-        return SpanContext(self._trace, span, is_remote=False, trace_flags=flags, trace_state=self._trace_state)
+        return self._sampling.context(ids.span_id(state.run_id, state.session_number, *parts))
 
     def _span(
         self,
@@ -463,17 +451,6 @@ def _operation(sql: str) -> str:
         at = before.end()
     found = _WORD.match(sql, at)
     return found[0].upper() if found else ""
-
-
-class _Remote(msgspec.Struct, frozen=True):
-    context: Context
-    span_context: SpanContext
-
-
-def _remote_parent(event: events.SessionStarted) -> _Remote:
-    carrier = {"traceparent": event.traceparent or "", "tracestate": event.tracestate or ""}
-    context = TraceContextTextMapPropagator().extract(carrier, Context())
-    return _Remote(context, get_current_span(context).get_span_context())
 
 
 def _name(unique_id: str, described: NodeDescribed | None) -> str:
