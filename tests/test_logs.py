@@ -14,12 +14,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.resources import Resource
 
 from spanline import conventions, events, home, ids
 from spanline.events import Event
 from spanline.loglines import LogLine, LogLines, json_line, service_name
 from spanline.replay import replay
 from spanline.runs import Run
+from spanline.sinks.otel.logs import LogTranslator
+from spanline.sinks.otel.spans import Translator
+from spanline.sinks.otel.sql import shown
 from spanline.state import RunState
 
 from .conftest import DEADLINE, SPANLINE, Project, Receiver, eventually, journal, last_run, session_started
@@ -115,6 +119,17 @@ def build(copy_project: Callable[[], Project], start_receiver: Callable[[], Rece
     )
     assert done.returncode == 1, done.stderr.decode()
     return Told(last_run(project), done, receiver, records(receiver))
+
+
+def records_of(happened: Iterable[Event], **environment: str) -> list:  # type: ignore[type-arg]
+    """What is sent of a journal, as protobuf messages."""
+    from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+
+    state, translate, found = RunState(), LogTranslator(Resource({}), shown(environment)), []
+    for event in happened:
+        state.apply(event)
+        found += [message.payload for message in translate(event, state)]
+    return _records(encode_logs(found))
 
 
 # --- records
@@ -321,7 +336,7 @@ def test_a_run_that_a_limit_ended_is_an_error() -> None:
     ended = events.SessionEnded(outcome="cancelled", exit_code=2, session=1, time=4_000_000_000)
     asked, node, run = lines_of([*begun(), limit, ended])
     assert (asked.severity, node.severity, run.severity) == ("warn", "warn", "error")
-    assert run.attributes["spanline.outcome"] == "timed out"
+    assert (run.attributes["spanline.outcome"], run.attributes["error.type"]) == ("timed out", "timeout")
     assert run.attributes["error.message"] == "the run took longer than 2 s, and was cancelled"
 
 
@@ -339,6 +354,66 @@ def test_each_attempt_has_its_own_results_and_spans() -> None:
     assert retry.body == "attempt 1 failed and another begins in 5.00 s: model.shop.a: deadlock detected"
     assert (second.severity, second.body) == ("info", "model a: success")
     assert second.span_id == ids.span_id(RUN_ID, 1, 1, 2, "model.shop.a") != first.span_id
+
+
+@pytest.mark.parametrize("sampler", [None, "always_on", "always_off", "traceidratio", "parentbased_always_off"])
+@pytest.mark.parametrize("flags", [None, "00", "01"])
+def test_a_record_says_that_its_trace_is_sampled_where_spans_are_sent(
+    sampler: str | None, flags: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sampler is not None:
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
+    for digit in "07f":
+        parent = f"00-{'a' * 16}{digit * 16}-{PARENT}-{flags}" if flags else None
+        happened = [
+            session_started(RUN_ID, session=1, time=1_000_000_000, traceparent=parent),
+            *begun()[1:],
+            events.SessionEnded(outcome="success", exit_code=0, session=1, time=4_000_000_000),
+        ]
+        spans, state = Translator(Resource({}), shown({})), RunState()
+        sent = []
+        for event in happened:
+            state.apply(event)
+            sent += list(spans(event, state))
+        assert {record.flags for record in records_of(happened)} == {1 if sent else 0}
+
+
+SECRET_SQL = "Runtime Error\n  Catalog Error: Table with name t does not exist!\n  LINE 3: select 'SECRET' from t"
+
+
+@pytest.mark.parametrize("setting", ["masked", "off"])
+def test_where_sql_may_not_be_seen_no_record_quotes_it(setting: str) -> None:
+    place = {"session": 1, "step": 1, "attempt": 1}
+    happened = [
+        *begun(),
+        events.Log(level="warn", name="JinjaLogWarning", message="SECRET", **place),
+        events.Log(level="error", name="GenericExceptionOnRun", message=SECRET_SQL, **place),
+        events.NodeFinished(unique_id="model.shop.a", status="error", message=SECRET_SQL, **place),
+        events.NodeStarted(unique_id="test.shop.b", thread="t", **place),
+        events.NodeFinished(unique_id="test.shop.b", status="warn", message="SECRET", **place),
+        events.RunnerFailed(exception=f"ValueError: {SECRET_SQL}", traceback=f"Traceback …\n{SECRET_SQL}", **place),
+        events.SessionEnded(outcome="failed", exit_code=1, session=1, time=9_000_000_000),
+    ]
+    found = records_of(happened, SPANLINE_TRACE_SQL=setting)
+    assert len(found) == len(records_of(happened)) == 6
+    assert not [record for record in found if "SECRET" in str(record)]
+    whole = records_of(happened)
+    assert len([record for record in whole if "SECRET" in str(record)]) >= 5
+    (node,) = [record for record in found if attributes(record).get("node_outcome") == "error"]
+    assert body(node) == "model a: error: not_found (sql.not_found)"
+    assert attributes(node)["error.message"] == "not_found (sql.not_found)"
+    assert body(found[0]) == "JinjaLogWarning: unknown (no rule)"
+    assert attributes(found[-1])["error.type"] == attributes(whole[-1])["error.type"] == "not_found"
+
+
+def test_a_cancel_is_told_whatever_may_be_seen_of_sql() -> None:
+    cancel = events.CancelRequested(by="SIGINT", reason="enough", session=1, time=2_500_000_000)
+    ended = events.SessionEnded(outcome="cancelled", exit_code=2, session=1, time=4_000_000_000)
+    asked, *_, run = records_of([*begun(), cancel, ended], SPANLINE_TRACE_SQL="off")
+    assert body(asked).endswith("as asked by SIGINT: enough")
+    assert attributes(run)["error.message"] == "the run was cancelled (SIGINT)"
+    assert attributes(run)["error.type"] == "cancelled"
 
 
 def test_an_exception_of_the_runner_and_a_kill() -> None:

@@ -500,7 +500,9 @@ def test_where_sql_may_not_be_seen_no_error_quotes_it(happened: list[Event], set
 
 # --- what fails outside of a node
 
-MISSING = "Runtime Error\n  Catalog Error: Table with name missing does not exist!\n  LINE 3: select 'SECRETLITERAL' from t"
+MISSING = (
+    "Runtime Error\n  Catalog Error: Table with name t does not exist!\n  LINE 3: select 'SECRETLITERAL' from t"
+)
 
 
 def failing_operation(*, attempt: int = 1, **ending: str) -> list[Event]:

@@ -12,13 +12,16 @@ import msgspec
 
 from spanline import conventions, events, ids
 from spanline.events import Event
-from spanline.failures import failure_of
+from spanline.failures import Failure, failure_of
 from spanline.result import result_of
-from spanline.state import CANCELLED, CUT_OFF, FAILED, SUCCESS, NodeState, RunState, outcome_of
+from spanline.rules import Category
+from spanline.state import CANCELLED, CUT_OFF, FAILED, SUCCESS, TIMED_OUT, NodeState, RunState, outcome_of
 from spanline.summary import duration, summary
 
 Severity = Literal["info", "warn", "error"]
 Attributes = dict[str, str | int | float]
+Told = Callable[[str, Failure], str]
+"""From a message, and what it is, to what may be said of it."""
 
 ECS_VERSION: Final = "8.11.0"
 """The version of the Elastic Common Schema whose names the JSON lines have."""
@@ -30,6 +33,7 @@ _TEXT: Final = 8_192
 
 _LEVELS: Final[Mapping[str, Severity]] = {"info": "info", "warn": "warn", "error": "error"}
 _WARNED: Final = CUT_OFF | {"warn"}
+_CUT_OFF_BY: Final[Mapping[str, Category]] = {CANCELLED: "cancelled", TIMED_OUT: "timeout"}
 _RESTATING: Final = frozenset(
     (
         *(f"Log{kind}Result" for kind in ("Freshness", "Function", "Model", "Node", "Seed", "Snapshot", "Test")),
@@ -48,6 +52,10 @@ _PRINTED: Final = frozenset(
 _Place = tuple[int, int]
 
 
+def _whole(message: str, _failure: Failure) -> str:
+    return message
+
+
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line. `time` is in nanoseconds since the epoch; the ids are those of the span that it belongs to."""
 
@@ -63,11 +71,12 @@ class LogLines:
     """From events to log lines: warnings, errors, the result of each node, the end of the run.
 
     A function of the events so far. With `printed` also what dbt prints because it was asked to: a macro's `log()` and
-    `print()`, the output of `ls` and `show`.
+    `print()`, the output of `ls` and `show`. `told` says what may be said of messages, which may quote SQL and data.
     """
 
-    def __init__(self, *, printed: bool = False) -> None:
+    def __init__(self, *, printed: bool = False, told: Told = _whole) -> None:
         self._printed = printed
+        self._told = told
         self._with_span: set[tuple[_Place, str]] = set()
         self._reported: set[tuple[_Place, str]] = set()
         self._open: dict[str, _Place] = {}
@@ -126,10 +135,10 @@ class LogLines:
         if isinstance(event, (events.NodeFinished, events.NodeSkipped, events.HookFinished)):
             attributes[conventions.EVENT_NAME] = _DBT_NAMES[type(event)]
         if node.failed:
-            attributes.update(_error(message or node.status, state))
+            attributes.update(self._error(message or node.status, state))
         body = f"{_label(unique_id, described)}: {_how(node)}"
         if severity != "info" and message and node.cause is None:
-            body = f"{body}: {_one_line(message)}"
+            body = f"{body}: {_one_line(self._said(message, state))}"
         yield self._line(event, state, severity, body, attributes, node=(place, unique_id))
 
     def _message(self, node: NodeState) -> str:
@@ -152,20 +161,23 @@ class LogLines:
         if described is not None:
             attributes[conventions.NODE_TYPE] = described.resource_type
         if severity == "error":
-            attributes.update(_error(event.message, state))
+            attributes.update(self._error(event.message, state))
         node = (_place(event), event.unique_id) if event.unique_id else None
-        yield self._line(event, state, severity, event.message.strip(), attributes, node=node)
+        said = self._said(event.message, state)
+        body = said if said == event.message else f"{event.name}: {said}"
+        yield self._line(event, state, severity, body.strip(), attributes, node=node)
 
     def _on_runner_failed(self, event: events.RunnerFailed, state: RunState) -> Iterator[LogLine]:
-        attributes = _error(event.exception, state)
-        attributes[conventions.STACKTRACE] = _cut_inside(event.traceback)
-        yield self._line(event, state, "error", f"dbt ended with {_one_line(event.exception)}", attributes)
+        attributes, said = self._error(event.exception, state), self._said(event.exception, state)
+        if said == event.exception:  # a stack trace ends with it
+            attributes[conventions.STACKTRACE] = _cut_inside(event.traceback)
+        yield self._line(event, state, "error", f"dbt ended with {_one_line(said)}", attributes)
 
     def _on_runner_died(self, event: events.RunnerDied, state: RunState) -> Iterator[LogLine]:
         yield from self._on_closing(event, state)
         how = event.signal or f"exit code {event.exit_code}"
         body = f"the process that ran dbt died ({how})"
-        yield self._line(event, state, "error", body, _error(f"{body}. {event.detail}".strip(), state))
+        yield self._line(event, state, "error", body, self._error(f"{body}. {event.detail}".strip(), state))
 
     def _on_killed(self, event: events.RunnerKilled, state: RunState) -> Iterator[LogLine]:
         yield self._line(event, state, "warn", f"the process that ran dbt was killed: {event.reason}", {})
@@ -188,9 +200,22 @@ class LogLines:
             attributes[f"{conventions.NODES}{status.replace(' ', '_')}"] = count
         severity: Severity = "info" if outcome == SUCCESS else "warn" if outcome == CANCELLED else "error"
         if result.error is not None:
-            failure = result.failure or failure_of(result.error, state.adapter)
-            attributes |= {conventions.ERROR_TYPE: failure.category, conventions.ERROR_MESSAGE: result.error}
+            cut_off = _CUT_OFF_BY.get(outcome)
+            failure = Failure(cut_off) if cut_off else result.failure or failure_of(result.error, state.adapter)
+            said = result.error if cut_off else self._told(result.error, failure)
+            attributes |= {conventions.ERROR_TYPE: failure.category, conventions.ERROR_MESSAGE: said}
         yield self._line(event, state, severity, summary(result).partition("\n")[0], attributes)
+
+    def _said(self, message: str, state: RunState) -> str:
+        return self._told(message, failure_of(message, state.adapter))
+
+    def _error(self, message: str, state: RunState) -> Attributes:
+        """Return what the message is, by the rules that a retry goes by, and the message."""
+        failure = failure_of(message, state.adapter)
+        return {
+            conventions.ERROR_TYPE: failure.category,
+            conventions.ERROR_MESSAGE: self._told(message.strip(), failure),
+        }
 
     def _line(
         self,
@@ -305,14 +330,6 @@ def _how(node: NodeState) -> str:
     if node.status == "skipped":
         return f"skipped, because {node.cause} failed" if node.cause else "skipped"
     return f"{node.status} in {duration(node.execution_time)}" if node.execution_time else node.status
-
-
-def _error(message: str, state: RunState) -> Attributes:
-    """Return what the message is, by the rules that a retry goes by, and the message."""
-    return {
-        conventions.ERROR_TYPE: failure_of(message, state.adapter).category,
-        conventions.ERROR_MESSAGE: message.strip(),
-    }
 
 
 def _one_line(text: str) -> str:

@@ -16,14 +16,14 @@ from spanline.sinks.otel.sql import shown
 
 def traces() -> OtelSink:
     """The sink of spans."""
-    return OtelSink("otel_traces", "traces", Translator(resource(), shown(os.environ)))
+    return OtelSink("traces", Translator(resource(), shown(os.environ)))
 
 
 def metrics() -> OtelSink:
     """The sink of metrics."""
-    return OtelSink("otel_metrics", "metrics", MetricsTranslator(resource()), one_at_a_time=True)
+    return OtelSink("metrics", MetricsTranslator(resource()), one_at_a_time=True)
 
 
 def logs() -> OtelSink:
     """The sink of log records."""
-    return OtelSink("otel_logs", "logs", LogTranslator(resource()))
+    return OtelSink("logs", LogTranslator(resource(), shown(os.environ)))

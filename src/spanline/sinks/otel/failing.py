@@ -1,4 +1,4 @@
-"""What telemetry says of what failed: its kind, its exception, the warehouse's code, what may be seen of its message."""
+"""What telemetry says of what failed: its kind, its exception, the warehouse's code; and how much of its message."""
 
 from __future__ import annotations
 
