@@ -367,8 +367,13 @@ def test_what_takes_too_long_is_cancelled(project: Project, limits: dict[str, fl
     result = run.wait(60)
     assert result.outcome == "cancelled"
     assert said in str(result.error)
-    with pytest.raises(spanline.DbtTimeout, match=said):
+    with pytest.raises(spanline.DbtTimeout, match=said) as raised:
         result.raise_for_failure()
+    assert "timeout: give it more time" in str(raised.value)
+    assert raised.value.category == "timeout"
+    named = "node_timeout" in limits
+    assert raised.value.failed == (("model.shop.gate",) if named else ())
+    assert ("(models/gate.py)" in str(raised.value)) is named
 
 
 def test_a_spec_keeps_what_a_resume_needs(project: Project) -> None:

@@ -18,12 +18,14 @@ BOUNCE_SECONDS: Final = 1.0
 class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
     """The content of a run's cancel file: who asks, why, and how long dbt has before it is killed.
 
-    `grace` is in seconds; without it the run's own holds, which who supervises it knows.
+    `grace` is in seconds; without it the run's own holds, which who supervises it knows. `unique_id` is the node that
+    took too long, where it is for that.
     """
 
     by: str
     reason: str = ""
     grace: float | None = None
+    unique_id: str | None = None
 
 
 def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:

@@ -406,13 +406,13 @@ class Supervisor:
         self._catch_up()
         for node in self._state.open_nodes:
             if node.started is not None and time.monotonic_ns() > node.started_mono + limit * 1e9:
-                self._time_out(f"{node.unique_id} took longer than {limit:g} s")
+                self._time_out(f"{node.unique_id} took longer than {limit:g} s", node.unique_id)
                 return
 
-    def _time_out(self, reason: str) -> None:
+    def _time_out(self, reason: str, unique_id: str | None = None) -> None:
         self._timed_out = True
         log.warning("%s: it is cancelled", reason)
-        order_cancel(self.directory, CancelOrder(by=TIME_OUT, reason=reason))
+        order_cancel(self.directory, CancelOrder(by=TIME_OUT, reason=reason, unique_id=unique_id))
 
     def _new_cancel(self) -> float | None:
         """The grace of a cancel that was asked for since the last look, which is journalled then."""
@@ -420,7 +420,9 @@ class Supervisor:
         if order is None:
             return None
         grace = self._spec.grace if order.grace is None else order.grace
-        self._appender.append(events.CancelRequested(by=order.by, reason=order.reason, grace=grace))
+        self._appender.append(
+            events.CancelRequested(by=order.by, reason=order.reason, grace=grace, unique_id=order.unique_id)
+        )
         return grace
 
     def _conclude(self, ending: Ending) -> int:
