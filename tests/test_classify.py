@@ -403,6 +403,31 @@ def test_the_command_prints_json() -> None:
     assert json.loads(_command("classify", "?").stdout) == {"category": "unknown", "transient": False, "rule": None}
 
 
+@pytest.mark.parametrize("name", ["postgres", "postgresql", "PostgreSQL", "aurora-postgres"])
+def test_an_adapter_may_be_called_by_another_name(name: str) -> None:
+    done = _command("classify", "--adapter", name, "deadlock detected")
+    assert json.loads(done.stdout)["rule"] == "postgres.deadlock"
+    assert done.stderr == ""
+
+
+def test_aliases_are_of_adapters_and_none_of_them() -> None:
+    assert set(rules.ALIASES.values()) <= set(EVERY_ADAPTER)
+    assert set(rules.ALIASES) & set(EVERY_ADAPTER) == set()
+    assert list(map(rules.dbts_name, EVERY_ADAPTER)) == EVERY_ADAPTER
+
+
+def test_an_adapter_without_rules_is_warned_of_and_every_rule_asked(tmp_path: Path) -> None:
+    done = _command("classify", "--adapter", "nosuch", "deadlock detected")
+    assert (done.returncode, done.stdout) == (0, _command("classify", "deadlock detected").stdout)
+    assert json.loads(done.stdout)["category"] == "concurrency"
+    begins = "spanline: no rules for nosuch: all are asked; there are some for alloydb, athena, "
+    assert done.stderr.startswith(begins)
+    assert done.stderr.count("\n") == 1
+    (tmp_path / ".spanline-rules.yml").write_text(OURS.replace("[trino]", "[NoSuch]"))
+    own = _command("classify", "--adapter", "nosuch", "he went fishing")
+    assert (json.loads(own.stdout)["rule"], own.stderr) == ("ours.everywhere", "")
+
+
 def test_the_command_says_what_is_wrong_with_a_file_in_one_line(tmp_path: Path) -> None:
     (tmp_path / ".spanline-rules.yml").write_text("rules: [{id: ours.gateway, category: conection, pattern: a}]")
     done = _command("classify", "x")
@@ -443,7 +468,8 @@ def test_the_documentation_names_every_category_and_its_example_works(
             ("resource", False),
         ),
         ("create table t(i int primary key); insert into t values (1), (1)", ("data", False)),
-        ("attach '/nowhere/x.duckdb'", ("not_found", False)),
+        ("attach '/nowhere/x.duckdb'", ("profile", False)),
+        ("copy (select 1) to '/nowhere/x.csv'", ("not_found", False)),
     ],
 )
 def test_errors_of_a_real_duckdb(sql: str, expected: tuple[str, bool]) -> None:
@@ -452,6 +478,20 @@ def test_errors_of_a_real_duckdb(sql: str, expected: tuple[str, bool]) -> None:
         duckdb.connect().execute(sql).fetchall()
     found = classify(str(raised.value), "duckdb", type(raised.value).__name__)
     assert (found.category, found.transient) == expected, raised.value
+
+
+def test_a_file_that_a_real_duckdb_cannot_make_sense_of_is_bad_data(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    for name, text in {
+        "uneven.csv": "a,b\n1,2\n3,4,5,6\n7\n",
+        "empty.csv": "",
+        "no.parquet": "connection reset\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        reading = "read_parquet('{}')" if name == "no.parquet" else "read_csv('{}', columns={{'a': 'INT', 'b': 'INT'}})"
+        with pytest.raises(duckdb.Error) as raised:
+            duckdb.connect().execute(f"select * from {reading.format(tmp_path / name)}").fetchall()
+        assert classify(str(raised.value), "duckdb") == Failure("data", False, "duckdb.bad_value"), raised.value
 
 
 def test_a_conflict_in_a_real_duckdb() -> None:
