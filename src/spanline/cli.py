@@ -610,9 +610,13 @@ def demo(options: Options, directory: Path | None) -> None:
 @click.argument("message", required=False)
 def classify_message(adapter: str | None, message: str | None) -> None:
     """Say as JSON what an error is, and whether a retry can help. Without a MESSAGE it reads standard input."""
+    from spanline import rules  # noqa: PLC0415
     from spanline.failures import classify  # noqa: PLC0415
 
     text = sys.stdin.buffer.read().decode(errors="replace") if message is None else message
+    if adapter is not None and rules.dbts_name(adapter) not in (known := rules.adapters()):
+        click.echo(f"spanline: no rules for {adapter}: all are asked; there are some for {', '.join(known)}", err=True)
+        adapter = None
     _echo_json(_plain(classify(text, adapter)))
 
 

@@ -76,7 +76,7 @@ def classify(message: str, adapter: str | None = None, exception_type: str | Non
     """Say what an error is by its message: dbt's, or a warehouse's own.
 
     `adapter` is dbt's name of it (`snowflake`); without one every adapter's rules are asked, and what is permanent for
-    any of them is permanent. `exception_type` is the name of the exception's class; it counts where the text says
+    any of them is permanent. One that has no rules is asked about by those of any database and network alone. `exception_type` is the name of the exception's class; it counts where the text says
     nothing. Raises UsageError where the user's own rules can't be read.
     """
     return _classified(message, adapter, exception_type, rules.own())
@@ -94,6 +94,7 @@ def failure_of(message: str, adapter: str | None = None) -> Failure:
 
 
 def _classified(message: str, adapter: str | None, exception_type: str | None, own: Sequence[RuleSet]) -> Failure:
+    adapter = rules.dbts_name(adapter) if adapter is not None else None
     said = _Said.of(message)
     groups = _groups(adapter) if said.of_a_warehouse else []
     found = _by_text(said, own, groups, adapter) or _by_exception(

@@ -45,6 +45,17 @@ PROJECT_FILE: Final = ".spanline-rules.yml"
 EVERYONES: Final = ("sql", "network", "dbt")
 """The files that are looked at for every adapter, after its own."""
 UNKNOWN: Final = "unknown"
+ALIASES: Final[Mapping[str, str]] = {
+    "postgresql": "postgres",
+    "pg": "postgres",
+    "mssql": "sqlserver",
+    "awsathena": "athena",
+    "apache_spark": "spark",
+    "sparksql": "spark",
+    "starburst_galaxy": "starburst",
+    "bq": "bigquery",
+}
+"""What adapters are called besides dbt's name of them: by drivers, by OpenLineage, by people."""
 
 Category = Literal[
     "compilation",
@@ -119,7 +130,7 @@ class Matcher:
 
     def is_for(self, adapter: str | None) -> bool:
         """Whether the rule holds for this adapter (every rule may hold where the adapter is not known)."""
-        return not self.rule.adapters or adapter is None or adapter in self.rule.adapters
+        return not self.rule.adapters or adapter is None or adapter in map(dbts_name, self.rule.adapters)
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,18 @@ def names() -> tuple[str, ...]:
 def builtin(name: str) -> RuleSet:
     """The rules of a file that comes with Spanline."""
     return load(_HERE / f"{name}.yml")
+
+
+def dbts_name(adapter: str) -> str:
+    """The name that dbt has for an adapter that may be called otherwise."""
+    name = adapter.strip().lower().replace("-", "_")
+    return ALIASES.get(name, name)
+
+
+def adapters() -> tuple[str, ...]:
+    """The adapters that there are rules for, the user's included. Raises UsageError as `own` does."""
+    users = (name for each in own() for matcher in each.rules for name in matcher.rule.adapters)
+    return tuple(sorted({*_file_of_adapter(), *map(dbts_name, users)}))
 
 
 @functools.cache
