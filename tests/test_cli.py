@@ -378,16 +378,28 @@ def test_cancel_of_a_run_that_is_over_changes_nothing(kept: Project) -> None:
     assert runs_of(kept)[-1].directory.journal.read_bytes() == before
 
 
+def test_a_resumed_run_is_listed_with_the_time_of_its_beginning(project: Project) -> None:
+    run = project.run("run", "--select", "fragile", "--vars", "{break: true}")
+    began = run.state.started
+    eventually(lambda: time.time() > began / 1e9 + 1.5, "another second")
+    project.spanline("retry", "latest")
+    assert run.state.session_number == 2
+    assert run.state.started > began
+    assert time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began / 1e9)) in said_by(project, "runs")
+
+
 def test_cancel_ends_a_run_and_waits_for_its_end(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     slow = "{{ config(materialized='table') }} select count(*) as n from range(100000000000) a"
     project.write("models/slow.sql", slow)
-    run = project.start("run", "-s", "slow")
-    eventually(lambda: "model.shop.slow" in run.state.nodes, "the slow model")
+    run = project.start("run", "-s", "customers slow")
+    eventually(lambda: run.state.done == 1 and "model.shop.slow" in run.state.nodes, "the slow model")
     assert said_by(project, "cancel", "latest") == f"cancelled: run {run.id}\n"
     result = run.wait(30)
-    assert result.counts == {"cancelled": 1}
+    assert result.counts == {"success": 1, "cancelled": 1}
     (order,) = [event for event in journal(run) if isinstance(event, events.CancelRequested)]
     assert order.by.startswith("spanline cancel")
+    assert "  1 of 2 nodes were completed\n" in said_by(project, "show", "latest")
+    assert (result.completed, result.total) == (1, 2)
 
 
 # --- completion

@@ -369,7 +369,7 @@ def _listed(run: Run) -> dict[str, object]:
     steps = state.session.steps if state.session else []
     return {
         "id": run.id,
-        "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.started / 1e9)),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.begun / 1e9)),
         "outcome": outcome,
         "command": "; ".join(" ".join(step) for step in steps),
         "counts": state.counts,

@@ -94,7 +94,7 @@ class DbtCancelled(DbtException):
 
 
 class DbtTimeout(DbtException):
-    """The run, or one of its nodes, took longer than it may, and was cancelled."""
+    """The run, or one of its nodes, took longer than it may, and was cancelled. That node is the last of `failed`."""
 
 
 class RunnerDied(DbtException):

@@ -66,7 +66,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     `outcome` is success, failed, cancelled or died. `exit_code` has dbt's meaning: 0 good, 1 nodes failed, 2 anything
     else. `elapsed` is in seconds. `failure` is the most permanent one of its errors. `conn_id` names the connection to
     the warehouse. `undelivered` counts what each sink still owes its backend (`spanline replay` sends it).
-    `incomplete` says why the journal doesn't hold everything that happened, where it doesn't.
+    `incomplete` says why the journal doesn't hold everything that happened, where it doesn't. Of the `total` nodes that
+    the last attempt was to do, `completed` have come to an end, good or bad. `timed_out_node` took longer than it may.
     """
 
     run_id: str
@@ -75,6 +76,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     elapsed: float
     directory: str
     nodes: tuple[NodeResult, ...] = ()
+    completed: int = 0
+    total: int = 0
     error: str | None = None
     failure: Failure | None = None
     conn_id: str | None = None
@@ -125,6 +128,8 @@ def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -
         elapsed=(state.last - state.started) / 1e9,
         directory=directory,
         nodes=nodes,
+        completed=state.completed,
+        total=state.total,
         error=_error(state),
         failure=failure_of_session(state),
         conn_id=_conn_id(state),

@@ -128,6 +128,8 @@ class RunState(msgspec.Struct, kw_only=True):
     """The batches of microbatch models, by step and unique id, over all sessions: each goes on where one has ended."""
     artifacts: dict[str, str] = {}
     warnings: int = 0
+    begun: int = 0
+    """When the run's first session has begun; `started` is of the last."""
     started: int = 0
     last: int = 0
 
@@ -232,6 +234,7 @@ def _session_started(state: RunState, event: events.SessionStarted) -> None:
     state.run_id = event.run_id
     state.session = event
     state.session_number = event.session
+    state.begun = state.begun or event.time
     state.started = event.time
     state.ended = state.cancel = state.dbt = state.config = None
     state.interrupted = state.killed = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from spanline.result import NodeResult, RunResult
+from spanline.state import CANCELLED, DIED
 
 _SLOWEST = 5
 _MESSAGE_LINES = 8
@@ -11,6 +12,8 @@ _MESSAGE_LINES = 8
 def summary(result: RunResult) -> str:
     """Several lines: totals, counts by status, failed nodes with messages, the slowest nodes, where it is kept."""
     lines = [f"{result.outcome}: {plural(len(result.nodes), 'node')} in {duration(result.elapsed)}{_counts(result)}"]
+    if result.outcome in (CANCELLED, DIED) and result.total:
+        lines.append(f"  {result.completed} of {result.total} nodes were completed")
     if result.error and not result.failed:
         lines += ["", *_indented(result.error)]
     for node in result.failed:
