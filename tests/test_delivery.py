@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -14,7 +15,7 @@ from spanline.events import Event
 from spanline.home import RunDirectory
 from spanline.journal import Appender
 from spanline.sinks import delivery
-from spanline.sinks.base import Cursor, Message, Sink
+from spanline.sinks.base import Cursor, Message, Rejected, Sink
 from spanline.sinks.delivery import Deliveries
 from spanline.state import RunState
 
@@ -23,6 +24,8 @@ MANY = 3 * delivery._PENDING
 
 class Recorded:
     """A sink that keeps what it is given; closed, its gate holds every delivery up."""
+
+    package = "spanline"
 
     def __init__(self, name: str, *, lanes: int = 1, batch: int = 100, linger: float = 0.0) -> None:
         self.name, self.lanes, self.batch, self.linger = name, lanes, batch, linger
@@ -39,6 +42,9 @@ class Recorded:
             yield Message(
                 f"{event.message} {state.warnings}", key=str(int(event.message) % 7), barrier=self.barrier(event)
             )
+
+    def set_up(self) -> Sink:
+        return self
 
     def barrier(self, event: events.Log) -> bool:
         return False
@@ -61,6 +67,17 @@ class WithBarriers(Recorded):
         return int(event.message) % 10 == 0
 
 
+class Point:
+    """An entry point of a sink, which shares a reader where it says that it is Spanline's own."""
+
+    def __init__(self, sink: Recorded) -> None:
+        self.name, self._sink = sink.name, sink
+        self.value = f"{sink.package}.sinks:{sink.name}"
+
+    def load(self) -> Callable[[], Sink]:
+        return self._sink.set_up
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> RunDirectory:
     path = tmp_path / ids.new_run_id()
@@ -70,8 +87,8 @@ def directory(tmp_path: Path) -> RunDirectory:
 
 @pytest.fixture
 def deliver(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deliveries]:
-    def start(*sinks: Sink, ended: Callable[[], bool] = lambda: True) -> Deliveries:
-        monkeypatch.setattr(delivery, "configured", lambda: list(sinks))
+    def start(*sinks: Recorded, ended: Callable[[], bool] = lambda: True) -> Deliveries:
+        monkeypatch.setattr(delivery, "announced", lambda: [Point(sink) for sink in sinks])
         return Deliveries(directory, ended)
 
     return start
@@ -185,16 +202,162 @@ def test_messages_that_wait_for_company_neither_wait_for_it_when_full_nor_at_the
     assert time.monotonic() - before < 30
 
 
-def test_a_sink_that_raises_stops_alone(directory: RunDirectory, deliver: Callable[..., Deliveries]) -> None:
-    class Broken(Recorded):
-        def translate(self, event: Event, state: RunState) -> Iterable[Message]:
-            if isinstance(event, events.Log) and event.message == "3":
-                raise RuntimeError("no")
-            return super().translate(event, state)
+HANGS = threading.Event()
+"""Never set: what waits for it hangs, until the process of the tests ends."""
+
+
+class Broken(Recorded):
+    """Somebody else's sink, which goes wrong in one way."""
+
+    package = "somebody"
+
+
+class RaisesInTranslate(Broken):
+    def translate(self, event: Event, state: RunState) -> Iterable[Message]:
+        if isinstance(event, events.Log) and event.message == "3":
+            raise RuntimeError("no")
+        return super().translate(event, state)
+
+
+class OursRaisesInTranslate(RaisesInTranslate):
+    package = "spanline"
+
+
+class Exits(Broken):
+    def translate(self, event: Event, state: RunState) -> Iterable[Message]:
+        raise SystemExit(3)
+
+
+class HangsInTranslate(Broken):
+    def translate(self, event: Event, state: RunState) -> Iterable[Message]:
+        HANGS.wait()
+        return ()
+
+
+class YieldsText(Broken):
+    def translate(self, event: Event, state: RunState) -> Iterable[Message]:
+        yield "text"  # type: ignore[misc]
+
+
+class RaisesInClose(Broken):
+    def close(self) -> None:
+        raise RuntimeError("no")
+
+
+class HangsInClose(Broken):
+    def close(self) -> None:
+        HANGS.wait()
+
+
+class RaisesInSetUp(Broken):
+    def set_up(self) -> Sink:
+        raise SystemExit("no")
+
+
+class HangsInSetUp(Broken):
+    def set_up(self) -> Sink:
+        HANGS.wait()
+        return self
+
+
+class LacksLanes(Broken):
+    def set_up(self) -> Sink:
+        del self.lanes
+        return self
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        RaisesInTranslate,
+        OursRaisesInTranslate,
+        Exits,
+        HangsInTranslate,
+        YieldsText,
+        RaisesInClose,
+        HangsInClose,
+        RaisesInSetUp,
+        HangsInSetUp,
+        LacksLanes,
+    ],
+)
+def test_broken_sink_holds_up_no_other_and_is_named(
+    kind: type[Recorded],
+    directory: RunDirectory,
+    deliver: Callable[..., Deliveries],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for limit in ("_SET_UP_SECONDS", "_STOP_SECONDS"):
+        monkeypatch.setattr(delivery, limit, 0.5)
+    write(directory, 0, 10)
+    sound = Recorded("sound")
+    cursors = deliver(kind("broken"), sound).finish(1.0)
+    assert sound.delivered == expected(10)
+    assert cursors["sound"].complete
+    said = caplog.text
+    closing = kind in (RaisesInClose, HangsInClose)
+    off = kind in (RaisesInSetUp, LacksLanes)
+    assert "broken" in said
+    assert ("broken" in cursors) != off
+    if not off:
+        assert Cursor.load(directory.cursor("broken")).complete == closing
+    if kind in (RaisesInTranslate, OursRaisesInTranslate):
+        assert cursors["broken"].error == "RuntimeError: no"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_is_given_up_when_a_replay_sends_all_the_rest(
+    directory: RunDirectory, deliver: Callable[..., Deliveries], seed: int
+) -> None:
+    """A time limit that is over while the reader is anywhere: of what it dropped the cursor doesn't pass anything."""
+    random = Random(seed)
+
+    class Slow(Recorded):
+        def deliver(self, payloads: Sequence[object]) -> None:
+            time.sleep(random.choice((0.0, 0.0, 0.001)))
+            super().deliver(payloads)
+
+    write(directory, 0, MANY)
+    first = Slow("sink", batch=random.choice((1, 7, 100)), lanes=random.choice((1, 4)))
+    cursor = deliver(first).finish(random.choice((0.0, 0.01, 0.03, 0.1)))["sink"]
+    acknowledged = Cursor.load(directory.cursor("sink")).delivered
+    assert cursor.undelivered == MANY - acknowledged
+    again = Recorded("sink")
+    assert deliver(again).finish(60)["sink"].complete
+    assert set(first.delivered[:acknowledged] if first.lanes == 1 else first.delivered) | set(again.delivered) == set(
+        expected(MANY)
+    )
+
+
+def test_a_rejection_is_told_once_and_by_its_own_reason(
+    directory: RunDirectory, deliver: Callable[..., Deliveries], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Picky(Recorded):
+        def deliver(self, payloads: Sequence[object]) -> None:
+            if str(payloads[0]).startswith("2 "):
+                raise Rejected("not this one")
+            if str(payloads[0]).startswith("5 ") and "5" not in self.started:
+                self.started.append("5")
+                raise ConnectionError("later")
+            super().deliver(payloads)
 
     write(directory, 0, 10)
-    broken, sound = Broken("broken"), Recorded("sound")
-    cursors = deliver(broken, sound).finish(60)
-    assert sound.delivered == expected(10)
-    assert cursors["broken"].error == "RuntimeError: no"
-    assert not Cursor.load(directory.cursor("broken")).complete
+    deliver(Picky("sink", batch=1)).finish(60)
+    assert "the backend rejected 1 messages (Rejected: not this one)" in caplog.text
+    caplog.clear()
+    deliver(Picky("sink", batch=1)).finish(60)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "-1", "soon"])
+def test_no_number_of_seconds_is_no_time_limit(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SPANLINE_FLUSH_TIMEOUT", text)
+    assert delivery.flush_seconds() == delivery.FLUSH_SECONDS
+
+
+def test_a_time_limit_may_be_as_long_as_one_likes(directory: RunDirectory, deliver: Callable[..., Deliveries]) -> None:
+    write(directory, 0, 10)
+    sink = Recorded("sink")
+    deliver(sink).finish(float("inf"))
+    assert sink.delivered == expected(10)

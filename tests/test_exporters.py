@@ -187,7 +187,7 @@ def test_only_the_span_that_is_too_large_is_rejected(
     sent, picky.taken, picky.never = picky.taken, [], "model customers"
     cursor = replay(kept, everything=True, timeout=20)["otel_traces"]
     assert (cursor.delivered, cursor.rejected, cursor.undelivered) == (everything.delivered - 1, 1, 0)
-    assert "413" in str(cursor.error)
+    assert "413" in str(cursor.rejection)
     assert sorted(picky.taken) == sorted(name for name in sent if name != "model customers")
 
 

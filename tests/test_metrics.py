@@ -589,7 +589,7 @@ def test_a_backend_that_takes_no_metrics_is_asked_once_and_says_how_to_turn_them
     cursors = replay(kept, everything=False, timeout=20)
     metrics, traces = cursors["otel_metrics"], cursors["otel_traces"]
     assert (metrics.delivered, metrics.rejected, metrics.undelivered) == (0, 1, 0)
-    assert metrics.error == (
+    assert metrics.rejection == (
         "Rejected: the backend takes no metrics (404); turn them off with OTEL_METRICS_EXPORTER=none"
     )
     assert asked.count("/v1/metrics") == 1
@@ -757,7 +757,7 @@ def test_a_directory_that_is_not_there_is_named(kept: RunDirectory, monkeypatch:
     monkeypatch.setenv("SPANLINE_PROMETHEUS_TEXTFILE", str(missing))
     cursor = replay(kept, everything=False, timeout=DEADLINE)["prometheus_textfile"]
     assert (cursor.rejected, cursor.undelivered) == (1, 0), "nobody makes it while the run waits"
-    assert cursor.error == (
+    assert cursor.rejection == (
         f"Rejected: {missing} is no directory: make it, or name another in SPANLINE_PROMETHEUS_TEXTFILE; "
         "`spanline replay RUN --all` writes this run's figures then"
     )
@@ -775,8 +775,8 @@ def test_without_the_client_library_it_says_what_to_install() -> None:
 def test_a_run_without_metrics_imports_none_of_their_libraries(project: Project) -> None:
     code = (
         "import sys, json, spanline.supervisor\n"
-        "from spanline.sinks.base import configured\n"
-        "assert configured() == []\n"
+        "from spanline.sinks.base import announced\n"
+        "assert [point.load()() for point in announced()] == [None] * 5\n"
         "print(json.dumps([name for name in ('opentelemetry.sdk', 'prometheus_client') if name in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=project.path, capture_output=True, text=True, check=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,6 +22,8 @@ from spanline.state import RunState
 
 ENTRY_POINTS: Final = "spanline.sinks"
 """Group of entry points under which a package announces a sink: a callable that returns a `Sink`, or None when off."""
+
+_NAME: Final = re.compile(r"[\w.-]+")
 
 log = logging.getLogger("spanline")
 
@@ -53,9 +56,8 @@ class Later(Exception):  # noqa: N818
 
 
 class Sink(Protocol):
-    """What a sink must have. An object serves one run."""
+    """What a sink must have. An object serves one run; it is known by the name of its entry point."""
 
-    name: str
     lanes: int
     """How many messages may be under way at once."""
     batch: int
@@ -89,6 +91,9 @@ class Cursor(msgspec.Struct):
     undelivered: int = 0
     complete: bool = False
     error: str | None = None
+    """Why what is undelivered was not, as far as is known."""
+    rejection: str | None = None
+    """The last reason for which the backend rejected something."""
 
     @classmethod
     def load(cls, path: Path) -> Cursor:
@@ -105,15 +110,14 @@ class Cursor(msgspec.Struct):
         new.replace(path)
 
 
-def configured() -> list[Sink]:
-    """The sinks that the environment configures; one that can't be set up is reported and left out."""
-    found: list[Sink] = []
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: p.name):
-        try:
-            sink = point.load()()
-        except Exception as error:  # noqa: BLE001 - whatever a sink's set-up raises, the run goes on without it
-            log.warning("%s is off: %s: %s", point.name, type(error).__name__, error)
-            continue
-        if sink is not None:
-            found.append(sink)
-    return found
+def announced() -> list[EntryPoint]:
+    """The sinks that packages announce, by name, which is that of their cursors too. Of two of one name one is left."""
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: (p.name, not p.value.startswith("spanline."))):
+        if point.name in found:
+            log.warning("there are two sinks %s: %s is off", point.name, point.value)
+        elif _NAME.fullmatch(point.name) is None:
+            log.warning("a sink's name is of letters, digits, dots, dashes and underscores: %s is off", point.name)
+        else:
+            found[point.name] = point
+    return list(found.values())

@@ -8,48 +8,58 @@ behind the cursor are made again, byte for byte the same, and sent again.
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
+import math
 import os
 import queue
 import threading
 import time
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from typing import Final
 
 import msgspec
 
 from spanline.home import RunDirectory
-from spanline.journal import Reader, Record, bursts, follow
-from spanline.sinks.base import Cursor, Later, Message, Rejected, Sink, configured
+from spanline.journal import Reader, Record, bursts
+from spanline.sinks.base import Cursor, Later, Message, Rejected, Sink, announced
 from spanline.state import RunState
 
 FLUSH_VARIABLE: Final = "SPANLINE_FLUSH_TIMEOUT"
 FLUSH_SECONDS: Final = 5.0
+_SET_UP_SECONDS: Final = 5.0
+"""How long the first sinks wait for others to be set up, and how long the end of a short run does."""
 _PENDING: Final = 500
 """How many messages of a sink may wait in memory; beyond that the journal keeps the rest."""
 _BURST: Final = 64
 """How many messages are made before the first of them goes out."""
 _BACKOFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _SAVE_SECONDS: Final = 1.0
-_STOP_SECONDS: Final = 10.0
-"""How long a reader that was told to give up may take to count what is left."""
+_STOP_SECONDS: Final = 5.0
+"""How long readers that were told to give up may take, together, to count what is left."""
 
 log = logging.getLogger("spanline")
 
 
 def flush_seconds() -> float:
     """How long the end of a run may wait for backends."""
+    said = os.environ.get(FLUSH_VARIABLE, "").strip()
     try:
-        return float(os.environ.get(FLUSH_VARIABLE, FLUSH_SECONDS))
+        seconds = float(said) if said else FLUSH_SECONDS
     except ValueError:
-        log.warning("%s is no number; %s s it is", FLUSH_VARIABLE, FLUSH_SECONDS)
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        log.warning("%s is no number of seconds: %s; %g it is", FLUSH_VARIABLE, said, FLUSH_SECONDS)
         return FLUSH_SECONDS
+    return seconds
 
 
 class Deliveries:
     """Every configured sink at work on one run's journal, from their cursors to the end of the run.
 
-    They are set up beside the caller: backends' clients take longer to import than dbt may wait.
+    They are set up beside the caller: backends' clients take longer to import than dbt may wait. Spanline's own sinks
+    share a reader; one of somebody else's has its own, so that nothing it does can hold up another.
     """
 
     def __init__(self, directory: RunDirectory, ended: Callable[[], bool], *, again: bool = False) -> None:
@@ -57,22 +67,77 @@ class Deliveries:
         self._directory = directory
         self._ended = ended
         self._again = again
+        self._points = announced()
+        self._changed = threading.Condition()
+        self._unready = {point.name for point in self._points}
         self._deliveries: list[_Delivery] = []
-        self._ready = threading.Event()
-        threading.Thread(target=self._run, name="spanline-sinks", daemon=True).start()
+        self._reading = False
+        self._finished = False
+        _begin("spanline-set-up", self._set_up_all)
+        _begin("spanline-sinks", self._read_together)
 
     def finish(self, timeout: float) -> dict[str, Cursor]:
         """Wait until all is delivered, at most `timeout` seconds; then give up, and count what is left."""
-        deadline = time.monotonic() + timeout
-        self._ready.wait(timeout)
+        deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._unready, max(_SET_UP_SECONDS, deadline - time.monotonic()))
+            self._finished = True
+            late, deliveries = sorted(self._unready), list(self._deliveries)
+        for delivery in deliveries:
+            delivery.wait(deadline)
+        for delivery in deliveries:
+            delivery.give_up()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for delivery in deliveries:
+            delivery.wait(deadline)
         return {
-            delivery.sink.name: delivery.finish(max(0.0, deadline - time.monotonic())) for delivery in self._deliveries
+            **{delivery.name: delivery.report() for delivery in deliveries},
+            **{name: _not_set_up(name, self._directory) for name in late},
         }
 
-    def _run(self) -> None:
-        self._deliveries = [_Delivery(sink, self._directory, again=self._again) for sink in configured()]
-        self._ready.set()
-        together = list(self._deliveries)
+    def _set_up_all(self) -> None:
+        # Ours one after the other, as they import the same libraries.
+        for point in self._points:
+            if _is_ours(point):
+                self._set_up(point)
+        for point in self._points:
+            if not _is_ours(point):
+                _begin(f"spanline-set-up-{point.name}", self._set_up, point)
+
+    def _set_up(self, point: EntryPoint) -> None:
+        delivery = None
+        try:
+            sink = point.load()()
+            if sink is not None:
+                delivery = _Delivery(point.name, sink, self._directory, again=self._again)
+        except BaseException as error:  # noqa: BLE001 - whatever it raises, the run goes on without it
+            log.warning("%s is off: %s: %s", point.name, type(error).__name__, error)
+        with self._changed:
+            self._unready.discard(point.name)
+            self._changed.notify_all()
+            if delivery is None or self._finished:
+                return
+            self._deliveries.append(delivery)
+            alone = self._reading or not _is_ours(point)
+        if alone:
+            self._leave_alone(delivery)
+
+    def _read_together(self) -> None:
+        ours = {point.name for point in self._points if _is_ours(point)}
+        with self._changed:
+            self._changed.wait_for(lambda: not self._unready & ours, _SET_UP_SECONDS)
+            self._reading = True
+            together = [delivery for delivery in self._deliveries if delivery.name in ours]
+        try:
+            self._read(together)
+        except Exception as error:  # noqa: BLE001 - the journal can't be read
+            for delivery in together:
+                delivery.stop(error)
+        for delivery in together:
+            _begin(f"spanline-{delivery.name}", delivery.end)
+
+    def _read(self, together: list[_Delivery]) -> None:
+        """Have these take what is journalled. Those for which that is too much are left alone, and taken off."""
         state = RunState()
         for burst in bursts(Reader(self._directory.journal), self._ended) if together else ():
             for record in burst:
@@ -84,13 +149,29 @@ class Deliveries:
                 delivery.dispatch()
             if not together:
                 return
-        for delivery in together:
-            delivery.end()
 
     def _leave_alone(self, delivery: _Delivery) -> None:
         if not delivery.over:
-            name = f"spanline-{delivery.sink.name}"
-            threading.Thread(target=delivery.read_alone, args=(self._ended,), name=name, daemon=True).start()
+            _begin(f"spanline-{delivery.name}", delivery.read_alone, self._ended)
+
+
+def _begin(name: str, work: Callable[..., None], *arguments: object) -> None:
+    threading.Thread(target=work, args=arguments, name=name, daemon=True).start()
+
+
+def _is_ours(point: EntryPoint) -> bool:
+    return point.value.startswith("spanline.")
+
+
+def _not_set_up(name: str, directory: RunDirectory) -> Cursor:
+    """What is left of a sink that was never there: a cursor that says that all is owed."""
+    log.warning("%s was not set up in time: `spanline replay %s` sends what it owes", name, directory.run_id)
+    path = directory.cursor(name)
+    cursor = Cursor.load(path)
+    cursor.complete, cursor.error = False, "it was not set up in time"
+    with contextlib.suppress(OSError):
+        cursor.save(path)
+    return cursor
 
 
 class _Pending(msgspec.Struct, frozen=True):
@@ -104,71 +185,81 @@ class _Pending(msgspec.Struct, frozen=True):
 class _Delivery:
     """One sink at work: what it makes of the journal, what of that is under way, and how far it has come."""
 
-    def __init__(self, sink: Sink, directory: RunDirectory, *, again: bool) -> None:
-        self.sink = sink
+    def __init__(self, name: str, sink: Sink, directory: RunDirectory, *, again: bool) -> None:
+        self.name = name
+        self._sink = sink
+        self._most_lanes, self._batch, self._linger = int(sink.lanes), int(sink.batch), float(sink.linger)
         self._run_id = directory.run_id
         self._journal = directory.journal
-        self._path = directory.cursor(sink.name)
+        self._path = directory.cursor(name)
         self._cursor = Cursor() if again else Cursor.load(self._path)
         self._cursor.complete = False
         self._cursor.undelivered = 0
+        self._rejected_before = self._cursor.rejected
         self._start = self._cursor.offset
         self._read_to = 0
+        self._missed: int | None = None
         self._numbers = 0
         self._changed = threading.Condition()
         self._in_flight: dict[int, _Pending] = {}
         self._waiting: collections.deque[_Pending] = collections.deque()
         self._lanes: list[_Lane] = []
-        self._saved = 0.0
         self._hurry = threading.Event()
         self._all_read = False
         self._given_up = threading.Event()
         self._over = threading.Event()
         self._failing = False
         self._unsaved = False
+        self._saved = time.monotonic()
+        self._save()  # from now on it owes something, whatever becomes of this process
 
-    def finish(self, timeout: float) -> Cursor:
-        """Wait until everything is delivered, at most `timeout` seconds; then give up and count what is left."""
-        if not self._over.wait(timeout):
-            self._given_up.set()
-            with self._changed:
-                self._changed.notify_all()
-            self._over.wait(_STOP_SECONDS)
-        for lane in self._lanes:
-            lane.end()
-        if self._cursor.undelivered:
-            log.warning(
-                "%s: %d messages were not delivered (%s); they are kept, and `spanline replay %s` sends them",
-                self.sink.name,
-                self._cursor.undelivered,
-                self._cursor.error or "there was no time left",
-                self._run_id,
-            )
-        if self._cursor.rejected:
-            log.warning(
-                "%s: the backend rejected %d messages (%s)",
-                self.sink.name,
-                self._cursor.rejected,
-                self._cursor.error,
-            )
-        return self._cursor
-
-    # --- the reader's thread --------------------------------------------------------------------------------------
+    # --- the end, seen from outside -------------------------------------------------------------------------------
 
     @property
     def over(self) -> bool:
         """Whether nothing more will be done: all was delivered, or given up, or the sink has failed."""
         return self._over.is_set()
 
+    def wait(self, deadline: float) -> None:
+        """Wait until it is over, or the moment has come (monotonic, in seconds)."""
+        self._over.wait(max(0.0, deadline - time.monotonic()))
+
+    def give_up(self) -> None:
+        """Deliver no more, where it isn't over: what is left is a replay's to send."""
+        if not self.over:
+            self._given_up.set()
+            with self._changed:
+                self._changed.notify_all()
+
+    def report(self) -> Cursor:
+        """Say what was not delivered, and was rejected this time."""
+        for lane in self._lanes:
+            lane.end()
+        if not self.over:
+            log.warning("%s has not come to an end: `spanline replay %s` sends what it owes", self.name, self._run_id)
+        if self._cursor.undelivered:
+            log.warning(
+                "%s: %d messages were not delivered (%s); they are kept, and `spanline replay %s` sends them",
+                self.name,
+                self._cursor.undelivered,
+                self._cursor.error or "there was no time left",
+                self._run_id,
+            )
+        rejected = self._cursor.rejected - self._rejected_before
+        if rejected:
+            log.warning("%s: the backend rejected %d messages (%s)", self.name, rejected, self._cursor.rejection)
+        return self._cursor
+
+    # --- the reader's thread --------------------------------------------------------------------------------------
+
     def take(self, record: Record, state: RunState) -> bool:
         """Make of this record, the last that `state` knows, what it means. Returns whether there is room for more."""
         try:
-            before = self._read_to
-            for message in self.sink.translate(record.event, state):
+            for message in self._sink.translate(record.event, state):
                 if record.offset > self._start:
-                    self._submit(message, before)
-        except Exception as error:  # noqa: BLE001 - a sink may raise anything; it is reported, and stopped
-            self._stop(error)
+                    self._submit(message)
+        except BaseException as error:  # noqa: BLE001 - a sink may raise anything; it is reported, and stopped
+            self.stop(error)
             return False
         self._read_to = record.offset
         return not self._full()
@@ -180,24 +271,28 @@ class _Delivery:
             if not self._in_flight and self._read_to > self._start:
                 self._advance()
 
-    def _full(self) -> bool:
-        return len(self._in_flight) >= _PENDING and not self._given_up.is_set()
-
     def read_alone(self, ended: Callable[[], bool]) -> None:
         """Go on from where it is, with a reader of its own, as fast as there is room."""
+        try:
+            self._read_on(ended)
+        except Exception as error:  # noqa: BLE001 - the journal can't be read
+            self.stop(error)
+        self.end()
+
+    def _read_on(self, ended: Callable[[], bool]) -> None:
         self.dispatch()
         self._wait_while(self._full)
         state = RunState()
-        for record in follow(Reader(self._journal), ended):
-            state.apply(record.event)
-            if record.offset <= self._read_to:
-                continue
-            self.take(record, state)
-            if self.over:
-                return
+        for burst in bursts(Reader(self._journal), ended):
+            for record in burst:
+                state.apply(record.event)
+                if record.offset > self._read_to and not self.take(record, state):
+                    if self.over:
+                        return
+                    self.dispatch()
+                    self._wait_while(self._full)
             self.dispatch()
             self._wait_while(self._full)
-        self.end()
 
     def end(self) -> None:
         """There is no more to read: wait until what is under way is delivered, or given up."""
@@ -210,33 +305,45 @@ class _Delivery:
         with self._changed:
             self._cursor.undelivered += len(self._in_flight)
             self._cursor.complete = self._cursor.undelivered == 0
-        self._save()
-        if self._cursor.complete:
-            self.sink.close()
+            self._save()
+        try:
+            if self._cursor.complete:
+                self._sink.close()
+        except BaseException as error:  # noqa: BLE001 - all is delivered by now
+            log.warning("%s could not be closed: %s", self.name, _first_line(error))
+        finally:
+            self._over.set()
+
+    def stop(self, error: BaseException) -> None:
+        """Do no more, for this reason; a replay goes on where it stood."""
+        log.error("%s stopped", self.name, exc_info=error)
+        with self._changed:
+            self._cursor.error = _first_line(error)
+            self._save()
         self._over.set()
 
-    def _stop(self, error: Exception) -> None:
-        log.error("%s stopped", self.sink.name, exc_info=error)
-        self._cursor.error = f"{type(error).__name__}: {error}"
-        self._save()
-        self._over.set()
+    def _full(self) -> bool:
+        return len(self._in_flight) >= _PENDING and not self._given_up.is_set()
 
     def _wait_while(self, condition: Callable[[], bool]) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not condition())
 
-    def _submit(self, message: Message, before: int) -> None:
-        if self._given_up.is_set():
-            self._cursor.undelivered += 1
-            return
+    def _submit(self, message: Message) -> None:
+        if not isinstance(message, Message):
+            raise TypeError(f"it yields {type(message).__name__} where a Message is wanted")
         with self._changed:
+            if self._given_up.is_set():
+                self._cursor.undelivered += 1
+                self._missed = self._read_to if self._missed is None else self._missed
+                return
             self._numbers += 1
-            pending = _Pending(self._numbers, before, message)
+            pending = _Pending(self._numbers, self._read_to, message)
             self._in_flight[pending.number] = pending
             self._waiting.append(pending)
             if len(self._waiting) >= _BURST:
                 self._dispatch()
-            if len(self._in_flight) >= min(self.sink.batch, _PENDING):
+            if len(self._in_flight) >= min(self._batch, _PENDING):
                 self._hurry.set()
 
     # --- from here on with the lock held --------------------------------------------------------------------------
@@ -254,19 +361,28 @@ class _Delivery:
         """The lane where messages of this key are under way, else the first idle one, whose connection is warm."""
         busy = next((lane for lane in self._lanes if key in lane.keys), None)
         lane = busy or next((lane for lane in self._lanes if not lane.keys), None)
-        if lane is None and len(self._lanes) < self.sink.lanes:
-            lane = _Lane(f"spanline-{self.sink.name}-{len(self._lanes)}", self._work)
+        if lane is None and len(self._lanes) < self._most_lanes:
+            lane = _Lane(f"spanline-{self.name}-{len(self._lanes)}", self._work)
             self._lanes.append(lane)
         return lane or min(self._lanes, key=lambda one: one.keys.total())
 
     def _advance(self) -> None:
-        """Move the cursor to before the oldest message under way."""
+        """Move the cursor to before the oldest message that isn't delivered."""
         oldest = next(iter(self._in_flight.values()), None)
-        self._cursor.offset = max(self._start, self._read_to if oldest is None else oldest.before)
+        before = self._missed if oldest is None else oldest.before
+        self._cursor.offset = max(self._start, self._read_to if before is None else before)
         now = time.monotonic()
         if now > self._saved + _SAVE_SECONDS:
             self._saved = now
             self._save()
+
+    def _save(self) -> None:
+        try:
+            self._cursor.save(self._path)
+        except OSError as error:
+            if not self._unsaved:
+                self._unsaved = True
+                log.info("cannot save the cursor of %s: %s; a replay sends more than it must", self.name, error)
 
     # --- the lanes' threads ---------------------------------------------------------------------------------------
 
@@ -280,12 +396,12 @@ class _Delivery:
         first = lane.queue.get()
         if first is None:
             return []
-        if self.sink.linger and not self._all_read and lane.queue.qsize() + 1 < self.sink.batch:
-            self._hurry.wait(self.sink.linger)
+        if self._linger and not self._all_read and not first.message.barrier and lane.queue.qsize() + 1 < self._batch:
+            self._hurry.wait(self._linger)
             if not self._all_read:
                 self._hurry.clear()
         batch = [first]
-        while len(batch) < self.sink.batch:
+        while len(batch) < self._batch:
             try:
                 following = lane.queue.get_nowait()
             except queue.Empty:
@@ -300,7 +416,7 @@ class _Delivery:
         payloads = [pending.message.payload for pending in batch]
         for tries in range(1 << 30):
             try:
-                self.sink.deliver(payloads)
+                self._sink.deliver(payloads)
             except Rejected as error:
                 self._note_failure(error)
                 rejected = len(batch) if error.count is None else error.count
@@ -317,11 +433,15 @@ class _Delivery:
                 return
 
     def _note_failure(self, error: Exception) -> None:
-        self._cursor.error = _first_line(error)
+        said = _first_line(error)
+        if isinstance(error, Rejected):
+            self._cursor.rejection = said
+        else:
+            self._cursor.error = said
         if not self._failing:
             self._failing = True
             what_now = "" if isinstance(error, Rejected) else "; trying again"
-            log.info("%s: %s%s", self.sink.name, self._cursor.error, what_now)
+            log.info("%s: %s%s", self.name, said, what_now)
 
     def _settle(self, lane: _Lane, batch: list[_Pending], delivered: int = 0, rejected: int = 0) -> None:
         with self._changed:
@@ -335,14 +455,6 @@ class _Delivery:
             self._dispatch()
             self._advance()
             self._changed.notify_all()
-
-    def _save(self) -> None:
-        try:
-            self._cursor.save(self._path)
-        except OSError as error:
-            if not self._unsaved:
-                self._unsaved = True
-                log.info("cannot save the cursor of %s: %s; a replay sends more than it must", self.sink.name, error)
 
 
 class _Lane:
@@ -366,6 +478,6 @@ class _Lane:
         self.queue.put(None)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0] if text else ''}"[:300]

@@ -7,9 +7,13 @@ certificates that are what they were the last time.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urljoin
 
 import requests
+
+_SAME_REQUEST: Final = frozenset((307, 308))
+"""Redirects that keep method and body: https://www.rfc-editor.org/rfc/rfc9110#name-redirection-3xx."""
 
 
 class RepeatingSession(requests.Session):
@@ -38,11 +42,25 @@ class RepeatingSession(requests.Session):
         return dict(self._settings)
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # noqa: ANN401 - as above
-        """Send, and read the answer. One that redirects is asked for again, by all the rules."""
+        """Send, and read the answer.
+
+        Raises `Redirected` where the answer is to look elsewhere, unless that can be done with the same request.
+        """
         connection = {name: options[name] for name in ("timeout", "verify", "cert", "proxies")}
         answer = self.get_adapter(url=request.url or "").send(request, **connection)
-        if answer.is_redirect and options["allow_redirects"]:
-            answer.close()
-            return super().send(request, **options)
+        if answer.is_redirect:
+            if answer.status_code not in _SAME_REQUEST or not options["allow_redirects"]:
+                raise Redirected(answer)
+            *_, answer = self.resolve_redirects(answer, request, **connection)
         answer.content  # noqa: B018 - reads it, which gives the connection back
         return answer
+
+
+class Redirected(requests.RequestException):
+    """The backend is elsewhere. To follow would turn a POST into a GET, which delivers nothing."""
+
+    def __init__(self, answer: requests.Response) -> None:
+        where = urljoin(answer.url, answer.headers["Location"])
+        super().__init__(
+            f"{answer.url} redirects to {where} ({answer.status_code}): name that address", response=answer
+        )

@@ -65,7 +65,6 @@ class _Written(msgspec.Struct, frozen=True):
 class TextfileSink:
     """Writes what a run amounts to when its session has ended."""
 
-    name = NAME
     lanes = 1
     batch = 1
     linger = 0.0

@@ -36,7 +36,6 @@ _CONSOLE: Final = "openlineage.client.transport.console"
 class OpenLineageSink:
     """Tells an OpenLineage backend of one run."""
 
-    name = "openlineage"
     linger = 0.0
 
     def __init__(self) -> None:

@@ -61,14 +61,12 @@ class OtelSink:
 
     def __init__(
         self,
-        name: str,
         signal: Signal,
         translate: Callable[[Event, RunState], Iterable[Message]],
         *,
         one_at_a_time: bool = False,
     ) -> None:
         """`one_at_a_time`: each payload is a whole batch already."""
-        self.name = name
         self.translate = translate
         self.batch = 1 if one_at_a_time else _BATCH
         self.linger = _LINGER_SECONDS[signal]
