@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from spanline.replay import replay
 from spanline.runs import start
 from spanline.sinks.otel.failing import Failed
 from spanline.sinks.otel.spans import Translator
-from spanline.sinks.otel.sql import CHARACTERS, masked, shown
+from spanline.sinks.otel.sql import CHARACTERS, changes, masked, shown
 from spanline.state import RunState
 
 from .conftest import DEADLINE, SILENT, Project, Receiver, journal, last_run, undelivered
@@ -338,7 +339,86 @@ def test_names_and_keys_are_those_of_the_docs(build: Trace) -> None:
     kinds = {conventions.SESSION, conventions.ATTEMPT, conventions.HOOK, conventions.QUERY}
     notes = {conventions.RETRY, conventions.CANCEL, conventions.KILLED, conventions.DIED, conventions.EXCEPTION}
     of_log_lines = set(re.findall(r"`([\w.]+)`", DOCS.with_name("logs.md").read_text()))
-    assert constants - kinds - notes - {conventions.NODES} <= documented | of_log_lines
+    others = {conventions.NODES, conventions.SCHEMA_URL}
+    assert constants - kinds - notes - others <= documented | of_log_lines
+
+
+def test_keys_that_are_not_dbts_or_ours_are_in_the_conventions_that_the_schema_url_names(build: Trace) -> None:
+    modules = [importlib.import_module(f"opentelemetry.semconv._incubating.attributes.{kind}_attributes")
+               for kind in ("cicd", "code", "db", "error", "exception", "process", "server", "thread")]  # fmt: skip
+    known = {value for module in modules for value in vars(module).values() if isinstance(value, str)}
+    ours = ("dbt.", "spanline.", "openlineage.", "https://")
+    keys = {value for name, value in vars(conventions).items() if name.isupper() and isinstance(value, str)}
+    assert {key for key in keys if "." in key and not key.startswith(ours)} <= known
+    assert {scope.schema_url for scope in (span.instrumentation_scope for span in build.spans) if scope} == {
+        conventions.SCHEMA_URL
+    }
+    systems = {each.value for each in importlib.import_module(modules[2].__name__).DbSystemNameValues}
+    assert set(conventions.SYSTEMS.values()) <= systems
+
+
+def test_a_query_names_the_relation_that_it_makes_where_that_is_plain() -> None:
+    queries = [
+        'create or replace table "shop"."main"."a" as (select 1)',
+        '/* {"node": 1} */\n  create table\n "shop"."main"."a__dbt_tmp" as (select 1)',
+        'insert into "shop"."main"."a" ("id") (select 1)',
+        'select * from "shop"."main"."a"',
+    ]
+    asked = [
+        [events.QueryStarted(query=number, sql=sql, unique_id=A, **PLACE),
+         events.QueryFinished(query=number, status="OK", elapsed=1.0, unique_id=A, **PLACE)]
+        for number, sql in enumerate(queries)
+    ]  # fmt: skip
+    found = Trace(session([described(A), started(A)], *asked, finished(A)))
+    keys = ("db.operation.name", "db.collection.name", "db.query.summary")
+    told = [tuple(of(span).get(key) for key in keys) for span in found.spans if span.kind is SpanKind.CLIENT]
+    assert told == [
+        ("CREATE", "main.a", "CREATE main.a"),
+        ("CREATE", None, None),
+        ("INSERT", "main.a", "INSERT main.a"),
+        ("SELECT", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "name", "expected"),
+    [
+        ("create or replace transient table shop.main.a as (select 1)", "shop.main.a", True),
+        ("create or replace   view shop.main.a\nas", "shop.main.a", True),
+        ("create table if not exists `p`.`d`.`a`", "`p`.`d`.`a`", True),
+        ("create local temporary table shop.main.a__dbt_tmp as", "shop.main.a", False),
+        ("drop table if exists shop.main.a cascade", "shop.main.a", True),
+        ("alter table shop.main.a.b rename", "shop.main.a", False),
+        ("merge into shop.main.a as DBT_INTERNAL_DEST", "shop.main.a", True),
+        ("delete from shop.main.a using x", "shop.main.a", True),
+        ("truncate table shop.main.a", "shop.main.a", True),
+        ("create index i on shop.main.a", "shop.main.a", False),
+        ("create schema if not exists shop.main", "shop.main.a", False),
+    ],
+)
+def test_what_a_statement_plainly_changes(sql: str, name: str, expected: bool) -> None:
+    assert changes(sql, name) is expected
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message", "code"),
+    [
+        ("snowflake", "Database Error in model a\n  001003 (42000): SQL compilation error: syntax error", "001003"),
+        ("clickhouse", "Database Error\n  Code: 60. DB::Exception: Table a does not exist", "60"),
+        ("trino", 'TrinoUserError(type=USER_ERROR, name=TABLE_NOT_FOUND, message="line 1")', "TABLE_NOT_FOUND"),
+        ("postgres", "Database Error in model a\n  deadlock detected", None),
+        ("nobodys", "42", None),
+    ],
+)
+def test_a_query_that_failed_has_the_warehouses_code_where_that_is_known(
+    adapter: str, message: str, code: str | None
+) -> None:
+    asked = events.QueryStarted(query=1, sql="select 1", unique_id=A, **PLACE)
+    failed = [described(A), started(A), asked, finished(A, "error", message=message)]
+    at_host = invoked(adapter_type=adapter, connection={"host": "h", "port": "5432"})
+    query = of(Trace(in_order(opened(), at_host, failed, closed(1))).named("SELECT"))
+    assert query.get("db.response.status_code") == code
+    assert (query["server.address"], query["server.port"]) == ("h", 5432)
 
 
 # --- what of SQL they show
@@ -500,9 +580,7 @@ def test_where_sql_may_not_be_seen_no_error_quotes_it(happened: list[Event], set
 
 # --- what fails outside of a node
 
-MISSING = (
-    "Runtime Error\n  Catalog Error: Table with name t does not exist!\n  LINE 3: select 'SECRETLITERAL' from t"
-)
+MISSING = "Runtime Error\n  Catalog Error: Table with name t does not exist!\n  LINE 3: select 'SECRETLITERAL' from t"
 
 
 def failing_operation(*, attempt: int = 1, **ending: str) -> list[Event]:

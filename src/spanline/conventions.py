@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+"""The version of the conventions that the keys are from: by it a backend can translate them, should they be renamed."""
+
 # --- names of spans
 
 SESSION: Final = "dbt"
@@ -45,8 +48,12 @@ FILE_PATH: Final = "code.file.path"
 DB_SYSTEM: Final = "db.system.name"
 DB_NAMESPACE: Final = "db.namespace"
 DB_OPERATION: Final = "db.operation.name"
+DB_COLLECTION: Final = "db.collection.name"
+DB_SUMMARY: Final = "db.query.summary"
 DB_QUERY: Final = "db.query.text"
+DB_CODE: Final = "db.response.status_code"
 SERVER: Final = "server.address"
+PORT: Final = "server.port"
 
 # --- dbt's own
 
@@ -94,6 +101,8 @@ SYSTEMS: Final[Mapping[str, str]] = {
     "fabric": "microsoft.sql_server",
     "oracle": "oracle.db",
     "ibmdb2": "ibm.db2",
+    "netezza": "ibm.netezza",
+    "saphana": "sap.hana",
     "mysql5": "mysql",
 }
 """The name that the conventions have for an adapter's warehouse; every other is called as dbt calls it."""

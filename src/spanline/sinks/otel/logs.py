@@ -16,9 +16,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from spanline.events import Event, SessionStarted
 from spanline.loglines import LogLine, LogLines, Severity
 from spanline.sinks.base import Message
-from spanline.sinks.otel.export import SCOPE
 from spanline.sinks.otel.failing import told
 from spanline.sinks.otel.sampling import Sampling, decide, sampler_of
+from spanline.sinks.otel.scope import SCOPE
 from spanline.sinks.otel.sql import SHOWN_WHOLE, Shown
 from spanline.state import RunState
 

@@ -7,7 +7,6 @@ span: those after it have.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -27,10 +26,10 @@ from spanline.events import Event, NodeDescribed
 from spanline.progress import DONE
 from spanline.sinks.base import Message
 from spanline.sinks.otel import failing
-from spanline.sinks.otel.export import SCOPE
-from spanline.sinks.otel.failing import Failed
+from spanline.sinks.otel.failing import Failed, response_code
 from spanline.sinks.otel.sampling import Sampling, decide, sampler_of
-from spanline.sinks.otel.sql import Shown
+from spanline.sinks.otel.scope import SCOPE
+from spanline.sinks.otel.sql import Shown, changes, operation
 from spanline.spec import command_of
 from spanline.state import SUCCESS, NodeState, RunState, outcome_of
 
@@ -40,8 +39,6 @@ _Place = tuple[int, int]
 
 _GOOD: Final = DONE | {"skipped"}
 _UNSET: Final = Status(StatusCode.UNSET)
-_BEFORE: Final = re.compile(r"\s+|/\*.*?\*/|--[^\n]*(?:\n|\Z)", re.DOTALL)
-_WORD: Final = re.compile(r"[A-Za-z]+")
 _DESCRIPTION: Final = 1000
 _MESSAGE: Final = 8192
 """How many characters of an error are sent."""
@@ -348,8 +345,14 @@ class Translator:
     def _query_span(
         self, query: _Query, event: Event, state: RunState, outcome: str = "", *, failed: Failed | None = None
     ) -> Message:
-        name = _operation(query.sql) or conventions.QUERY
+        name = operation(query.sql) or conventions.QUERY
         attributes: Attributes = {**_of_warehouse(state), conventions.DB_OPERATION: name}
+        changed = _changed(query, state)
+        if changed is not None:
+            attributes |= {conventions.DB_COLLECTION: changed, conventions.DB_SUMMARY: f"{name} {changed}"}
+        code = response_code(failed.message, state.adapter) if failed is not None else None
+        if code is not None:
+            attributes[conventions.DB_CODE] = code
         shown = self._shown(query.sql, state.adapter or "")
         if shown is not None:
             attributes[conventions.DB_QUERY] = shown
@@ -444,15 +447,6 @@ def _first(limit: int | None, items: Sequence[Any]) -> Sequence[Any]:
     return items if limit is None or len(items) <= limit else BoundedList.from_seq(limit, items)
 
 
-def _operation(sql: str) -> str:
-    """The word that the SQL begins with, in capitals, after blanks and comments."""
-    at = 0
-    while before := _BEFORE.match(sql, at):
-        at = before.end()
-    found = _WORD.match(sql, at)
-    return found[0].upper() if found else ""
-
-
 def _name(unique_id: str, described: NodeDescribed | None) -> str:
     """Of low cardinality as a route is: a project has so many nodes, however often it is run."""
     return f"{described.resource_type} {described.name}" if described is not None else f"{conventions.HOOK} {unique_id}"
@@ -496,7 +490,19 @@ def _of_warehouse(state: RunState) -> Attributes:
         value = config.connection.get(name)
         if value:
             found[key] = str(value)
+    port = config.connection.get("port")
+    if conventions.SERVER in found and port is not None and str(port).isdecimal():
+        found[conventions.PORT] = int(port)
     return found
+
+
+def _changed(query: _Query, state: RunState) -> str | None:
+    """The relation of its node, where it is that one, and not one beside it, that the query makes or changes."""
+    described = state.descriptions.get(query.unique_id or "")
+    relation = described.relation if described is not None else None
+    if relation is None or not changes(query.sql, relation.name):
+        return None
+    return ".".join(filter(None, (relation.schema, relation.identifier)))
 
 
 def _of_node(node: NodeState, described: NodeDescribed | None) -> Attributes:

@@ -1,0 +1,11 @@
+"""What spans and log records are said to be made by, and by which version of the conventions."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from spanline import __version__, conventions
+
+SCOPE: Final = InstrumentationScope("spanline", __version__, conventions.SCHEMA_URL)
