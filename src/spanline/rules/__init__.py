@@ -114,7 +114,7 @@ class Matcher:
     """A rule, ready to be asked."""
 
     rule: Rule
-    _regex: re.Pattern[str] | None
+    _where: str
     _codes: frozenset[str]
     _prefixes: tuple[str, ...]
 
@@ -122,7 +122,12 @@ class Matcher:
         """Whether an error of this text and these codes is of this rule's kind."""
         if codes and any(code in self._codes or code.startswith(self._prefixes) for code in codes):
             return True
-        return self._regex is not None and self._regex.search(text) is not None
+        return self.regex is not None and self.regex.search(text) is not None
+
+    @functools.cached_property
+    def regex(self) -> re.Pattern[str] | None:
+        """The rule's pattern; made when it is first asked for, which for most rules of ours is never."""
+        return None if self.rule.pattern is None else compile_pattern(self.rule.pattern, self._where)
 
     def raised_as(self, exception: str) -> bool:
         """Whether an exception of this class, named without its module, is of this rule's kind."""
@@ -272,12 +277,15 @@ def _matchers(path: Path, file: _File) -> Iterator[Matcher]:
                 f"{path}: rule {rule.id}: it has neither pattern, codes nor exceptions, and no rule has this id"
             )
         seen.add(rule.id)
-        yield Matcher(
+        matcher = Matcher(
             rule if ours or rule.adapters else msgspec.structs.replace(rule, adapters=file.adapters),
-            None if rule.pattern is None else compile_pattern(rule.pattern, f"{path}: rule {rule.id}: pattern"),
+            f"{path}: rule {rule.id}: pattern",
             frozenset(code for code in rule.codes if not code.endswith("*")),
             tuple(code[:-1] for code in rule.codes if code.endswith("*")),
         )
+        if not ours:
+            _ = matcher.regex  # a mistake in it is said now
+        yield matcher
 
 
 def _rule(path: Path, number: int, raw: object) -> Rule:
