@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from spanline import events
+from spanline import events, ids
 from spanline.journal import Reader
 from spanline.state import RunState
 
@@ -159,6 +160,32 @@ def test_failures_and_usage_errors_leave_with_dbts_exit_codes(python: Path, proj
     assert wrong.returncode == 2
     assert "--selct" in wrong.stderr
     assert "Usage: dbt run" in wrong.stderr
+
+
+def test_statements_name_the_spans_of_their_nodes(python: Path, project: Path) -> None:
+    done = spanline(
+        python,
+        project,
+        "build",
+        SPANLINE_QUERY_COMMENTS="traceparent",
+        OTEL_TRACES_EXPORTER="console",
+        DBT_LOG_FORMAT_FILE="json",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    state, _ = journal(project)
+    trace = f"{ids.session_trace_id(state.run_id, 1, None):032x}"
+    kinds = set()
+    for line in (project / "logs" / "dbt.log").read_text().splitlines():
+        logged = json.loads(line)
+        sql = logged["data"].get("sql", "")
+        if logged["info"]["name"] != "SQLQuery" or '"app": "dbt"' not in sql:
+            continue  # what dbt puts its own comment on neither
+        unique_id = logged["data"].get("node_info", {}).get("unique_id", "")
+        place = (1, 1, unique_id) if unique_id else ids.level(1, 1, 1)
+        expected = f"/*traceparent='00-{trace}-{ids.span_id(state.run_id, 1, *place):016x}-01'*/"
+        assert re.search(rf"\n{re.escape(expected)};*\Z", sql), (unique_id, sql)
+        kinds.add(unique_id.partition(".")[0])
+    assert kinds >= {"", "operation", "model", "seed", "test", "unit_test"}
 
 
 def test_an_interrupt_cancels_the_query_under_way(python: Path, project: Path) -> None:
