@@ -631,4 +631,4 @@ def test_the_services_name_is_the_sdks(variables: dict[str, str], name: str, mon
 def test_records_can_go_to_the_sdks_console(project: Project) -> None:
     done = project.spanline("dbt", "run", "-s", "customers", OTEL_LOGS_EXPORTER="console")
     assert done.returncode == 0
-    assert b'"body": "model customers: success in ' in done.stdout
+    assert b'"body": "model customers: success in ' in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from spanline import home, lease
 from spanline.home import RunDirectory
+from spanline.sinks.base import Cursor
 
 from .conftest import SPANLINE, command
 
@@ -144,3 +146,52 @@ def test_nothing_else_in_the_home_is_touched(
     prune("--keep", "0")
     assert stranger.exists()
     assert (place / ".gitignore").exists()
+
+
+def test_what_was_left_half_removed_or_half_made_goes(
+    place: Path, old_run: Callable[..., RunDirectory], prune: Callable[..., list[dict]]
+) -> None:
+    run = old_run(DAY)
+    removed, made, just_made = (place / "runs" / name for name in (f".removed-{run.run_id}", ".a.1", ".b.2"))
+    for path in (removed, made, just_made):
+        (path / "cursors").mkdir(parents=True)
+    os.utime(made, (0, 0))
+    prune("--keep", "1")
+    assert {path.name for path in (place / "runs").iterdir()} == {run.run_id, just_made.name}
+
+
+def test_a_run_that_somebody_takes_up_meanwhile_stays(old_run: Callable[..., RunDirectory]) -> None:
+    from spanline import prune as pruning
+    from spanline.errors import RunBusy
+
+    run = old_run(DAY)
+    assert pruning.reason_to_keep(run, undelivered_too=False) is None
+    held = lease.acquire(run.lease)
+    with pytest.raises(RunBusy):
+        pruning.remove(run)
+    held.release()
+    assert run.spec.exists()
+
+
+def test_the_size_of_a_run_is_known_while_its_files_come_and_go(old_run: Callable[..., RunDirectory]) -> None:
+    run = old_run(DAY, size=1000)
+    over = threading.Event()
+
+    def save() -> None:
+        while not over.is_set():
+            Cursor(offset=1).save(run.cursor("openlineage"))
+
+    saving = threading.Thread(target=save)
+    saving.start()
+    try:
+        assert all(run.size() >= 1000 for _ in range(3000))
+    finally:
+        over.set()
+        saving.join()
+
+
+@pytest.mark.parametrize("options", [("--older-than", "-1d"), ("--max-size", "-1G"), ("--max-size", "infG")])
+def test_no_bound_below_nothing(place: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    done = command([SPANLINE, "--home", str(place), "prune", *options], tmp_path, {})
+    assert done.returncode == 2
+    assert b"is no quantity such as" in done.stderr

@@ -785,7 +785,7 @@ def test_spans_go_to_a_file(project: Project) -> None:
 def test_spans_are_printed(project: Project) -> None:
     done = project.spanline("dbt", "run", "-s", "customers", OTEL_TRACES_EXPORTER="console")
     assert done.returncode == 0
-    assert '"name": "model customers"' in done.stdout.decode()
+    assert '"name": "model customers"' in done.stderr.decode()
 
 
 def test_spans_go_over_grpc(project: Project) -> None:

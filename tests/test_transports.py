@@ -273,3 +273,12 @@ def test_every_transport_is_in_the_table_with_what_its_word_is_worth() -> None:
     text = (ROOT / "docs" / "transports.md").read_text()
     rows = dict(re.findall(r"^\| `(\w[\w-]*)`[^|]*\| \*\*(delivered|handed over)\*\*", text, re.M))
     assert set(rows) >= set(get_default_factory().transports)
+
+
+def test_a_configuration_that_is_not_there_turns_it_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from spanline.sinks import environment
+
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "nothing.yml"))
+    monkeypatch.delenv("OPENLINEAGE_URL", raising=False)
+    with pytest.raises(LookupError, match="and there is no such file"):
+        environment.openlineage()

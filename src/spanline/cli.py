@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -490,8 +491,9 @@ def replay(options: Options, reference: str, timeout: float, *, everything: bool
         if as_json:
             _echo_json({"sink": name, **_plain(cursor)})
         else:
-            click.echo(f"{name}: {cursor.delivered} delivered, {cursor.undelivered} still owed")
-    if any(cursor.undelivered for cursor in cursors.values()):
+            rejected = f", {cursor.rejected} rejected" if cursor.rejected else ""
+            click.echo(f"{name}: {cursor.delivered} delivered, {cursor.undelivered} still owed{rejected}")
+    if not all(cursor.complete for cursor in cursors.values()):
         sys.exit(1)
 
 
@@ -525,7 +527,10 @@ def prune(
     )
     if bounds == pruning.Bounds():
         raise click.UsageError("say what to keep, with --older-than, --keep or --max-size")
-    for run in pruning.beyond(home.runs(find_home(options.home)), bounds):
+    place = find_home(options.home)
+    if not dry_run:
+        pruning.sweep(place)
+    for run in pruning.beyond(home.runs(place), bounds):
         kept = pruning.reason_to_keep(run, undelivered_too=undelivered_too)
         if kept is None and not dry_run:
             pruning.remove(run)
@@ -542,12 +547,13 @@ def _quantity(option: str, text: str | None, units: dict[str, int]) -> float | N
     number, unit = text.rstrip("BbKkMmGgHhDdWw"), text[len(text.rstrip("BbKkMmGgHhDdWw")) :]
     factor = units.get(unit) or units.get(unit.upper().rstrip("B"))
     try:
-        if factor is None:
-            raise ValueError
-        return float(number) * factor
+        found = float(number) * (factor or math.nan)
     except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
         known = ", ".join(f"5{name}" for name in units)
-        raise click.BadParameter(f"{text!r} is no quantity such as {known}", param_hint=option) from None
+        raise click.BadParameter(f"{text!r} is no quantity such as {known}", param_hint=option)
+    return found
 
 
 def _whole(number: float | None) -> int | None:

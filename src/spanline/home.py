@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -105,7 +106,15 @@ class RunDirectory(msgspec.Struct, frozen=True):
 
     def size(self) -> int:
         """Bytes that the files of this run take."""
-        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return sum(map(_size, self.path.rglob("*")))
+
+
+def _size(path: Path) -> int:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return 0  # it was there a moment ago: a live run saves its cursors
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def project_dir(args: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Path | None:

@@ -6,12 +6,17 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from spanline import lease
 from spanline.home import RunDirectory
 from spanline.runs import undelivered
+
+_REMOVED: Final = ".removed-"
+_HALF_MADE_SECONDS: Final = 86_400.0
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +59,19 @@ def reason_to_keep(run: RunDirectory, *, undelivered_too: bool) -> str | None:
 
 
 def remove(run: RunDirectory) -> None:
-    """Remove a run, first from sight and then from the disk."""
-    gone = run.path.with_name(f".removed-{run.run_id}")
-    run.path.rename(gone)
-    shutil.rmtree(gone)
+    """Remove a run, first from sight and then from the disk; nobody can take it up meanwhile. Raises `RunBusy`."""
+    held = lease.acquire(run.lease)
+    try:
+        gone = run.path.with_name(f"{_REMOVED}{run.run_id}")
+        run.path.rename(gone)
+        shutil.rmtree(gone)
+    finally:
+        held.release()
+
+
+def sweep(home: Path, now: float | None = None) -> None:
+    """Remove what processes that were killed have left half removed, or half made a day ago or longer."""
+    before = (time.time() if now is None else now) - _HALF_MADE_SECONDS
+    for left in (home / "runs").glob(".*"):
+        if left.name.startswith(_REMOVED) or (left.is_dir() and left.stat().st_mtime < before):
+            shutil.rmtree(left, ignore_errors=True)

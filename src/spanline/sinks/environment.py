@@ -25,6 +25,9 @@ def openlineage() -> Sink | None:
     """The OpenLineage sink, where openlineage-python has been told where to send events."""
     if not openlineage_is_configured(os.environ):
         return None
+    file = os.environ.get("OPENLINEAGE_CONFIG")
+    if file and not Path(file).is_file() and not os.environ.get("OPENLINEAGE_URL"):
+        raise LookupError(f"OPENLINEAGE_CONFIG names {file}, and there is no such file")  # the client would print all
     from spanline.sinks.openlineage import OpenLineageSink  # noqa: PLC0415 - see the module's docstring
 
     return OpenLineageSink()

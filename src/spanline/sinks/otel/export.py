@@ -7,6 +7,7 @@ import logging
 import operator
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
@@ -243,6 +244,8 @@ def _otlp(signal: Signal) -> str:
 
 
 def _options(name: str, make: Callable[..., object]) -> dict[str, object]:
+    if name == "console":
+        return {"out": sys.stderr}  # standard output is dbt's
     file = os.environ.get(FILE_VARIABLE)
     if name == _FILE and file:
         return {"path": file}
