@@ -510,8 +510,9 @@ def test_how_dbt_is_used_wrongly_is_said_on_standard_error(project: Project) -> 
     done = project.spanline("--log-json", "dbt", "build", "--no-such-option")
     assert done.returncode == 2
     assert b"No such option" in done.stderr
-    (end,) = lines(done)
-    assert (end["log.level"], end["process.exit.code"]) == ("error", 2)
+    refused, end = lines(done)
+    assert refused["message"].startswith("dbt ended with Usage Error: No such option '--no-such-option'")
+    assert (end["log.level"], end["process.exit.code"], end["error.type"]) == ("error", 2, "parsing")
 
 
 def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_whole_lines(project: Project) -> None:

@@ -127,7 +127,7 @@ def _hear_usage_errors(writer: Writer) -> None:
     show = UsageError.show
 
     def shown(error: UsageError, file: Any = None) -> None:
-        writer.append("runner_failed", {"exception": f"Usage Error\n  {error.format_message()}"})
+        writer.append("runner_failed", {"exception": f"Usage Error: {error.format_message()}"})
         show(error, file)
 
     UsageError.show = shown  # type: ignore[assignment,method-assign]
