@@ -14,7 +14,7 @@ from spanline.failures import Failure, line_of, most_permanent
 from spanline.raising import EXCEPTIONS, exception_of
 from spanline.result import NodeResult, RunResult
 from spanline.rules import Category
-from spanline.runner.lines import CODE, FILE, STATEMENT, traced
+from spanline.runner.lines import CODE, FILE, STATEMENT, of_jinja, traced
 
 from .conftest import Project, journal
 
@@ -120,6 +120,16 @@ def test_a_line_that_is_not_literally_there_is_not_guessed() -> None:
     assert traced(2, "select a\n from t", "", "") == (2, STATEMENT)
 
 
+def test_the_line_that_jinja_names_is_one_of_the_file_where_its_text_stands_there(tmp_path: Path) -> None:
+    message = "Compilation Error in model a (models/a.sql)\n  unexpected '}'\n    line 2\n      {{ nope( }}"
+    (tmp_path / "models").mkdir()
+    for source, line in {"select\n {{ nope( }}": 2, "\n \n\nselect\n{{ nope( }}": 5, "{{ nope( }}\n1": None}.items():
+        (tmp_path / "models" / "a.sql").write_text(source)
+        assert of_jinja(message, str(tmp_path)) == (line and (line, FILE))
+    assert of_jinja(message, str(tmp_path / "nowhere")) is None
+    assert of_jinja("Compilation Error\n  line 2\n  x", str(tmp_path)) is None
+
+
 def test_the_lines_of_a_large_model_are_found_at_once() -> None:
     code = "\n".join(f"column_{n}," for n in range(20_000))
     assert traced(19_000, "changed\n" + code.replace("column_7,", "x"), code, code) == (18_999, FILE)
@@ -178,9 +188,9 @@ def test_what_cannot_be_compiled_is_named_with_its_file(project: Project) -> Non
     assert str(raised(project.run("run-operation", "boom").result())).splitlines()[0] == (
         "operation boom: macro boom (macros/operations.sql): boom"
     )
-    project.write("models/unclosed.sql", "select {{ nope( }}")
+    project.write("models/unclosed.sql", "\n\nselect\n  {{ nope( }}")
     first, *_ = str(raised(project.run("run").result())).splitlines()
-    assert first.startswith("dbt run: model unclosed (models/unclosed.sql, line 1): unexpected '}'")
+    assert first.startswith("dbt run: model unclosed (models/unclosed.sql, line 4): unexpected '}'")
 
 
 def test_a_database_in_a_folder_that_is_not_there(project: Project) -> None:

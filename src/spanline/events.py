@@ -249,13 +249,17 @@ class Log(Event, frozen=True, kw_only=True):
 
 
 class DbtFinished(Event, frozen=True, kw_only=True):
-    """dbt has ended an invocation. `stats` are dbt's own counts (pass, warn, error, skip, total)."""
+    """dbt has ended an invocation. `stats` are dbt's own counts (pass, warn, error, skip, total).
+
+    `line` is where the exception stands in a file that can't be parsed, as in `NodeFinished`.
+    """
 
     success: bool
     exit_code: int
     elapsed: float
     stats: dict[str, int] = {}
     exception: str | None = None
+    line: tuple[int, str] | None = None
 
 
 class DbtExited(Event, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ _TESTS: Final = frozenset(("test", "unit_test"))
 _NAMED: Final = 5
 _OF_SQL: Final = frozenset(("syntax", "not_found", "data"))
 _OF_A_FILE: Final = frozenset(("compilation", "parsing"))
-"""Categories of errors that name a line: of the statement that the warehouse was sent, or of the project's file."""
+"""Categories of errors that name a line: of the statement that the warehouse was sent, or of a file of the project."""
 _OPERATION: Final = "run-operation"
 
 
@@ -199,7 +199,7 @@ def _failure_of_dbt(attempt: AttemptState, adapter: str | None) -> str:
     if not said:
         return f"dbt ended with exit code {attempt.exit_code}"
     what, path = place_of(said)
-    where = _where(path, _line(said, adapter, None))
+    where = _where(path, _line(said, adapter, attempt.finished.line if attempt.finished is not None else None))
     return ": ".join([*_doing(attempt, f"{what or ''}{where}"), own_words(said)])
 
 
@@ -231,9 +231,7 @@ def _line(message: str, adapter: str | None, traced: tuple[int, str] | None) -> 
     number, category = line_of(message), failure_of(message, adapter).category
     if number is None or (category == "data" and f"LINE {number}:" not in message):
         return None
-    if category in _OF_A_FILE:
-        return f"line {number}"
-    if category not in _OF_SQL:
+    if category not in _OF_SQL and not (category in _OF_A_FILE and traced):
         return None
     line, of = traced or (number, STATEMENT)
     return f"line {line}" if of == FILE else f"line {line} of the {of}"

@@ -14,6 +14,8 @@ FILE, CODE, STATEMENT = "file", "compiled code", "statement"
 
 _LINE = re.compile(r"(?<!\", )\b[Ll](?:INE|ine):?\s(\d{1,7})\b|\bat \[(\d{1,7}):\d")
 """Not in `File "x.py", line 5`, of a Python traceback."""
+_JINJA = re.compile(r"\(([^()\n]{1,500}\.sql)\)\n[\s\S]{0,2000}?\n[ \t]*line (\d{1,7})\n[ \t]*(\S.*)")
+"""The file, the line and that line's text, where the file can't be parsed."""
 
 
 def line_in(message: str) -> int | None:
@@ -31,12 +33,26 @@ def traced(line: int, statement: str, compiled: str, source: str) -> tuple[int, 
     return (in_code, CODE) if in_file is None else (in_file, FILE)
 
 
+def of_jinja(message: str, root: str) -> tuple[int, str] | None:
+    """Where the error stands that Jinja has found in a file below `root`, without its first blank lines."""
+    found = _JINJA.search(message)
+    if found is None:
+        return None
+    source = _text(Path(root) / found[1])
+    line = int(found[2]) + len(source[: len(source) - len(source.lstrip())].split("\n")) - 1
+    lines = _stripped(source)
+    return (line, FILE) if line <= len(lines) and lines[line - 1] == found[3].strip() else None
+
+
 def source_of(node: Any, config: Any) -> str:
     """The text of a node's file, where it is one of SQL and can be read; else nothing."""
     root = Path(config.project_root)
     if node.package_name != config.project_name:
         root = root / config.packages_install_path / node.package_name
-    path = root / node.original_file_path
+    return _text(root / node.original_file_path)
+
+
+def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8") if path.suffix == ".sql" else ""
     except (OSError, ValueError):

@@ -51,6 +51,8 @@ class Recorder:
         self._batch_errors: dict[str, dict[str, Any]] = {}  # of a microbatch model: what the first to fail has said
         self._stats: dict[str, int] = {}
         self._exception: str | None = None
+        self._exceptions_line: tuple[int, str] | None = None
+        self._root = ""
         self._handled = True
         self._open_hook = ""
         self.exit_code = 2
@@ -122,6 +124,7 @@ class Recorder:
                 **describe.connection(credentials),
             }
         if project is not None:
+            self._root = str(project.project_root)
             fields["project"] = project.project_name
             fields["project_dir"] = str(project.project_root)
             fields["target_path"] = str(project.project_target_path)
@@ -176,6 +179,7 @@ class Recorder:
     def _error(self, event: Any, info: Any) -> None:
         self._handled = False
         self._operation_error(event, info)
+        self._exceptions_line = lines.of_jinja(self._exception or "", self._root)
 
     def _operation_error(self, event: Any, info: Any) -> None:
         self._exception = _plain(event.data.exc)
@@ -195,6 +199,8 @@ class Recorder:
         }
         if self._exception is not None:
             fields["exception"] = self._exception
+        if self._exceptions_line is not None:
+            fields["line"] = self._exceptions_line
         self._write("dbt_finished", fields)
 
     # --- nodes ----------------------------------------------------------------------------------------------------
