@@ -422,6 +422,7 @@ def test_an_exception_of_the_runner_and_a_kill() -> None:
     exception, kill = lines_of([*begun(), failed, killed])
     assert (exception.severity, exception.body) == ("error", "dbt ended with ValueError: no such node")
     assert exception.attributes["exception.stacktrace"] == "Traceback …"
+    assert exception.attributes["exception.type"] == "ValueError"
     assert (kill.severity, kill.body) == ("warn", "the process that ran dbt was killed: the grace period is over")
 
 

@@ -169,6 +169,8 @@ class LogLines:
 
     def _on_runner_failed(self, event: events.RunnerFailed, state: RunState) -> Iterator[LogLine]:
         attributes, said = self._error(event.exception, state), self._said(event.exception, state)
+        named = event.exception.partition(":")[0]
+        attributes[conventions.EXCEPTION_TYPE] = named if named.isidentifier() else ""
         if said == event.exception:  # a stack trace ends with it
             attributes[conventions.STACKTRACE] = _cut_inside(event.traceback)
         yield self._line(event, state, "error", f"dbt ended with {_one_line(said)}", attributes)

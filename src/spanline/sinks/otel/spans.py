@@ -81,7 +81,7 @@ class Translator:
         self._limits = SpanLimits()
         self._before: SpanContext | None = None
         self._root = INVALID_SPAN_CONTEXT
-        # By unique id, of all sessions that one resumes another: some 300 bytes a node.
+        # By unique id, of all sessions that one resumes another: some 200 bytes a node.
         self._ran: dict[str, SpanContext] = {}
         self._begin(Sampling())
         self._handlers: dict[type[Event], Callable[[Any, RunState], Iterable[Message]]] = {
