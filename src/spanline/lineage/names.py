@@ -84,7 +84,9 @@ def job_name(node: NodeDescribed, command: str) -> str:
     """
     suffix = _SUFFIXES.get(node.resource_type)
     if suffix is None or node.relation is None:
-        return node.unique_id
+        # That a test's SQL was compiled says nothing of the test, whose job's last run may have failed.
+        only_compiled = command in _NOT_BUILDING and node.resource_type in _TESTS
+        return f"{node.unique_id}.{_NOT_BUILDING[command]}" if only_compiled else node.unique_id
     project_and_name = node.unique_id.partition(".")[2]
     name = dotted(node.relation.database, node.relation.schema, project_and_name)
     if command in _NOT_BUILDING:
@@ -118,6 +120,7 @@ def session_job_name(
 
 _SUFFIXES: Final = {"model": "run", "snapshot": "snapshot", "seed": "seed"}
 _NOT_BUILDING: Final = {"clone": "clone", "compile": "compile", "docs generate": "compile", "show": "show"}
+_TESTS: Final = frozenset(("test", "unit_test"))
 _SELECT_OPTIONS: Final = ("-m", "-s", "--model", "--models", "--select")
 
 
