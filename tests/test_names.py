@@ -464,7 +464,6 @@ def test_a_dataset_can_be_found_by_the_name_that_openlineages_own_helper_gives(
         ("exposure.shop.dashboard", "exposure", "build", "exposure.shop.dashboard"),
         ("saved_query.shop.revenue", "saved_query", "build", "saved_query.shop.revenue"),
         ("analysis.shop.adhoc", "analysis", "compile", "analysis.shop.adhoc"),
-        ("test.shop.no_orders_lost", "test", "build", "test.shop.no_orders_lost"),
         ("test.shop.no_orders_lost", "test", "compile", "test.shop.no_orders_lost.compile"),
         ("unit_test.shop.orders.adds_up", "unit_test", "docs generate", "unit_test.shop.orders.adds_up.compile"),
     ],
