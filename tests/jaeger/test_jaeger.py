@@ -250,3 +250,4 @@ def test_a_resumed_run_is_a_trace_of_its_own(jaeger: Jaeger, copy_project: Calla
     assert first.node("model.shop.fragile").tags["node_outcome"] == "error"
     assert second.node("model.shop.fragile").tags["node_outcome"] == "success"
     assert second.root.links == [(first.id, first.root.id)]
+    assert second.node("model.shop.fragile").links == [(first.id, first.node("model.shop.orders").id)]
