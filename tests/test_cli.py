@@ -559,3 +559,29 @@ def test_a_run_says_when_it_began(kept: Project) -> None:
 )
 def test_the_command_among_dbts_arguments(args: str, expected: str) -> None:
     assert command_of(args.split()) == expected
+
+
+@pytest.mark.parametrize("option", ["--timeout", "--node-timeout", "--grace", "--retry-delay", "--retry-within"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_number_of_seconds_is_finite(tmp_path: Path, option: str, value: str) -> None:
+    done = command([SPANLINE, option, value, "dbt", "run"], tmp_path, {})
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == [
+        f"spanline: Invalid value for '{option}': {value!r} is no number of seconds."
+    ]
+
+
+def test_a_home_that_cannot_be_read_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "home" / "runs").mkdir(parents=True)
+    (tmp_path / "home" / "runs" / "01a2143b-e679-7a9e-bdb6-e2186d2d3777").write_text("no directory")
+    for words in (["show", "latest"], ["tail", "latest"], ["prune", "--keep", "0"]):
+        done = command([SPANLINE, "--home", str(tmp_path / "home"), *words], tmp_path, {})
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"spanline: ")
+        assert done.stderr.count(b"\n") == 1
+
+
+def test_an_interpreter_may_be_named_as_in_a_shell(tmp_path: Path) -> None:
+    python = Path(sys.executable)
+    done = command([SPANLINE, "--python", python.name, "dbt", "--version"], tmp_path, {"PATH": str(python.parent)})
+    assert done.returncode == 0, done.stderr.decode()

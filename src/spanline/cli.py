@@ -37,7 +37,7 @@ _LIMITS: Final = (
 _OF_THE_RUN: Final = ("python", "run_id")
 """Options that a run has once and for all."""
 _LINE_COMMANDS: Final = frozenset(
-    ("build", "clone", "compile", "freshness", "run", "seed", "snapshot", "test", "retry")
+    ("build", "clone", "compile", "source freshness", "run", "seed", "snapshot", "test", "retry")
 )
 """dbt's commands that a live line is drawn under: they run nodes, and never ask anything."""
 
@@ -90,7 +90,15 @@ class _RunReference(click.ParamType):  # type: ignore[type-arg]  # generic in ne
         return [CompletionItem(name) for name in ("latest", *reversed(known)) if name.startswith(incomplete)]
 
 
-_SECONDS: Final = click.FloatRange(min=0)
+class _Seconds(click.FloatRange):
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):  # as JSON, which a run is kept in, knows neither inf nor nan
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return found
+
+
+_SECONDS: Final = _Seconds(min=0)
 _run_argument = click.argument("reference", metavar="RUN", type=_RunReference())
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -159,15 +167,16 @@ def cli(
 def dbt_command(options: Options, args: tuple[str, ...]) -> None:
     """Run dbt: all that follows the word `dbt` is dbt's."""
     from spanline import dbt  # noqa: PLC0415
+    from spanline.spec import command_of  # noqa: PLC0415
 
     if not args or args[0] in _VERSION or _HELP.intersection(args):
-        python = options.python or sys.executable
+        python = dbt.interpreter(options.python)
         dbt.check(python)
         dbt.replace_ourselves(python, args)
     if options.detach:
         click.echo(_start(options, args, None).id)
         return
-    lined = bool(_LINE_COMMANDS.intersection(args))
+    lined = command_of(args) in _LINE_COMMANDS
     sys.exit(_run(options, lambda stdio: _start(options, args, stdio), lined=lined))
 
 
@@ -670,6 +679,12 @@ def main(args: Sequence[str] | None = None) -> None:
     except (SpanlineError, click.ClickException) as error:
         said = error.format_message() if isinstance(error, click.ClickException) else str(error)
         click.echo(f"spanline: {said}", err=True)
+        sys.exit(USAGE_ERROR)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a home that is somebody else's, a directory that is gone, a full disk
+        where = f"{error.filename}: " if error.filename is not None else ""
+        click.echo(f"spanline: {where}{error.strerror or error}", err=True)
         sys.exit(USAGE_ERROR)
     except click.Abort:
         sys.exit(_INTERRUPTED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,14 @@ _PROBE: Final = """
 import importlib.metadata, importlib.util
 print(importlib.metadata.version("dbt-core") if importlib.util.find_spec("dbt.cli") else "")
 """
+
+
+def interpreter(named: str | Path | None) -> str:
+    """The interpreter that is named, by a path or, as in a shell, by a bare name; this one where none is."""
+    if named is None:
+        return sys.executable
+    text = str(named)
+    return (None if os.sep in text else shutil.which(text)) or str(Path(text).expanduser().absolute())
 
 
 def check(python: str) -> str:

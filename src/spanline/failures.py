@@ -76,8 +76,9 @@ def classify(message: str, adapter: str | None = None, exception_type: str | Non
     """Say what an error is by its message: dbt's, or a warehouse's own.
 
     `adapter` is dbt's name of it (`snowflake`); without one every adapter's rules are asked, and what is permanent for
-    any of them is permanent. One that has no rules is asked about by those of any database and network alone. `exception_type` is the name of the exception's class; it counts where the text says
-    nothing. Raises UsageError where the user's own rules can't be read.
+    any of them is permanent. Of one that has no rules those of any database and of the network are asked alone.
+    `exception_type` is the name of the exception's class; it counts where the text says nothing.
+    Raises UsageError where the user's own rules can't be read.
     """
     return _classified(message, adapter, exception_type, rules.own())
 

@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import shutil
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -244,7 +243,7 @@ def start(
     variables = {**os.environ, **passed}
     project = home.project_dir(asked[0], cwd, variables)
     place = home.home_for(project, variables, Path(home_dir) if home_dir else None)
-    interpreter = str(Path(python).expanduser().absolute()) if python else sys.executable
+    interpreter = dbt.interpreter(python)
     kept, secret_names = kept_environment(passed)
     spec = RunSpec(
         run_id=run_id or ids.new_run_id(),
