@@ -21,6 +21,7 @@ from spanline.runner.comments import asked, comment_queries, commented, without_
 from spanline.runs import start
 
 from .conftest import DEADLINE, SILENT, Project, Receiver
+from .test_retry import LOCKED, held_by_another
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 COMMENT = f"/*traceparent='{TRACEPARENT}'*/"
@@ -153,6 +154,21 @@ def test_a_step_of_several_and_a_resumed_session_have_spans_of_their_own(
     traces = {ours[1] for ours in of_flaky if ours is not None}
     assert len(traces) == 2
     assert nodes_of(spans_of(project, receiver)) == {"operation", "model"}
+
+
+def test_a_second_attempt_has_spans_of_its_own(
+    project: Project, receiver: Receiver, environment: dict[str, str]
+) -> None:
+    other = project.path / "other.duckdb"
+    project.write("models/locked.sql", LOCKED)
+    with held_by_another(other):
+        options = ("--retry-limit", "2", "--retry-delay", "0.1")
+        dbt(project, *options, "dbt", "run", "-s", "locked", code=1, OTHER=str(other), **environment)
+    found = spans_of(project, receiver)
+    assert nodes_of(found) == {"operation", "model"}
+    assert {span for node, span in found if not node} == {"dbt run", "attempt"}
+    matches = [OURS.search(sql) for node, sql in statements(project) if node == "model.shop.locked"]
+    assert len({ours.groups() for ours in matches if ours is not None}) == 2
 
 
 def test_neither_journal_nor_spans_nor_lineage_show_it(
