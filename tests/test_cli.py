@@ -364,7 +364,7 @@ def test_tail_follows_a_run_while_it_goes_on(project: Project, monkeypatch: pyte
         started = next(line for line in tail.stdout if '"type":"node_started"' in line)
         assert "model.shop.gate" in started
         shown = json.loads(said_by(project, "show", "latest", "--json"))
-        assert shown["outcome"] == "running"
+        assert (shown["outcome"], shown["exit_code"], shown["error"]) == ("running", None, None)
         assert said_by(project, "show", "latest").startswith("running: 0 of 1 nodes done; now: model.shop.gate")
         (project.path / "open").touch()
         assert '"type":"session_ended"' in list(tail.stdout)[-1]
@@ -585,3 +585,15 @@ def test_an_interpreter_may_be_named_as_in_a_shell(tmp_path: Path) -> None:
     python = Path(sys.executable)
     done = command([SPANLINE, "--python", python.name, "dbt", "--version"], tmp_path, {"PATH": str(python.parent)})
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_run_that_is_somebody_elses_hides_no_other(project: Project) -> None:
+    run = project.run("run-operation", "say", "--args", "{text: hello}")
+    other = run.directory.path.with_name("01a2143b-e679-7a9e-bdb6-e2186d2d3777")
+    other.mkdir()
+    (other / "journal.jsonl").mkdir()  # root may read everything: what nobody can read stands for it
+    done = project.spanline("runs", "--json")
+    assert done.returncode == 0
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [run.id]
+    assert done.stderr.decode().startswith(f"spanline: {other.name}: ")
+    shutil.rmtree(other)

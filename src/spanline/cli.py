@@ -356,7 +356,7 @@ def _is_another(seconds: float) -> bool:
 
 
 @cli.command()
-@click.option("--limit", default=20, show_default=True, help="How many, the latest.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, the latest.")
 @_json_option
 @click.pass_obj
 def runs(options: Options, limit: int, *, as_json: bool) -> None:
@@ -365,7 +365,11 @@ def runs(options: Options, limit: int, *, as_json: bool) -> None:
     from spanline.runs import Run, find_home  # noqa: PLC0415
 
     for directory in reversed(home.runs(find_home(options.home))[-limit:]):
-        line = _listed(Run(directory))
+        try:
+            line = _listed(Run(directory))
+        except OSError as error:  # somebody else's
+            click.echo(f"spanline: {directory.run_id}: {error.strerror or error}", err=True)
+            continue
         if as_json:
             _echo_json(line)
         else:
@@ -402,7 +406,7 @@ def show(options: Options, reference: str, *, as_json: bool) -> None:
     state = run.state if live else run.state.closed()
     result = result_of(state, str(run.directory.path), undelivered(run.directory))
     if as_json:
-        _echo_json({**_plain(result), **({"outcome": "running"} if live else {})})
+        _echo_json({**_plain(result), **({"outcome": "running", "exit_code": None, "error": None} if live else {})})
     elif live:
         running = ", ".join(node.unique_id for node in state.open_nodes)
         click.echo(f"running: {state.done} of {state.total} nodes done; now: {running or '-'}")
