@@ -510,7 +510,7 @@ LITERALS: dict[str, list[Callable[[str], str]]] = {
     "snowflake": [_escaped("'"), _DOLLARS[0], _between("//", "\n")],
     "bigquery": [*_BACKSLASH, _escaped('"', "b"), _between("'''", "'''"), _between("#", "\n")],
     "databricks": _BACKSLASH,
-    "mysql": [*_BACKSLASH, _doubled("'", "N"), _between("#", "\n")],
+    "mysql": [*_BACKSLASH, _escaped("'", "N"), _between("#", "\n")],
     "sqlserver": _DOUBLED,
     "oracle": [_doubled("'"), _between("q'[", "]'"), _between("nq'{", "}'")],
     "trino": [_doubled("'"), _doubled("'", "U&")],
