@@ -14,10 +14,7 @@ from importlib.metadata import entry_points
 from typing import Final, Literal, Protocol
 
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, OTELResourceDetector, Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import TraceFlags
 
-from spanline import __version__
 from spanline.events import Event
 from spanline.loglines import service_name
 from spanline.sinks.base import Message, Rejected
@@ -28,8 +25,6 @@ Signal = Literal["traces", "metrics", "logs"]
 FILE_VARIABLE: Final = "SPANLINE_OTLP_FILE"
 """Where `otlp_json_file` writes to: the exporter takes a path, but no variable of OpenTelemetry's names it."""
 _FILE: Final = "otlp_json_file"
-SCOPE: Final = InstrumentationScope("spanline", __version__)
-SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 _CREDENTIALS: Final = tuple(
     f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{signal}CREDENTIAL_PROVIDER" for signal in ("", "TRACES_", "METRICS_", "LOGS_")

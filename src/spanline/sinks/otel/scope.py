@@ -1,4 +1,4 @@
-"""What spans and log records are said to be made by, and by which version of the conventions."""
+"""What spans, metrics and log records are said to be made by, and by which version of the conventions."""
 
 from __future__ import annotations
 
