@@ -257,7 +257,7 @@ def test_the_console_prints_a_span_once_while_the_backend_is_down(project: Proje
     )  # fmt: skip
     assert done.returncode == 0
     assert len(receiver.requests) > 2
-    assert done.stdout.decode().count('"name": "parse"') == 1
+    assert done.stderr.decode().count('"name": "parse"') == 1
 
 
 # --- why
