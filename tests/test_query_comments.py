@@ -23,6 +23,8 @@ from spanline.runs import start
 from .conftest import DEADLINE, SILENT, Project, Receiver
 from .test_retry import LOCKED, held_by_another
 
+pytestmark = pytest.mark.slow
+
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 COMMENT = f"/*traceparent='{TRACEPARENT}'*/"
 OURS = re.compile(r"/\*traceparent='00-([0-9a-f]{32})-([0-9a-f]{16})-(0[01])'\*/;*\s*\Z")

@@ -28,6 +28,8 @@ from spanline.state import RunState
 
 from .conftest import SPANLINE, Project, Receiver, eventually, journal, last_run
 
+pytestmark = pytest.mark.slow
+
 LOCKED = """
 {{ config(materialized='table', pre_hook="attach '" ~ env_var('OTHER') ~ "' as other") }}
 select 1 as id from {{ ref('customers') }} limit 1
