@@ -42,9 +42,9 @@ def _run(directory: RunDirectory, spec: RunSpec, held: lease.Lease, *, resumes: 
         stdio = Stdio(nothing.fileno(), out.fileno(), err.fileno())
         supervisor = Supervisor(directory, spec, held, stdio=stdio, detached=True, resumes=resumes)
         for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, lambda number, _frame: _cancel(directory, spec, number))
+            signal.signal(signum, lambda number, _frame: _cancel(directory, number))
         return supervisor.run()
 
 
-def _cancel(directory: RunDirectory, spec: RunSpec, signum: int) -> None:
-    order_cancel(directory, CancelOrder(by=signal.Signals(signum).name, grace=spec.grace))
+def _cancel(directory: RunDirectory, signum: int) -> None:
+    order_cancel(directory, CancelOrder(by=signal.Signals(signum).name))

@@ -134,6 +134,16 @@ class RunnerDied(Event, frozen=True, kw_only=True):
     exit_code: int | None = None
     detail: str = ""
 
+    @property
+    def how(self) -> str:
+        """`SIGKILL`, `exit code 3`."""
+        return self.signal or f"exit code {self.exit_code}"
+
+    @property
+    def said(self) -> str:
+        """What is known of it, in words."""
+        return f"the process that ran dbt died ({self.how}). {self.detail}".strip()
+
 
 class RunnerKilled(Event, frozen=True, kw_only=True):
     """The supervisor has killed the runner and its descendants."""

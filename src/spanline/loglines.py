@@ -177,9 +177,8 @@ class LogLines:
 
     def _on_runner_died(self, event: events.RunnerDied, state: RunState) -> Iterator[LogLine]:
         yield from self._on_closing(event, state)
-        how = event.signal or f"exit code {event.exit_code}"
-        body = f"the process that ran dbt died ({how})"
-        yield self._line(event, state, "error", body, self._error(f"{body}. {event.detail}".strip(), state))
+        body = f"the process that ran dbt died ({event.how})"
+        yield self._line(event, state, "error", body, self._error(event.said, state))
 
     def _on_killed(self, event: events.RunnerKilled, state: RunState) -> Iterator[LogLine]:
         yield self._line(event, state, "warn", f"the process that ran dbt was killed: {event.reason}", {})

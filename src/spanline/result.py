@@ -178,8 +178,7 @@ def _error(state: RunState) -> str | None:
     if state.cancelling:
         return f"the run was cancelled ({state.cancel.by if state.cancel else 'interrupted'})"
     if attempt.died is not None:
-        how = attempt.died.signal or f"exit code {attempt.died.exit_code}"
-        return f"the process that ran dbt died ({how}). {attempt.died.detail}".strip()
+        return attempt.died.said
     return _failure(state, attempt)
 
 

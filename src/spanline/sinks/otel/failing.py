@@ -91,8 +91,7 @@ def given_up_for(state: RunState) -> Failed | None:
         return None
     said = attempt.exception
     if attempt.died is not None:
-        how = attempt.died.signal or f"exit code {attempt.died.exit_code}"
-        said = f"the process that ran dbt died ({how}). {attempt.died.detail}".strip()
+        said = attempt.died.said
     return Failed(said, failure_of_session(state) or failure_of(said, state.adapter)) if said else None
 
 

@@ -182,7 +182,7 @@ class Translator:
         yield from self._close_attempt(event, state)
 
     def _died(self, event: events.RunnerDied, state: RunState) -> Iterable[Message]:
-        how = {conventions.REASON: event.signal or f"exit code {event.exit_code}"}
+        how = {conventions.REASON: event.how}
         self._note(conventions.DIED, event, {**how, conventions.EXCEPTION_MESSAGE: event.detail})
         yield from self._close_attempt(event, state)
 
