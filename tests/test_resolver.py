@@ -585,7 +585,7 @@ def resolvers(directory: RunDirectory) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess):
-            if str(directory.journal) in (line := process.cmdline()) and any("lineage.resolver" in a for a in line):
+            if str(directory.journal) in (line := process.cmdline()) and any("lineage.resolving" in a for a in line):
                 found.append(process)
     return [process for process in found if not gone(process)]
 

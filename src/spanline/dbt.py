@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -35,7 +37,12 @@ def check(python: str) -> str:
 
     Raises `UsageError` where there is none, or one that Spanline doesn't know.
     """
-    version = _version(python)
+    version = _version_here() if python == sys.executable else _version_of(python)
+    if version is None:
+        raise UsageError(
+            f"dbt Core is not installed for {python}: install it there (`pip install dbt-core` and "
+            "your warehouse's adapter), or name the interpreter that has it with --python"
+        )
     numbers = tuple(int(part) for part in version.split(".")[:2])
     if not OLDEST <= numbers <= NEWEST:
         raise UsageError(
@@ -45,7 +52,19 @@ def check(python: str) -> str:
     return version
 
 
-def _version(python: str) -> str:
+def _version_here() -> str | None:
+    """The version that this interpreter has: to start another one, only to ask, takes longer than all the rest."""
+    if any(not entry or Path(entry).samefile(Path.cwd()) for entry in sys.path if not entry or Path(entry).exists()):
+        # A folder `dbt` of the working directory would look like the package, which it isn't to the runner.
+        return _version_of(sys.executable)
+    try:
+        found = importlib.util.find_spec("dbt.cli")
+        return importlib.metadata.version("dbt-core") if found is not None else None
+    except ImportError:  # which the lack of the distribution is, too
+        return None
+
+
+def _version_of(python: str) -> str | None:
     try:
         # The working directory must not be searched: a folder `dbt` in it would look like the package.
         probe = subprocess.run(
@@ -59,13 +78,7 @@ def _version(python: str) -> str:
         raise UsageError(
             f"cannot start the interpreter {python}: {error.strerror}; name another with --python"
         ) from error
-    version = probe.stdout.strip()
-    if probe.returncode != 0 or not version:
-        raise UsageError(
-            f"dbt Core is not installed for {python}: install it there (`pip install dbt-core` and "
-            "your warehouse's adapter), or name the interpreter that has it with --python"
-        )
-    return version
+    return probe.stdout.strip() or None if probe.returncode == 0 else None
 
 
 def _text(version: tuple[int, int]) -> str:

@@ -6,7 +6,6 @@ unfinished.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -103,6 +102,8 @@ def follow(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS
 
 async def afollow(reader: Reader, ended: Callable[[], bool], poll: float = 0.05) -> AsyncIterator[Record]:
     """`follow` for an event loop, which it never blocks for longer than a read of one chunk."""
+    import asyncio  # noqa: PLC0415 - a tenth of what `spanline dbt` takes to begin, which has no event loop
+
     while True:
         last = ended()
         for record in reader.read():

@@ -127,6 +127,7 @@ class Supervisor:
         self._verdict: Verdict | None = None
         self._beat_at = time.monotonic()
         self._silence = Silence(directory.journal)
+        self._companions: tuple[Deliveries, threading.Thread] | None = None
         self._resolver: ResolverProcess | None = None
         self._time_out_at: float | None = None
         self._timed_out = False
@@ -152,6 +153,7 @@ class Supervisor:
         """
         self.session = 1  # it has begun already
         self._appender.redactor.add(self._spec.secrets(self._environment))
+        self._beside()
 
         def wait() -> int:
             while not _has_ended(caller_gone, TICK):
@@ -172,15 +174,11 @@ class Supervisor:
         return self._deliver_while(wait)
 
     def _deliver_while(self, work: Callable[[], int]) -> int:
-        deliveries = Deliveries(self.directory, self.over.is_set)
-        self._resolver = start_resolver(self.directory, self.session, os.environ)
-        # Who asks for a cancel mustn't wait for git.
-        git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
-        git.start()
         code = _UNHANDLED
         try:
             code = work()
         finally:
+            deliveries, git = self._beside()
             self._catch_up()
             self._appender.locate(self.session, 0, 0)
             self._stop_resolver(_COLUMNS_SECONDS if self._state.nodes else 0.0)
@@ -200,6 +198,17 @@ class Supervisor:
             self._appender.close()
             self._lease.release()
         return code
+
+    def _beside(self) -> tuple[Deliveries, threading.Thread]:
+        """What goes on beside dbt, begun once: not before dbt's process, which would wait for all that is imported."""
+        if self._companions is None:
+            deliveries = Deliveries(self.directory, self.over.is_set)
+            self._resolver = start_resolver(self.directory, self.session, os.environ)
+            # Who asks for a cancel mustn't wait for git.
+            git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
+            git.start()
+            self._companions = (deliveries, git)
+        return self._companions
 
     def _keep_facts(self) -> None:
         """Spare statistics the reading of the journal, while the sinks deliver. It is never worth an error."""
@@ -332,6 +341,7 @@ class Supervisor:
                 events.AttemptStarted(argv=list(argv), pid=runner.pid, python=launch.python, unfinished=unfinished)
             )
             runner.give(self._order(step, attempt, argv, restriction))
+            self._beside()
             ending = runner.wait(self._tick, self._new_cancel, self._tell_killed)
         return self._conclude(ending)
 

@@ -13,7 +13,7 @@ from spanline.home import RunDirectory
 from spanline.lineage.options import tells_columns
 from spanline.sinks.environment import openlineage_is_configured
 
-_MODULE: Final = "spanline.lineage.resolver"
+_MODULE: Final = "spanline.lineage.resolving"
 
 
 def start_resolver(directory: RunDirectory, session: int, environ: Mapping[str, str]) -> ResolverProcess | None:

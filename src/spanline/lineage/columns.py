@@ -11,7 +11,6 @@ from importlib import metadata
 from typing import Final
 
 import msgspec
-import sqlglot.parser
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ParseError
@@ -23,7 +22,6 @@ from spanline.lineage.queries import Walk
 from spanline.lineage.schema import Relation, Schema
 
 __all__ = [
-    "COMPILED",
     "VERSION",
     "Analysis",
     "Column",
@@ -37,7 +35,6 @@ __all__ = [
 ]
 
 VERSION: Final = metadata.version("sqlglot")
-COMPILED: Final = not str(sqlglot.parser.__file__).endswith(".py")
 """Whether sqlglot's compiled build is there, with which this takes a third of the time."""
 
 _MOST_EDGES: Final = 250_000

@@ -1,28 +1,17 @@
-"""The column resolver: a process that reads a session's journal, and writes into it what columns its nodes have.
-
-It has low priority, and nobody waits for it longer than `spanline.sinks.openlineage.translate.COLUMNS_WAIT`. What it
-finds is an event like any other, so that what is made of it can be made again. Standard input ends when the session
-does, or its supervisor.
-"""
+"""The column resolver: from a session's events to what columns its nodes have, which is an event like any other."""
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from spanline import events
 from spanline.events import Column, ColumnInput, ColumnsResolved, Event, NodeDescribed
-from spanline.journal import Appender, Reader, follow
 from spanline.lineage import catalog, columns, names
 from spanline.lineage.cache import Cache
 
-_NICE: Final = 10
-_POLL_SECONDS: Final = 0.005
 _MOST_COLUMNS: Final = 5_000
 _RESOLVED: Final = frozenset(("model", "snapshot"))
 
@@ -195,32 +184,3 @@ def _together(known: Known, more: Known) -> list[Column]:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def main(arguments: Sequence[str]) -> int:
-    """`JOURNAL CACHE SESSION`: resolve until standard input ends and all before that is read."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    os.nice(_NICE)
-    journal, cache_path, number = Path(arguments[0]), Path(arguments[1]), int(arguments[2])
-    ended = threading.Event()
-    threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
-    writer = f"columns-{os.getpid()}"
-    appender = Appender(journal, writer)
-    appender.locate(number, 0, 0)
-    appender.append(events.ColumnResolverStarted(sqlglot_version=columns.VERSION, compiled=columns.COMPILED))
-    with Cache.open(cache_path) as cache:
-        resolver = Resolver(cache)
-        for record in follow(Reader(journal), ended.is_set, _POLL_SECONDS):
-            event = record.event
-            if event.session != number or event.writer == writer:
-                continue
-            found = resolver.take(event)
-            if found is not None:
-                appender.locate(number, event.step, event.attempt)
-                appender.append(found)
-    return 0
-
-
-def _wait_for_end(ended: threading.Event) -> None:
-    sys.stdin.buffer.read()
-    ended.set()
