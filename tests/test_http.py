@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,6 +54,27 @@ def elsewhere() -> Iterator[Elsewhere]:
     server = Elsewhere()
     yield server
     server.stop()
+
+
+def test_head_and_body_of_a_request_arrive_together() -> None:
+    """Sent one after the other, they would wake the backend twice: what it reads first would be the head alone."""
+    first_reads: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            for _ in range(20):
+                first_reads.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        session = RepeatingSession()
+        for number in range(20):
+            post(session, f"http://127.0.0.1:{listening.getsockname()[1]}/", f"body {number}")
+        server.join(5)
+    assert [read.rpartition(b"\r\n\r\n")[2] for read in first_reads] == [b"body %d" % n for n in range(20)]
 
 
 def post(session: requests.Session, url: str, body: str, **headers: str) -> requests.Response:

@@ -70,6 +70,9 @@ class Deliveries:
         self._points = announced()
         self._changed = threading.Condition()
         self._unready = {point.name for point in self._points}
+        self._ours = {point.name for point in self._points if _is_ours(point)}
+        self._left: list[_Delivery] = []
+        self._counting = threading.Lock()
         self._deliveries: list[_Delivery] = []
         self._reading = False
         self._finished = False
@@ -123,11 +126,10 @@ class Deliveries:
             self._leave_alone(delivery)
 
     def _read_together(self) -> None:
-        ours = {point.name for point in self._points if _is_ours(point)}
         with self._changed:
-            self._changed.wait_for(lambda: not self._unready & ours, _SET_UP_SECONDS)
+            self._changed.wait_for(lambda: not self._unready & self._ours, _SET_UP_SECONDS)
             self._reading = True
-            together = [delivery for delivery in self._deliveries if delivery.name in ours]
+            together = [delivery for delivery in self._deliveries if delivery.name in self._ours]
         try:
             self._read(together)
         except Exception as error:  # noqa: BLE001 - the journal can't be read
@@ -152,7 +154,35 @@ class Deliveries:
 
     def _leave_alone(self, delivery: _Delivery) -> None:
         if not delivery.over:
-            _begin(f"spanline-{delivery.name}", delivery.read_alone, self._ended)
+            _begin(f"spanline-{delivery.name}", self._read_alone, delivery)
+
+    def _read_alone(self, delivery: _Delivery) -> None:
+        delivery.read_alone(self._ended)
+        if delivery.over:
+            return
+        if delivery.name not in self._ours:
+            self._count([delivery])
+            return
+        with self._changed:
+            self._left.append(delivery)
+        with self._counting:  # one counts for those that have come meanwhile: a state for each would take megabytes
+            with self._changed:
+                left, self._left = self._left, []
+            self._count(left)
+
+    def _count(self, left: list[_Delivery]) -> None:
+        """Have those that were given up count, each from where it is, what nobody will deliver any more."""
+        state = RunState()
+        try:
+            for record in Reader(self._directory.journal).read() if left else ():
+                state.apply(record.event)
+                for delivery in left:
+                    delivery.count(record, state)
+        except Exception as error:  # noqa: BLE001 - the journal can't be read
+            for delivery in left:
+                delivery.stop(error)
+        for delivery in left:
+            delivery.end()
 
 
 def _begin(name: str, work: Callable[..., None], *arguments: object) -> None:
@@ -271,13 +301,19 @@ class _Delivery:
             if not self._in_flight and self._read_to > self._start:
                 self._advance()
 
+    def count(self, record: Record, state: RunState) -> None:
+        """Take a record, where it has not yet been: given up, it only counts what it makes of it."""
+        if record.offset > self._read_to and not self.over:
+            self.take(record, state)
+
     def read_alone(self, ended: Callable[[], bool]) -> None:
-        """Go on from where it is, with a reader of its own, as fast as there is room."""
+        """Go on from where it is, with a reader of its own, as fast as there is room, until all is done or given up."""
         try:
             self._read_on(ended)
         except Exception as error:  # noqa: BLE001 - the journal can't be read
             self.stop(error)
-        self.end()
+        if not self._given_up.is_set():
+            self.end()
 
     def _read_on(self, ended: Callable[[], bool]) -> None:
         self.dispatch()
@@ -287,10 +323,10 @@ class _Delivery:
             for record in burst:
                 state.apply(record.event)
                 if record.offset > self._read_to and not self.take(record, state):
-                    if self.over:
-                        return
                     self.dispatch()
                     self._wait_while(self._full)
+                if self.over or self._given_up.is_set():
+                    return
             self.dispatch()
             self._wait_while(self._full)
 
