@@ -53,6 +53,18 @@ def test_run_returns_the_result_of_a_run_that_is_over(project: Project, capfd: p
     assert "Completed successfully" in capfd.readouterr().out, "dbt's output is the caller's"
 
 
+def test_the_environment_that_a_run_is_given_may_name_its_parent_in_lineage(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above, task = "01890a5d-ac96-774b-bcce-b302099a8056", "01890a5d-ac96-774b-bcce-b302099a8057"
+    monkeypatch.setenv("OPENLINEAGE_PARENT_ID", f"airflow/another/{above}")
+    parent = {"OPENLINEAGE_PARENT_ID": f"airflow/nightly.build/{task}"}
+    result = spanline.run(["parse"], project_dir=project.path, environment=parent)
+    run = spanline.attach(result.run_id, home_dir=project.home)
+    (started,) = (event for event in journal(run) if isinstance(event, events.SessionStarted))
+    assert started.lineage_parent == events.LineageRun("airflow", "nightly.build", task)
+
+
 def test_the_home_ignores_itself_in_git(project: Project) -> None:
     subprocess.run(["git", "init", "-q"], cwd=project.path, check=True)
     project.run("clean")

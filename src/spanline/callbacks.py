@@ -102,7 +102,7 @@ class _Observed:
 def _announce(directory: RunDirectory, spec: RunSpec, secrets: Sequence[str]) -> None:
     appender = Appender(directory.journal, f"caller-{os.getpid()}")
     appender.redactor.add(secrets)
-    open_session(appender, spec, 1, tracecontext.current(os.environ), detached=True)
+    open_session(appender, spec, 1, tracecontext.current(os.environ), environ=os.environ, detached=True)
     appender.locate(1, 1, 0)
     appender.append(events.StepStarted(argv=spec.steps[0]))
     appender.locate(1, 1, 1)

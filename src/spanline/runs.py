@@ -222,7 +222,8 @@ def start(
 
     `steps` is one dbt command's arguments, `["build", "--select", "marts"]`, or several such lists, done in order.
     dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), with the caller's
-    environment and what `environment` adds to it. `caller` says who asks, so that the run can be found again.
+    environment and what `environment` adds to it, which may name the parent in lineage. `caller` says who asks, so that
+    the run can be found again.
     A step that fails is tried up to `retry_limit` times in all, where everything that failed may pass by itself (with
     `retry_partial`, where something of it may); `retry_delay` seconds lie between, doubled each time, and none begins
     more than `retry_within` seconds after the first. What succeeded isn't run again. A run that takes longer than

@@ -53,11 +53,15 @@ def open_session(
     number: int,
     trace: Mapping[str, str],
     *,
+    environ: Mapping[str, str],
     detached: bool,
     resumes: bool = False,
 ) -> events.SessionStarted:
-    """Write the event with which a session begins. `trace` is the trace context that it is part of."""
-    parent, root = lineage_parent(os.environ)
+    """Write the event with which a session begins. `trace` is the trace context that it is part of.
+
+    `environ` says what it is part of in lineage.
+    """
+    parent, root = lineage_parent(environ)
     started = events.SessionStarted(
         run_id=spec.run_id,
         lineage_run_id=ids.lineage_run_id(spec.run_id, number),
@@ -142,7 +146,13 @@ class Supervisor:
         """Do the session and return its exit code. An error of our own ends the session too, and is raised."""
         self._appender.redactor.add(self._spec.secrets(self._environment))
         open_session(
-            self._appender, self._spec, self.session, self._trace, detached=self._detached, resumes=self._resumes
+            self._appender,
+            self._spec,
+            self.session,
+            self._trace,
+            environ=self._environment,
+            detached=self._detached,
+            resumes=self._resumes,
         )
         return self._deliver_while(self._steps)
 
