@@ -224,6 +224,17 @@ def test_a_detached_run_is_named_and_can_be_followed_to_its_end(project: Project
     assert "session_ended outcome=success" in followed.stdout.decode().splitlines()[-1]
 
 
+def test_a_detached_run_is_named_in_json_where_that_is_asked_for(project: Project) -> None:
+    done = project.spanline("--detach", "--json", "dbt", "run", "--select", "customers")
+    (line,) = done.stdout.decode().splitlines()
+    named = json.loads(line)
+    assert (named["command"], named["outcome"]) == ("run --select customers", "running")
+    assert project.spanline("tail", "-f", named["id"]).returncode == 0
+    refused = project.spanline("--detach", "--log-json", "dbt", "run")
+    assert refused.returncode == 2
+    assert b"choose one" in refused.stderr
+
+
 @pytest.mark.parametrize("on_terminal", [False, True])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_who_follows_a_run_sees_what_dbt_says_and_stops_without_cancelling(

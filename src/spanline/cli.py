@@ -150,6 +150,8 @@ def cli(
     options.python, options.home, options.run_id = python, home, run_id
     if as_json and log_json:
         raise click.UsageError("--json prints events, --log-json log lines: choose one")
+    if detach and log_json:
+        raise click.UsageError("--log-json prints what is going on, for which --detach doesn't wait: choose one")
     options.detach, options.progress = detach, progress
     options.json, options.log_json = as_json, log_json
     options.retry_limit, options.retry_delay = retry_limit, retry_delay
@@ -174,10 +176,18 @@ def dbt_command(options: Options, args: tuple[str, ...]) -> None:
         dbt.check(python)
         dbt.replace_ourselves(python, args)
     if options.detach:
-        click.echo(_start(options, args, None).id)
+        _name(options, _start(options, args, None))
         return
     lined = command_of(args) in _LINE_COMMANDS
     sys.exit(_run(options, lambda stdio: _start(options, args, stdio), lined=lined))
+
+
+def _name(options: Options, run: Run) -> None:
+    """Say which run was left to a supervisor of its own."""
+    if options.json:
+        _echo_json(_listed(run))
+    else:
+        click.echo(run.id)
 
 
 def _run(options: Options, begin: Callable[[Stdio | None], Run], *, lined: bool) -> int:
@@ -467,7 +477,7 @@ def retry_command(options: Options, reference: str, *, full: bool) -> None:
         return run
 
     if options.detach:
-        click.echo(begin(None).id)
+        _name(options, begin(None))
         return
     sys.exit(_run(options, begin, lined=True))
 
