@@ -7,12 +7,14 @@ import os
 import pkgutil
 import signal
 import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import spanline
-from spanline import events
+from spanline import dbt, events
 from spanline.runs import Run
 
 from .conftest import DEADLINE, SILENT, Project, eventually, journal
@@ -63,6 +65,20 @@ def test_the_environment_that_a_run_is_given_may_name_its_parent_in_lineage(
     run = spanline.attach(result.run_id, home_dir=project.home)
     (started,) = (event for event in journal(run) if isinstance(event, events.SessionStarted))
     assert started.lineage_parent == events.LineageRun("airflow", "nightly.build", task)
+
+
+def test_the_dbt_of_this_interpreter_is_known_without_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", None)
+    assert dbt.check(sys.executable) == metadata.version("dbt-core")
+
+
+def test_a_package_of_the_callers_that_hides_dbt_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dbt").mkdir()
+    (tmp_path / "dbt" / "__init__.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert dbt.check(sys.executable) == metadata.version("dbt-core")
 
 
 def test_the_home_ignores_itself_in_git(project: Project) -> None:

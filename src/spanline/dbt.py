@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -37,7 +37,7 @@ def check(python: str) -> str:
 
     Raises `UsageError` where there is none, or one that Spanline doesn't know.
     """
-    version = _version_here() if python == sys.executable else _version_of(python)
+    version = (_version_here() if python == sys.executable else None) or _version_of(python)
     if version is None:
         raise UsageError(
             f"dbt Core is not installed for {python}: install it there (`pip install dbt-core` and "
@@ -53,14 +53,17 @@ def check(python: str) -> str:
 
 
 def _version_here() -> str | None:
-    """The version that this interpreter has: to start another one, only to ask, takes longer than all the rest."""
-    if any(not entry or Path(entry).samefile(Path.cwd()) for entry in sys.path if not entry or Path(entry).exists()):
-        # A folder `dbt` of the working directory would look like the package, which it isn't to the runner.
-        return _version_of(sys.executable)
+    """The version that this interpreter has, where that can be seen without an import or another process.
+
+    To start an interpreter, only to ask, takes longer than all that is done before dbt begins.
+    """
+    package = PathFinder.find_spec("dbt")
+    places = package.submodule_search_locations if package is not None else None
+    if places is None or PathFinder.find_spec("dbt.cli", places) is None:
+        return None  # perhaps a folder of this name hides it, which the runner won't see
     try:
-        found = importlib.util.find_spec("dbt.cli")
-        return importlib.metadata.version("dbt-core") if found is not None else None
-    except ImportError:  # which the lack of the distribution is, too
+        return importlib.metadata.version("dbt-core")
+    except importlib.metadata.PackageNotFoundError:
         return None
 
 

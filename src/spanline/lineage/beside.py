@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 from collections.abc import Mapping
@@ -15,12 +16,18 @@ from spanline.sinks.environment import openlineage_is_configured
 
 _MODULE: Final = "spanline.lineage.resolving"
 
+log = logging.getLogger("spanline")
+
 
 def start_resolver(directory: RunDirectory, session: int, environ: Mapping[str, str]) -> ResolverProcess | None:
     """The resolver of this session, where somebody is told of columns."""
     if not (openlineage_is_configured(environ) and tells_columns(environ)):
         return None
-    return ResolverProcess(directory, session)
+    try:
+        return ResolverProcess(directory, session)
+    except OSError as error:
+        log.warning("nothing is told of columns: their resolver can't be started: %s", error)
+        return None
 
 
 class ResolverProcess:
