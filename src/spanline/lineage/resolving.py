@@ -13,7 +13,6 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from importlib import metadata
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -30,7 +29,7 @@ _POLL_SECONDS: Final = 0.02
 def main(arguments: Sequence[str]) -> int:
     """`JOURNAL CACHE SESSION`: resolve until standard input ends and all before that is read."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    _step_back()
+    os.nice(_NICE)
     journal, cache, number = Path(arguments[0]), Path(arguments[1]), int(arguments[2])
     ended = threading.Event()
     threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
@@ -64,14 +63,6 @@ def _resolve(configured: Record, following: Iterator[Record], appender: Appender
             if found is not None:
                 appender.locate(record.event.session, record.event.step, record.event.attempt)
                 appender.append(found)
-
-
-def _step_back() -> None:
-    """Take a processor only where dbt leaves one."""
-    os.nice(_NICE)
-    # Linux may divide processors by sessions first, of which this process has its own: sched(7), on autogroups.
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(_NICE))
 
 
 def sqlglot_is_compiled() -> bool:
