@@ -62,9 +62,12 @@ def test_the_environment_that_a_run_is_given_may_name_its_parent_in_lineage(
     monkeypatch.setenv("OPENLINEAGE_PARENT_ID", f"airflow/another/{above}")
     parent = {"OPENLINEAGE_PARENT_ID": f"airflow/nightly.build/{task}"}
     result = spanline.run(["parse"], project_dir=project.path, environment=parent)
-    run = spanline.attach(result.run_id, home_dir=project.home)
-    (started,) = (event for event in journal(run) if isinstance(event, events.SessionStarted))
-    assert started.lineage_parent == events.LineageRun("airflow", "nightly.build", task)
+    resumed = spanline.retry(result.run_id, home_dir=project.home, full=True)
+    assert resumed is not None
+    resumed.wait()
+    first, second = (event for event in journal(resumed) if isinstance(event, events.SessionStarted))
+    assert first.lineage_parent == events.LineageRun("airflow", "nightly.build", task)
+    assert second.lineage_parent == events.LineageRun("airflow", "another", above), "of who resumes it"
 
 
 def test_the_dbt_of_this_interpreter_is_known_without_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +81,7 @@ def test_a_package_of_the_callers_that_hides_dbt_is_not_taken_for_it(
     (tmp_path / "dbt").mkdir()
     (tmp_path / "dbt" / "__init__.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
+    assert dbt._version_here() is None
     assert dbt.check(sys.executable) == metadata.version("dbt-core")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from spanline import events, home, ids, process, tracecontext
 from spanline.home import RunDirectory
 from spanline.journal import Appender
+from spanline.lineage.parent import lineage_parent
 from spanline.runner.recorder import Recorder
 from spanline.runner.secrets import secrets_of_arguments, secrets_of_environment
 from spanline.runner.writer import Writer
@@ -102,7 +103,7 @@ class _Observed:
 def _announce(directory: RunDirectory, spec: RunSpec, secrets: Sequence[str]) -> None:
     appender = Appender(directory.journal, f"caller-{os.getpid()}")
     appender.redactor.add(secrets)
-    open_session(appender, spec, 1, tracecontext.current(os.environ), environ=os.environ, detached=True)
+    open_session(appender, spec, 1, tracecontext.current(os.environ), above=lineage_parent(os.environ), detached=True)
     appender.locate(1, 1, 0)
     appender.append(events.StepStarted(argv=spec.steps[0]))
     appender.locate(1, 1, 1)

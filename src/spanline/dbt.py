@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -57,14 +58,14 @@ def _version_here() -> str | None:
 
     To start an interpreter, only to ask, takes longer than all that is done before dbt begins.
     """
+    # Nowhere else: what this process has put on its path, the runner won't see.
+    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     package = PathFinder.find_spec("dbt")
     places = package.submodule_search_locations if package is not None else None
-    if places is None or PathFinder.find_spec("dbt.cli", places) is None:
-        return None  # perhaps a folder of this name hides it, which the runner won't see
-    try:
-        return importlib.metadata.version("dbt-core")
-    except importlib.metadata.PackageNotFoundError:
+    if not places or str(Path(places[0]).parent) not in installed or PathFinder.find_spec("dbt.cli", places) is None:
         return None
+    found = importlib.metadata.distributions(name="dbt-core", path=list(installed))
+    return next((distribution.version for distribution in found), None)
 
 
 def _version_of(python: str) -> str | None:

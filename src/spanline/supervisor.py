@@ -53,15 +53,15 @@ def open_session(
     number: int,
     trace: Mapping[str, str],
     *,
-    environ: Mapping[str, str],
+    above: tuple[events.LineageRun | None, events.LineageRun | None],
     detached: bool,
     resumes: bool = False,
 ) -> events.SessionStarted:
-    """Write the event with which a session begins. `trace` is the trace context that it is part of.
+    """Write the event with which a session begins.
 
-    `environ` says what it is part of in lineage.
+    `trace` is the trace context that it is part of, `above` its parent and its root in lineage.
     """
-    parent, root = lineage_parent(environ)
+    parent, root = above
     started = events.SessionStarted(
         run_id=spec.run_id,
         lineage_run_id=ids.lineage_run_id(spec.run_id, number),
@@ -131,7 +131,8 @@ class Supervisor:
         self._verdict: Verdict | None = None
         self._beat_at = time.monotonic()
         self._silence = Silence(directory.journal)
-        self._companions: tuple[Deliveries, threading.Thread] | None = None
+        self._deliveries: Deliveries | None = None
+        self._git: threading.Thread | None = None
         self._resolver: ResolverProcess | None = None
         self._time_out_at: float | None = None
         self._timed_out = False
@@ -150,11 +151,16 @@ class Supervisor:
             self._spec,
             self.session,
             self._trace,
-            environ=self._environment,
+            above=self._above_in_lineage(),
             detached=self._detached,
             resumes=self._resumes,
         )
         return self._deliver_while(self._steps)
+
+    def _above_in_lineage(self) -> tuple[events.LineageRun | None, events.LineageRun | None]:
+        """Parent and root: those that the run was given. Who resumes it is another: then our environment's hold."""
+        given = lineage_parent(self._spec.environment) if self.session == 1 else (None, None)
+        return given if any(given) else lineage_parent(os.environ)
 
     def observe(self, caller_gone: int) -> int:
         """Deliver what a process that isn't ours journals, until dbt has finished there or the process is gone.
@@ -163,7 +169,7 @@ class Supervisor:
         """
         self.session = 1  # it has begun already
         self._appender.redactor.add(self._spec.secrets(self._environment))
-        self._beside()
+        self._begin_beside()
 
         def wait() -> int:
             while not _has_ended(caller_gone, TICK):
@@ -188,11 +194,11 @@ class Supervisor:
         try:
             code = work()
         finally:
-            deliveries, git = self._beside()
             self._catch_up()
             self._appender.locate(self.session, 0, 0)
             self._stop_resolver(_COLUMNS_SECONDS if self._state.nodes else 0.0)
-            git.join(_GIT_SECONDS)
+            if self._git is not None:
+                self._git.join(_GIT_SECONDS)
             outcome = self._state.outcome(code)
             if outcome == CANCELLED:
                 log.warning("cancelled: %d of %d nodes were completed", self._state.completed, self._state.total)
@@ -201,6 +207,8 @@ class Supervisor:
             self._appender.sync()
             self.over.set()
             self._keep_facts()
+            # Where no attempt was begun, they have not been either.
+            deliveries = self._deliveries or Deliveries(self.directory, self.over.is_set)
             cursors = deliveries.finish(flush_seconds())
             self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items()}
             self._catch_up()
@@ -209,16 +217,14 @@ class Supervisor:
             self._lease.release()
         return code
 
-    def _beside(self) -> tuple[Deliveries, threading.Thread]:
-        """What goes on beside dbt, begun once: not before dbt's process, which would wait for all that is imported."""
-        if self._companions is None:
-            deliveries = Deliveries(self.directory, self.over.is_set)
+    def _begin_beside(self) -> None:
+        """Begin what goes on beside dbt, once: not before dbt's process, which would wait for all that is imported."""
+        if self._deliveries is None:
+            self._deliveries = Deliveries(self.directory, self.over.is_set)
             self._resolver = start_resolver(self.directory, self.session, os.environ)
             # Who asks for a cancel mustn't wait for git.
-            git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
-            git.start()
-            self._companions = (deliveries, git)
-        return self._companions
+            self._git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
+            self._git.start()
 
     def _keep_facts(self) -> None:
         """Spare statistics the reading of the journal, while the sinks deliver. It is never worth an error."""
@@ -351,7 +357,7 @@ class Supervisor:
                 events.AttemptStarted(argv=list(argv), pid=runner.pid, python=launch.python, unfinished=unfinished)
             )
             runner.give(self._order(step, attempt, argv, restriction))
-            self._beside()
+            self._begin_beside()
             ending = runner.wait(self._tick, self._new_cancel, self._tell_killed)
         return self._conclude(ending)
 

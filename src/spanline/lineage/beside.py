@@ -21,11 +21,10 @@ log = logging.getLogger("spanline")
 
 def start_resolver(directory: RunDirectory, session: int, environ: Mapping[str, str]) -> ResolverProcess | None:
     """The resolver of this session, where somebody is told of columns."""
-    if not (openlineage_is_configured(environ) and tells_columns(environ)):
-        return None
     try:
-        return ResolverProcess(directory, session)
-    except OSError as error:
+        wanted = openlineage_is_configured(environ) and tells_columns(environ)
+        return ResolverProcess(directory, session) if wanted else None
+    except Exception as error:  # noqa: BLE001 - an observer never changes the outcome of a run
         log.warning("nothing is told of columns: their resolver can't be started: %s", error)
         return None
 

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 VERSION: Final = metadata.version("sqlglot")
-"""Whether sqlglot's compiled build is there, with which this takes a third of the time."""
+"""sqlglot's: another may find other columns, so what is cached is of one version."""
 
 _MOST_EDGES: Final = 250_000
 

@@ -323,9 +323,11 @@ class _Delivery:
             for record in burst:
                 state.apply(record.event)
                 if record.offset > self._read_to and not self.take(record, state):
+                    if self.over:
+                        return
                     self.dispatch()
                     self._wait_while(self._full)
-                if self.over or self._given_up.is_set():
+                if self._given_up.is_set():
                     return
             self.dispatch()
             self._wait_while(self._full)
