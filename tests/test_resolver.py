@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -578,6 +579,14 @@ def test_where_nobody_is_told_of_columns_there_is_no_process(
     monkeypatch.chdir(directory.path)
     monkeypatch.setattr(beside, "ResolverProcess", lambda *_: pytest.fail("it was started"))
     assert start_resolver(directory, 1, environ) is None
+
+
+def test_a_process_that_cannot_be_started_is_no_error_of_the_run(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(directory.path / "gone"))
+    assert start_resolver(directory, 1, {"OPENLINEAGE_URL": "http://localhost:1"}) is None
+    assert "their resolver can't be started: [Errno 2]" in caplog.text
 
 
 def resolvers(directory: RunDirectory) -> list[psutil.Process]:
