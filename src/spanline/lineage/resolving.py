@@ -44,9 +44,9 @@ def main(arguments: Sequence[str]) -> int:
         for record in follow(Reader(journal), ended.is_set, _POLL_SECONDS)
         if record.event.session == number and record.event.writer != writer
     )
-    for record in found:
-        if isinstance(record.event, events.DbtConfigured):
-            _resolve(record, found, appender, cache)
+    configured = next((record for record in found if isinstance(record.event, events.DbtConfigured)), None)
+    if configured is not None:
+        _resolve(configured, found, appender, cache)
     return 0
 
 

@@ -177,7 +177,8 @@ class Deliveries:
             for record in Reader(self._directory.journal).read() if left else ():
                 state.apply(record.event)
                 for delivery in left:
-                    delivery.count(record, state)
+                    if not delivery.over:
+                        delivery.take(record, state)
         except Exception as error:  # noqa: BLE001 - the journal can't be read
             for delivery in left:
                 delivery.stop(error)
@@ -283,7 +284,12 @@ class _Delivery:
     # --- the reader's thread --------------------------------------------------------------------------------------
 
     def take(self, record: Record, state: RunState) -> bool:
-        """Make of this record, the last that `state` knows, what it means. Returns whether there is room for more."""
+        """Make of this record, the last that `state` knows, what it means, unless that was done before.
+
+        Returns whether there is room for more.
+        """
+        if record.offset <= self._read_to:
+            return True
         try:
             for message in self._sink.translate(record.event, state):
                 if record.offset > self._start:
@@ -301,11 +307,6 @@ class _Delivery:
             if not self._in_flight and self._read_to > self._start:
                 self._advance()
 
-    def count(self, record: Record, state: RunState) -> None:
-        """Take a record, where it has not yet been: given up, it only counts what it makes of it."""
-        if record.offset > self._read_to and not self.over:
-            self.take(record, state)
-
     def read_alone(self, ended: Callable[[], bool]) -> None:
         """Go on from where it is, with a reader of its own, as fast as there is room, until all is done or given up."""
         try:
@@ -322,7 +323,7 @@ class _Delivery:
         for burst in bursts(Reader(self._journal), ended):
             for record in burst:
                 state.apply(record.event)
-                if record.offset > self._read_to and not self.take(record, state):
+                if not self.take(record, state):
                     if self.over:
                         return
                     self.dispatch()
