@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import shutil
@@ -29,6 +30,12 @@ from spanline.supervisor import Supervisor
 
 DEFAULT_GRACE: Final = 30.0
 _LEASE_LOOKS: Final = 0.25
+_SIGNAL_LOOKS: Final = 0.1
+"""How long the main thread waits before it looks for signals, in seconds.
+
+Of two that come at once the system may hand both to another thread, and then the main one, which alone runs Python's
+handlers, goes on waiting.
+"""
 _START_SECONDS: Final = 30.0
 
 log = logging.getLogger("spanline")
@@ -140,18 +147,21 @@ class Run:
                 self._over.set()
 
     def _wait(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._ends_within(min(_SIGNAL_LOOKS, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"run {self.id} goes on after {timeout} s")
+        if self._failure:
+            raise self._failure[0]
+
+    def _ends_within(self, seconds: float) -> bool:
         if self._over is not None:
             # An event, as a KeyboardInterrupt in Thread.join makes Python 3.11 believe that the thread has ended.
-            if not self._over.wait(timeout):
-                raise TimeoutError(f"run {self.id} goes on after {timeout} s")
-            if self._failure:
-                raise self._failure[0]
-            return
-        while self.live:
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimeoutError(f"run {self.id} goes on after {timeout} s")
-            time.sleep(_LEASE_LOOKS)
+            return self._over.wait(seconds)
+        if self.live:
+            time.sleep(seconds)
+            return False
+        return True
 
     def cancel(self, grace: float | None = None, *, by: str = "", reason: str = "") -> None:
         """Ask for a cancel: dbt cancels its queries and ends; what still lives after `grace` seconds is killed.

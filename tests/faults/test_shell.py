@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from .conftest import SPANLINE, Sandbox, Started
@@ -82,6 +84,17 @@ def test_sigterm_to_the_supervisor(sandbox: Sandbox) -> None:
     assert run.outcome == "cancelled"
     assert not run.events("runner_killed")
     assert run.node("slow") == "cancelled"
+
+
+def test_a_signal_that_the_system_hands_to_another_thread(duckdb_sandbox: Sandbox) -> None:
+    """As it does with two at once, now and then; the main thread isn't woken by it."""
+    supervisor = duckdb_sandbox.dbt("build", "--select", "slow")
+    run = duckdb_sandbox.run()
+    run.is_in_slow_query()
+    another = next(thread.id for thread in psutil.Process(supervisor.pid).threads() if thread.id != supervisor.pid)
+    assert ctypes.CDLL(None).tgkill(supervisor.pid, another, signal.SIGTERM) == 0
+    assert supervisor.ends() == 2
+    assert run.one("cancel_requested")["by"] == "SIGTERM"
 
 
 def test_signals_of_every_kind_at_once(duckdb_sandbox: Sandbox) -> None:
