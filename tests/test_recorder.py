@@ -207,10 +207,16 @@ def test_a_models_description_has_what_its_yaml_says(build: Invocation) -> None:
     assert totals.checksum == hashlib.sha256(source.encode()).hexdigest()
 
 
-def test_upstream_nodes_are_described_before_who_reads_them_though_they_do_not_run(build: Invocation) -> None:
-    described = build.by_node(events.NodeDescribed)
-    source, reader = described["source.shop.raw.raw_events"], described["model.shop.happenings"]
-    assert build.place(source) < build.place(reader)
+def test_nodes_are_described_once_and_before_any_starts(build: Invocation) -> None:
+    described = build.of(events.NodeDescribed)
+    assert len({event.unique_id for event in described}) == len(described)
+    selected = [event for event in described if event.resource_type != "unit_test"]
+    first = build.place(build.of(events.NodeStarted)[0])
+    assert max(map(build.place, selected)) < first
+
+
+def test_upstream_nodes_are_described_though_they_do_not_run(build: Invocation) -> None:
+    source = build.by_node(events.NodeDescribed)["source.shop.raw.raw_events"]
     assert source.relation == events.Relation("raw_events", '"shop"."main"."raw_events"', "shop", "main")
 
 

@@ -117,6 +117,15 @@ def test_columns_are_followed_through_seeds_and_models() -> None:
     }
 
 
+@pytest.mark.parametrize("source_is_first", [True, False])
+def test_of_two_nodes_that_are_one_relation_the_one_that_knows_all_columns_counts(source_is_first: bool) -> None:
+    source = described("source.shop.raw.orders", relation=relation("orders"), columns=[Column("id")])
+    seed = described(SEED, columns=[Column(name) for name in ("id", "amount", "state")])
+    both = [source, seed] if source_is_first else [seed, source]
+    happened = in_order(opened(), invoked(), both, described(STAGED), compiled(STAGED, "select * from orders"))
+    assert names(of_sql(resolve(happened))[STAGED]) == ["id", "amount", "state"]
+
+
 def test_types_and_words_are_the_projects_where_it_has_them() -> None:
     price = next(column for column in of_sql(resolve(SHOP))[STAGED].columns if column.name == "price")
     assert price == Column("price", "decimal(9,2)", "What it cost")

@@ -144,7 +144,8 @@ class Resolver:
         if place is None or name is None:
             return
         self._datasets.setdefault(self._schema.key(place), name)
-        if known:
+        # Of two nodes that are one relation (a source that is somebody's seed) either may know less.
+        if known and (complete or not self._schema.complete(place)):
             self._schema.add(place, [(column.name, column.data_type) for column in known], complete=complete)
 
     def _remember(self, node: NodeDescribed, known: Known) -> None:

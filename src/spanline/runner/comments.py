@@ -110,5 +110,8 @@ def _ends_in_line_comment(sql: str) -> bool:
 
 def without_ours(sql: str) -> str:
     """The statement without the comment that `commented` has put there."""
-    found = _OURS.search(sql, max(0, len(sql) - _OURS_REACHES))
+    reach = max(0, len(sql) - _OURS_REACHES)
+    if sql.find(_KIND, reach) < 0:  # of every statement it is asked, and few have one
+        return sql
+    found = _OURS.search(sql, reach)
     return sql[: found.start()] + sql[found.end() :] if found is not None else sql

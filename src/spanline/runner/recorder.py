@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 import traceback
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any, Callable
 
@@ -151,27 +152,20 @@ class Recorder:
         frame = _frame("execute_with_hooks")
         if frame is not None:
             task = frame.f_locals["self"]
-            chosen = {node.unique_id for node in task._flattened_nodes or ()}
+            nodes = task._flattened_nodes or ()
+            chosen = {node.unique_id for node in nodes}
             chosen.update(getattr(task, "selected_unit_tests", ()))
             self._write("selection", {"unique_ids": sorted(chosen), "repeats": _repeated(frame)})
             manifest = getattr(task, "manifest", None)
-            self._describe_exposures(chosen, manifest)
+            # All in a row take a third of the time that they take one by one, at the start of each.
+            self._describe([*nodes, *_exposures(chosen, manifest)], manifest)
             if warehouse.wanted():
                 self._ask_for_columns(chosen, manifest, task.config)
         self._enter("run")
         _log(self, event, info)
 
-    def _describe_exposures(self, chosen: set[str], manifest: Any) -> None:
-        """Dbt runs no exposure, so nothing else would tell of those that show what this invocation makes."""
-        for exposure in (getattr(manifest, "exposures", None) or {}).values():
-            if not chosen.isdisjoint(exposure.depends_on.nodes):
-                self._describe(exposure, manifest)
-
     def _ask_for_columns(self, chosen: set[str], manifest: Any, config: Any) -> None:
         sources = warehouse.undocumented_sources(chosen, manifest)
-        for source in sources:
-            if source.unique_id not in self._described:
-                self._describe(source, manifest)
         if sources:
             for unique_id, columns in warehouse.columns_of(sources, config):
                 self._write("columns_resolved", {"unique_id": unique_id, "origin": "warehouse", "columns": columns})
@@ -206,22 +200,27 @@ class Recorder:
     # --- nodes ----------------------------------------------------------------------------------------------------
 
     def _node_start(self, event: Any, info: Any) -> None:
-        unique_id = event.data.node_info.unique_id
-        frame = _frame("call_runner")
-        if frame is not None and unique_id not in self._described:
-            scope = frame.f_locals
-            self._describe(scope["runner"].node, getattr(scope["self"], "manifest", None))
+        if event.data.node_info.unique_id not in self._described:  # a unit test, which dbt has not selected as a node
+            frame = _frame("call_runner")
+            if frame is not None:
+                scope = frame.f_locals
+                self._describe([scope["runner"].node], getattr(scope["self"], "manifest", None))
 
-    def _describe(self, node: Any, manifest: Any) -> None:
-        fields = describe.node(node, manifest)
-        self._described.add(node.unique_id)
-        if manifest is not None:
-            for upstream in fields.get("depends_on", ()):
+    def _describe(self, nodes: Iterable[Any], manifest: Any) -> None:
+        """Say what the manifest has of these, and of all that they are made from."""
+        left = list(nodes)
+        while left:
+            node = left.pop()
+            if node.unique_id in self._described:
+                continue
+            self._described.add(node.unique_id)
+            fields = describe.node(node, manifest)
+            self._write("node_described", fields)
+            for upstream in fields.get("depends_on", ()) if manifest is not None else ():
                 if upstream not in self._described:
                     found = manifest.nodes.get(upstream) or manifest.sources.get(upstream)
                     if found is not None:
-                        self._describe(found, manifest)
-        self._write("node_described", fields)
+                        left.append(found)
 
     def _node_compiling(self, event: Any, info: Any) -> None:
         if self._interrupt is not None:
@@ -252,20 +251,22 @@ class Recorder:
         node, result = event.data.node_info, event.data.run_result
         unique_id = node.unique_id
         frame = _frame("call_runner")
+        scope = frame.f_locals if frame is not None else {}
+        message, status = result.message, result.status
         _, statement = self._queries.pop(threading.get_ident(), (0, ""))
-        line = self._line(result.message, statement, frame.f_locals.get("runner") if frame is not None else None)
+        line = self._line(message, statement, scope.get("runner"))
         if _batch(event) is not None:
-            if result.status == "error":
-                self._batch_errors.setdefault(unique_id, _said(result.message, line))
+            if status == "error":
+                self._batch_errors.setdefault(unique_id, _said(message, line))
             return
         fields: dict[str, Any] = {
             "unique_id": unique_id,
-            "status": result.status,
+            "status": status,
             "thread": result.thread,
             "execution_time": result.execution_time,
         }
-        fields.update(_said(result.message, line))
-        if result.status in _OF_BATCHES:
+        fields.update(_said(message, line))
+        if status in _OF_BATCHES:
             # dbt says of the model only that batches of it have failed.
             fields.update(self._batch_errors.pop(unique_id, {}))
         for timing in result.timing_info:
@@ -276,13 +277,12 @@ class Recorder:
         if result.num_failures:
             fields["failures"] = result.num_failures
         fields.update(describe.response(result.adapter_response))
-        if frame is not None:
-            outcome = frame.f_locals.get("result")
-            batches = describe.batches(outcome)
-            if batches is not None:
-                fields["batches"] = batches
-            if node.resource_type == "source" and outcome is not None:
-                self._write("freshness_result", {"unique_id": unique_id, **describe.freshness(outcome)})
+        outcome = scope.get("result")
+        batches = describe.batches(outcome)
+        if batches is not None:
+            fields["batches"] = batches
+        if node.resource_type == "source" and outcome is not None:
+            self._write("freshness_result", {"unique_id": unique_id, **describe.freshness(outcome)})
         self._write("node_finished", fields)
 
     def _batch_failed(self, event: Any, info: Any) -> None:
@@ -401,12 +401,13 @@ class Recorder:
 
     def _query(self, event: Any, info: Any) -> None:
         data = event.data
+        sql, unique_id = data.sql, data.node_info.unique_id
         self._query_count += 1
         query = self._query_count
-        self._queries[threading.get_ident()] = (query, data.sql)
-        fields = {"query": query, "sql": without_ours(data.sql), "connection_name": data.conn_name}
-        if data.node_info.unique_id:
-            fields["unique_id"] = data.node_info.unique_id
+        self._queries[threading.get_ident()] = (query, sql)
+        fields = {"query": query, "sql": without_ours(sql), "connection_name": data.conn_name}
+        if unique_id:
+            fields["unique_id"] = unique_id
         self._write("query_started", fields)
 
     def _query_status(self, event: Any, info: Any) -> None:
@@ -414,9 +415,10 @@ class Recorder:
         query, _ = self._queries.pop(threading.get_ident(), (0, ""))
         if not query:
             return
+        unique_id = data.node_info.unique_id
         fields = {"query": query, "status": data.status, "elapsed": data.elapsed}
-        if data.node_info.unique_id:
-            fields["unique_id"] = data.node_info.unique_id
+        if unique_id:
+            fields["unique_id"] = unique_id
         self._write("query_finished", fields)
 
 
@@ -430,9 +432,9 @@ def _log(recorder: Recorder, event: Any, info: Any) -> None:
     if not message:
         return
     fields = {"level": info.level, "name": info.name, "message": _plain(message)}
-    node = getattr(event.data, "node_info", None)
-    if node is not None and node.unique_id:
-        fields["unique_id"] = node.unique_id
+    unique_id = getattr(getattr(event.data, "node_info", None), "unique_id", "")
+    if unique_id:
+        fields["unique_id"] = unique_id
     recorder._write("log", fields)
 
 
@@ -481,6 +483,12 @@ def _local(function: str, name: str) -> Any:
     return frame.f_locals.get(name) if frame is not None else None
 
 
+def _exposures(chosen: set[str], manifest: Any) -> list[Any]:
+    """Those that show what this invocation makes: dbt runs none, so nothing else tells of them."""
+    exposures = (getattr(manifest, "exposures", None) or {}).values()
+    return [exposure for exposure in exposures if not chosen.isdisjoint(exposure.depends_on.nodes)]
+
+
 def _repeated(frame: FrameType | None) -> str | None:
     """The command that `dbt retry` repeats, where that is what called this frame."""
     for _ in range(_FRAMES):
@@ -525,4 +533,4 @@ def _plain(text: str) -> str:
 
 
 def _nanoseconds(moment: Any) -> int:
-    return int(moment.seconds) * 1_000_000_000 + int(moment.nanos)
+    return moment.seconds * 1_000_000_000 + moment.nanos  # type: ignore[no-any-return]
