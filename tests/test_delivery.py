@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -13,7 +13,7 @@ import pytest
 from spanline import events, ids
 from spanline.events import Event
 from spanline.home import RunDirectory
-from spanline.journal import Appender
+from spanline.journal import Appender, Reader
 from spanline.sinks import delivery
 from spanline.sinks.base import Cursor, Message, Rejected, Sink
 from spanline.sinks.delivery import Deliveries
@@ -87,9 +87,9 @@ def directory(tmp_path: Path) -> RunDirectory:
 
 @pytest.fixture
 def deliver(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deliveries]:
-    def start(*sinks: Recorded, ended: Callable[[], bool] = lambda: True) -> Deliveries:
+    def start(*sinks: Recorded) -> Deliveries:
         monkeypatch.setattr(delivery, "announced", lambda: [Point(sink) for sink in sinks])
-        return Deliveries(directory, ended)
+        return Deliveries(directory)
 
     return start
 
@@ -99,6 +99,10 @@ def write(directory: RunDirectory, first: int, last: int) -> None:
     for number in range(first, last):
         appender.append(events.Log(level="warn", name="Made", message=str(number)))
     appender.close()
+
+
+def finish(deliveries: Deliveries, timeout: float = 60.0) -> dict[str, Cursor]:
+    return deliveries.finish(timeout, lambda _: None)
 
 
 def expected(last: int) -> list[str]:
@@ -113,21 +117,63 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.005)
 
 
+class Told(Recorded):
+    """Tells its backend of what is told of the delivery, too."""
+
+    def translate(self, event: Event, state: RunState) -> Iterable[Message]:
+        if isinstance(event, events.DeliveryEnded):
+            yield Message(", ".join(f"{sink.sink} owes {sink.undelivered}" for sink in event.sinks))
+        yield from super().translate(event, state)
+
+
+def test_how_far_sinks_have_come_is_journalled_and_delivered_behind_all_else(
+    directory: RunDirectory, deliver: Callable[..., Deliveries]
+) -> None:
+    dead, told = Recorded("dead", batch=1), Told("told", batch=1, linger=60.0)
+    dead.gate.clear()
+    write(directory, 0, 10)
+    first, *_, last = (record.event.time for record in Reader(directory.journal).read())
+    found: list[events.DeliveryEnded] = []
+
+    def tell(cursors: Mapping[str, Cursor]) -> None:
+        assert told.delivered == expected(10)
+        found.append(delivery.delivery_ended(directory.journal, cursors, last))
+        appender = Appender(directory.journal, "supervisor")
+        appender.append(found[0])
+        appender.close()
+
+    cursors = deliver(dead, told).finish(0.5, tell)
+    assert found[0].sinks == [
+        events.SinkDelivery("dead", undelivered=10, lag=(last - first) / 1e9),
+        events.SinkDelivery("told"),
+    ]
+    assert told.delivered == [*expected(10), "dead owes 10, told owes 0"]
+    assert (cursors["told"].complete, cursors["told"].offset) == (True, directory.journal.stat().st_size)
+    assert (cursors["dead"].complete, cursors["dead"].undelivered) == (False, 10)
+
+    dead.gate.set()
+    again = Told("told", batch=1)
+    cursors = finish(deliver(Recorded("dead"), again))
+    assert delivery.delivery_ended(directory.journal, cursors, last).sinks == [
+        events.SinkDelivery("dead"),
+        events.SinkDelivery("told"),
+    ]
+    assert not again.delivered
+
+
 def test_slow_sink_holds_up_no_other_and_loses_nothing(
     directory: RunDirectory, deliver: Callable[..., Deliveries]
 ) -> None:
-    over = threading.Event()
     slow, fast = Recorded("slow", batch=1), Recorded("fast")
     slow.gate.clear()
-    running = deliver(slow, fast, ended=over.is_set)
+    running = deliver(slow, fast)
     write(directory, 0, MANY)
     until(lambda: len(fast.delivered) == MANY, "the fast sink")
     assert not slow.delivered
     write(directory, MANY, MANY + 10)  # the slow one is reading by itself by now
     until(lambda: len(fast.delivered) == MANY + 10, "the fast sink")
     slow.gate.set()
-    over.set()
-    cursors = running.finish(60)
+    cursors = finish(running)
     assert fast.delivered == slow.delivered == expected(MANY + 10)
     assert {name: cursor.undelivered for name, cursor in cursors.items()} == {"slow": 0, "fast": 0}
     assert all(cursor.complete for cursor in cursors.values())
@@ -152,7 +198,7 @@ def test_what_waits_in_memory_is_bounded(directory: RunDirectory, deliver: Calla
     until(lambda: len(made) >= delivery._PENDING, "a full memory")
     assert len(made) == delivery._PENDING
     sink.gate.set()
-    running.finish(60)
+    finish(running)
     assert sink.delivered == expected(MANY)
 
 
@@ -164,14 +210,14 @@ def test_given_up_sink_counts_what_is_left_and_a_replay_sends_that(
     stuck.gate.clear()
     running = deliver(stuck)
     until(lambda: len(stuck.started) == 10, "the first batch")
-    cursor = running.finish(0.1)["sink"]
+    cursor = finish(running, 0.1)["sink"]
     assert (cursor.delivered, cursor.undelivered, cursor.complete) == (0, MANY, False)
     stuck.gate.set()
     again = Recorded("sink")
-    assert deliver(again).finish(60)["sink"].undelivered == 0
+    assert finish(deliver(again))["sink"].undelivered == 0
     assert again.delivered == expected(MANY)
     third = Recorded("sink")
-    deliver(third).finish(60)
+    finish(deliver(third))
     assert not third.delivered
 
 
@@ -181,7 +227,7 @@ def test_order_is_kept_for_each_key_and_around_barriers(
 ) -> None:
     write(directory, 0, 500)
     sink = WithBarriers("sink", lanes=lanes, batch=3)
-    deliver(sink).finish(60)
+    finish(deliver(sink))
     numbers = [int(text.split()[0]) for text in sink.delivered]
     assert sorted(numbers) == list(range(500))
     for key in range(7):
@@ -197,7 +243,7 @@ def test_messages_that_wait_for_company_neither_wait_for_it_when_full_nor_at_the
     write(directory, 0, MANY)
     sink = Recorded("sink", batch=100, linger=30.0)
     before = time.monotonic()
-    deliver(sink).finish(60)
+    finish(deliver(sink))
     assert sink.delivered == expected(MANY)
     assert time.monotonic() - before < 30
 
@@ -292,7 +338,7 @@ def test_broken_sink_holds_up_no_other_and_is_named(
         monkeypatch.setattr(delivery, limit, 0.5)
     write(directory, 0, 10)
     sound = Recorded("sound")
-    cursors = deliver(kind("broken"), sound).finish(1.0)
+    cursors = finish(deliver(kind("broken"), sound), 1.0)
     assert sound.delivered == expected(10)
     assert cursors["sound"].complete
     said = caplog.text
@@ -304,6 +350,53 @@ def test_broken_sink_holds_up_no_other_and_is_named(
         assert Cursor.load(directory.cursor("broken")).complete == closing
     if kind in (RaisesInTranslate, OursRaisesInTranslate):
         assert cursors["broken"].error == "RuntimeError: no"
+
+
+@pytest.mark.parametrize("package", ["spanline", "another"])
+def test_without_any_time_it_gives_up_at_once_and_tells_all_that_is_left(
+    directory: RunDirectory, deliver: Callable[..., Deliveries], package: str
+) -> None:
+    write(directory, 0, 10)
+    dead = Recorded("dead", batch=1)
+    dead.package = package
+    dead.gate.clear()
+    told: list[int] = []
+    before = time.monotonic()
+    cursors = deliver(dead).finish(0.0, lambda cursors: told.append(cursors["dead"].undelivered))
+    assert time.monotonic() - before < delivery._STOP_SECONDS / 2
+    assert told == [10]
+    assert (cursors["dead"].undelivered, cursors["dead"].complete) == (10, False)
+    dead.gate.set()
+
+
+def test_who_hangs_over_what_is_told_is_not_closed_and_owes_it(
+    directory: RunDirectory, deliver: Callable[..., Deliveries], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("_TELL_SECONDS", "_STOP_SECONDS"):
+        monkeypatch.setattr(delivery, limit, 0.3)
+    release = threading.Event()
+
+    class Hangs(Told):
+        package = "another"
+
+        def translate(self, event: Event, state: RunState) -> Iterable[Message]:
+            if isinstance(event, events.DeliveryEnded):
+                release.wait(60)
+            yield from super().translate(event, state)
+
+    def tell(_: Mapping[str, Cursor]) -> None:
+        appender = Appender(directory.journal, "supervisor")
+        appender.append(events.DeliveryEnded(sinks=[]))
+        appender.close()
+
+    write(directory, 0, 10)
+    hanging = Hangs("hanging")
+    cursors = deliver(hanging).finish(0.3, tell)
+    assert hanging.delivered == expected(10)
+    assert not hanging.closed
+    assert not cursors["hanging"].complete
+    assert cursors["hanging"].offset < directory.journal.stat().st_size
+    release.set()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -320,11 +413,11 @@ def test_whatever_is_given_up_when_a_replay_sends_all_the_rest(
 
     write(directory, 0, MANY)
     first = Slow("sink", batch=random.choice((1, 7, 100)), lanes=random.choice((1, 4)))
-    cursor = deliver(first).finish(random.choice((0.0, 0.01, 0.03, 0.1)))["sink"]
+    cursor = finish(deliver(first), random.choice((0.0, 0.01, 0.03, 0.1)))["sink"]
     acknowledged = Cursor.load(directory.cursor("sink")).delivered
     assert cursor.undelivered == MANY - acknowledged
     again = Recorded("sink")
-    assert deliver(again).finish(60)["sink"].complete
+    assert finish(deliver(again))["sink"].complete
     assert set(first.delivered[:acknowledged] if first.lanes == 1 else first.delivered) | set(again.delivered) == set(
         expected(MANY)
     )
@@ -343,10 +436,10 @@ def test_a_rejection_is_told_once_and_by_its_own_reason(
             super().deliver(payloads)
 
     write(directory, 0, 10)
-    deliver(Picky("sink", batch=1)).finish(60)
+    finish(deliver(Picky("sink", batch=1)))
     assert "the backend rejected 1 messages (Rejected: not this one)" in caplog.text
     caplog.clear()
-    deliver(Picky("sink", batch=1)).finish(60)
+    finish(deliver(Picky("sink", batch=1)))
     assert caplog.text == ""
 
 
@@ -359,5 +452,5 @@ def test_no_number_of_seconds_is_no_time_limit(monkeypatch: pytest.MonkeyPatch, 
 def test_a_time_limit_may_be_as_long_as_one_likes(directory: RunDirectory, deliver: Callable[..., Deliveries]) -> None:
     write(directory, 0, 10)
     sink = Recorded("sink")
-    deliver(sink).finish(float("inf"))
+    finish(deliver(sink), float("inf"))
     assert sink.delivered == expected(10)

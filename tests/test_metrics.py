@@ -19,7 +19,7 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 
 from spanline import events, measures
-from spanline.events import Event
+from spanline.events import Event, SinkDelivery
 from spanline.home import RunDirectory
 from spanline.measures import Distribution, Measures, Snapshot
 from spanline.project import project_name
@@ -28,6 +28,7 @@ from spanline.sinks.otel.export import resource
 from spanline.sinks.otel.metrics import MetricsTranslator
 from spanline.sinks.textfile import TextfileSink, file_name, prometheus_name
 from spanline.state import RunState
+from spanline.stats.kept import fits
 
 from .conftest import (
     DEADLINE,
@@ -482,8 +483,7 @@ def failing(
 
 def test_a_run_is_exported_as_dbts_run_results_say(failing: tuple[Project, Receiver, Path]) -> None:
     project, receiver, _ = failing
-    (message,) = requests(receiver)
-    metrics = metrics_of(message)
+    metrics = metrics_of(requests(receiver)[0])
     run = project.artifact("run_results.json")["results"]
     nodes = [one for one in run if not one["unique_id"].startswith("operation.")]  # type: ignore[index, union-attr]
     assert nodes
@@ -502,8 +502,7 @@ def test_a_run_is_exported_as_dbts_run_results_say(failing: tuple[Project, Recei
             assert took[key] == pytest.approx(one["execution_time"], abs=1e-5)
     assert len(took) <= 20 + 2
     happened = journal(last_run(project))
-    started, ended = happened[0], happened[-1]
-    assert isinstance(ended, events.SessionEnded)
+    started, ended = happened[0], next(event for event in happened if isinstance(event, events.SessionEnded))
     seconds = (ended.time - started.time) / 1e9
     assert numbers(metrics["dbt.last_run.duration"]) == {labels(outcome="failed"): pytest.approx(seconds)}
     assert numbers(metrics["dbt.run.duration"]) == {labels(outcome="failed"): pytest.approx(seconds)}
@@ -521,7 +520,7 @@ def test_a_run_is_exported_as_dbts_run_results_say(failing: tuple[Project, Recei
 def test_a_run_continues_the_series_of_the_one_before(failing: tuple[Project, Receiver, Path]) -> None:
     """No identity of a process or run is in the resource or the labels."""
     _, receiver, _ = failing
-    (message,) = requests(receiver)
+    message, _ = requests(receiver)
     of_resource = {pair.key for pair in message.resource_metrics[0].resource.attributes}
     assert of_resource == {"service.name", "telemetry.sdk.language", "telemetry.sdk.name", "telemetry.sdk.version"}
     known = {*BASE, "resource_type", "status", "outcome", "category", "artifact", "unique_id"}
@@ -529,6 +528,75 @@ def test_a_run_continues_the_series_of_the_one_before(failing: tuple[Project, Re
         keys = {key for point in numbers(metric) for key, _ in point}
         assert keys <= known
         assert ("unique_id" in keys) == (name == "dbt.last_run.node.duration")
+
+
+def test_how_far_the_sinks_have_come_is_exported_behind_the_run_and_again_after_a_replay(
+    project: Project, receiver: Receiver, start_receiver: Callable[[], Receiver]
+) -> None:
+    dead = start_receiver()
+    dead.status = 503
+    environment = {**dead.lineage_environment, **receiver.otel_environment, "SPANLINE_FLUSH_TIMEOUT": "1"}
+    done = project.spanline("dbt", "seed", **environment)
+    assert done.returncode == 0, done.stderr.decode()
+    owed = json.loads(project.spanline("show", "latest", "--json").stdout)["undelivered"]
+    assert list(owed) == ["openlineage"]
+
+    def told(sink: str, message: ExportMetricsServiceRequest) -> tuple[float, float]:
+        metrics, key = metrics_of(message), frozenset({**BASE, "command": "seed", "sink": sink}.items())
+        return numbers(metrics["dbt.sink.undelivered"])[key], numbers(metrics["dbt.sink.lag"])[key]
+
+    *_, last = requests(receiver)
+    messages, lag = told("openlineage", last)
+    assert messages == owed["openlineage"]
+    happened = journal(last_run(project))
+    configured, ended = (
+        next(event.time for event in happened if isinstance(event, kind))
+        for kind in (events.DbtConfigured, events.SessionEnded)
+    )
+    assert lag >= (ended - configured) / 1e9, "a session's START waits for what dbt says of its project"
+    for sink in ("otel_traces", "otel_metrics", "otel_logs"):
+        assert told(sink, last) == (0, 0)
+
+    dead.status = 200
+    project.spanline("replay", "latest", **environment)
+    *_, last = requests(receiver)
+    assert told("openlineage", last) == (0, 0)
+    assert isinstance(journal(last_run(project))[-1], events.DeliveryEnded)
+
+
+def test_of_a_backend_of_metrics_that_stays_down_is_told_once(project: Project, receiver: Receiver) -> None:
+    receiver.status = 503
+    environment = {**receiver.otel_environment, "SPANLINE_FLUSH_TIMEOUT": "1"}
+    done = project.spanline("dbt", "seed", **environment)
+    assert done.returncode == 0, done.stderr.decode()
+    for _ in range(2):
+        project.spanline("replay", "latest", "--timeout", "1", **environment)
+    run = last_run(project)
+    (told,) = [event for event in journal(run) if isinstance(event, events.DeliveryEnded)]
+    assert next(sink for sink in told.sinks if sink.sink == "otel_metrics").undelivered == 1
+    receiver.status = 200
+    project.spanline("replay", "latest", **environment)
+    *_, told = [event for event in journal(run) if isinstance(event, events.DeliveryEnded)]
+    assert {sink.undelivered for sink in told.sinks} == {0}
+    facts = run.directory.facts.read_bytes()
+    assert fits(facts, run.id, run.directory.journal.stat().st_size), "or statistics read the journal again"
+
+
+def test_what_a_replay_says_nothing_of_is_as_was_told_before() -> None:
+    state, measures_ = RunState(), Measures()
+    snapshots: list[Snapshot] = []
+    first = events.DeliveryEnded(sinks=[SinkDelivery("openlineage", 12, 3.5), SinkDelivery("otel_metrics", 1, 3.5)])
+    of_metrics = events.DeliveryEnded(sinks=[SinkDelivery("otel_metrics")])
+    for event in (*begun(), over(5), first, of_metrics):
+        state.apply(event)
+        snapshots += measures_(event, state)
+    found = {(p.instrument.name, dict(p.labels)["sink"]): p.value for p in snapshots[-1].points}
+    assert found == {
+        ("dbt.sink.lag", "openlineage"): 3.5,
+        ("dbt.sink.lag", "otel_metrics"): 0,
+        ("dbt.sink.undelivered", "openlineage"): 12,
+        ("dbt.sink.undelivered", "otel_metrics"): 0,
+    }
 
 
 def test_an_identity_that_was_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -543,9 +611,7 @@ def test_a_replay_sends_the_same_bytes(failing: tuple[Project, Receiver, Path]) 
     before = [request.body for request in receiver.acknowledged("/v1/metrics")]
     done = project.spanline("replay", "latest", "--all", **receiver.otel_environment)
     assert done.returncode == 0, done.stderr.decode()
-    first, second = [request.body for request in receiver.acknowledged("/v1/metrics")]
-    assert before == [first]
-    assert first == second
+    assert [request.body for request in receiver.acknowledged("/v1/metrics")] == before * 2
 
 
 def test_every_metric_is_documented() -> None:
@@ -581,29 +647,29 @@ def without_metrics() -> Iterator[tuple[str, list[str]]]:
         yield url, asked
 
 
-def test_a_backend_that_takes_no_metrics_is_asked_once_and_says_how_to_turn_them_off(
+def test_a_backend_that_takes_no_metrics_is_asked_once_for_each_message_and_says_how_to_turn_them_off(
     kept: RunDirectory, without_metrics: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, asked = without_metrics
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
     cursors = replay(kept, everything=False, timeout=20)
     metrics, traces = cursors["otel_metrics"], cursors["otel_traces"]
-    assert (metrics.delivered, metrics.rejected, metrics.undelivered) == (0, 1, 0)
+    assert (metrics.delivered, metrics.rejected, metrics.undelivered) == (0, 2, 0), "of the run, and of its sinks"
     assert metrics.rejection == (
         "Rejected: the backend takes no metrics (404); turn them off with OTEL_METRICS_EXPORTER=none"
     )
-    assert asked.count("/v1/metrics") == 1
+    assert asked.count("/v1/metrics") == 2
     assert (traces.rejected, traces.undelivered, traces.error) == (0, 0, None)
 
 
-@pytest.mark.parametrize(("status", "rejected"), [(400, 1), (401, 0), (503, 0)])
+@pytest.mark.parametrize(("status", "rejected"), [(400, 2), (401, 0), (503, 0)])
 def test_only_what_stays_refused_is_given_up(
     kept: RunDirectory, receiver: Receiver, status: int, rejected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receiver.status = status
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{receiver.url}/v1/metrics")
     cursor = replay(kept, everything=False, timeout=2)["otel_metrics"]
-    assert (cursor.rejected, cursor.undelivered) == (rejected, 1 - rejected)
+    assert (cursor.rejected, cursor.undelivered) == (rejected, 0 if rejected else 1)
 
 
 def test_an_exporter_that_waits_to_be_scraped_is_refused(
@@ -635,7 +701,7 @@ def test_the_textfile_has_the_series_that_otlp_has(failing: tuple[Project, Recei
     for name, metric in metrics_of(requests(receiver)[0]).items():
         ours = written.get(by_name[name]) or written[f"{by_name[name]}_sum"]
         assert ours == {key: pytest.approx(value) for key, value in numbers(metric).items()}
-    ended = journal(last_run(project))[-1].time / 1e9
+    ended = next(event.time for event in journal(last_run(project)) if isinstance(event, events.SessionEnded)) / 1e9
     assert written["dbt_last_run_timestamp_seconds"] == {labels(outcome="failed"): ended}
     buckets = {dict(key)["le"]: value for key, value in written["dbt_run_duration_seconds_bucket"].items()}
     assert (buckets["1.0"], buckets["+Inf"]) == (0, 1)
@@ -756,13 +822,13 @@ def test_a_directory_that_is_not_there_is_named(kept: RunDirectory, monkeypatch:
     missing = kept.path / "missing"
     monkeypatch.setenv("SPANLINE_PROMETHEUS_TEXTFILE", str(missing))
     cursor = replay(kept, everything=False, timeout=DEADLINE)["prometheus_textfile"]
-    assert (cursor.rejected, cursor.undelivered) == (1, 0), "nobody makes it while the run waits"
+    assert (cursor.rejected, cursor.undelivered) == (2, 0), "nobody makes it while the run waits"
     assert cursor.rejection == (
         f"Rejected: {missing} is no directory: make it, or name another in SPANLINE_PROMETHEUS_TEXTFILE; "
         "`spanline replay RUN --all` writes this run's figures then"
     )
     missing.mkdir()
-    assert replay(kept, everything=True, timeout=DEADLINE)["prometheus_textfile"].delivered == 1
+    assert replay(kept, everything=True, timeout=DEADLINE)["prometheus_textfile"].delivered == 2
     assert samples(missing / "dbt.shop.dev.build.prom")["dbt_run_results_total"] == {labels(outcome="success"): 1}
 
 

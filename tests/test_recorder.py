@@ -8,12 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
 
 from spanline import events
 from spanline.events import Event
+from spanline.journal import Reader
+from spanline.runner.recorder import Recorder
+from spanline.runner.writer import Writer
 from spanline.runs import Run
 
 from .conftest import Project, journal
@@ -213,6 +218,29 @@ def test_nodes_are_described_once_and_before_any_starts(build: Invocation) -> No
     selected = [event for event in described if event.resource_type != "unit_test"]
     first = build.place(build.of(events.NodeStarted)[0])
     assert max(map(build.place, selected)) < first
+
+
+def test_nodes_are_described_behind_all_that_they_are_made_from(build: Invocation) -> None:
+    described = [event for event in build.of(events.NodeDescribed) if event.resource_type != "unit_test"]
+    places = {event.unique_id: place for place, event in enumerate(described)}
+    for event in described:
+        assert all(places[upstream] < places[event.unique_id] for upstream in event.depends_on)
+
+
+def test_a_chain_of_any_length_is_described_and_a_node_that_cannot_be_keeps_back_no_other(tmp_path: Path) -> None:
+    def node(number: int) -> SimpleNamespace:
+        above = [f"model.shop.m{number - 1}"] if number else []
+        named = {"name": f"m{number}", "package_name": "shop", "resource_type": "model"} if number != 7 else {}
+        return SimpleNamespace(unique_id=f"model.shop.m{number}", depends_on=SimpleNamespace(nodes=above), **named)
+
+    nodes = {one.unique_id: one for one in map(node, range(5000))}
+    recorder = Recorder(Writer(str(tmp_path / "journal.jsonl"), "runner"))
+    recorder._describe([nodes["model.shop.m4999"]], SimpleNamespace(nodes=nodes, sources={}, groups={}))
+    happened = [record.event for record in Reader(tmp_path / "journal.jsonl").read()]
+    described = [event.name for event in happened if isinstance(event, events.NodeDescribed)]
+    assert described == [f"m{number}" for number in range(5000) if number != 7]
+    (said,) = [event for event in happened if isinstance(event, events.Log)]
+    assert said.name == "RecorderError"
 
 
 def test_upstream_nodes_are_described_though_they_do_not_run(build: Invocation) -> None:

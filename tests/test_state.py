@@ -32,6 +32,7 @@ _by_name: dict[str, st.SearchStrategy[object]] = {
     "session": st.integers(1, 2),
     "step": st.integers(1, 2),
     "attempt": st.integers(1, 2),
+    "sinks": st.lists(st.builds(events.SinkDelivery, _texts, st.integers(0, 3), st.just(0.5)), max_size=2),
 }
 
 

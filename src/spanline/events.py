@@ -82,6 +82,21 @@ class SessionEnded(Event, frozen=True, kw_only=True):
     exit_code: int
 
 
+class SinkDelivery(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a sink had come. `lag` is in seconds, from the first event that its backend had not acknowledged."""
+
+    sink: str
+    undelivered: int = 0
+    lag: float = 0.0
+    error: str | None = None
+
+
+class DeliveryEnded(Event, frozen=True, kw_only=True):
+    """The sinks have delivered all, or were given up. Stands behind the session's end, or that of a replay."""
+
+    sinks: list[SinkDelivery]
+
+
 class RepositoryFound(Event, frozen=True, kw_only=True):
     """The project is in a git repository: its remote without credentials, and the project's path within it."""
 
@@ -530,6 +545,7 @@ class ColumnsResolved(Event, frozen=True, kw_only=True, omit_defaults=True):
 EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read worse
     SessionStarted,
     SessionEnded,
+    DeliveryEnded,
     RepositoryFound,
     StepStarted,
     AttemptStarted,

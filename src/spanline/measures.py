@@ -104,7 +104,7 @@ SINK_LAG: Final = Instrument(
     "dbt.sink.lag", "s", "gauge", "Time from the first event that a sink's backend has not acknowledged to the last"
 )
 SINK_UNDELIVERED: Final = Instrument(
-    "dbt.sink.undelivered", "{message}", "gauge", "Messages that a sink had not delivered when the run had ended"
+    "dbt.sink.undelivered", "{message}", "gauge", "Messages that a sink still owes its backend"
 )
 
 INSTRUMENTS: Final = (
@@ -174,7 +174,7 @@ class Measures:
     """From events to snapshots: a function of the events so far, and nothing else."""
 
     def __init__(self, *, interval: float | None = None, delta: bool = False, every_node: bool = False) -> None:
-        """A snapshot at the session's end, and every `interval` seconds of the journal's time before.
+        """A snapshot at the session's end, every `interval` seconds of the journal's time before, and of sinks behind.
 
         With `delta` each counts from the one before, else from the session's start. `every_node` names all nodes.
         """
@@ -196,6 +196,8 @@ class Measures:
             self._count(event)
         if isinstance(event, events.SessionEnded):
             yield self._last(event, state)
+        elif isinstance(event, events.DeliveryEnded):
+            yield _of_the_sinks(event, state)
         elif self._due(event, state):
             yield self._snapshot(event.time, state, ())
 
@@ -294,6 +296,15 @@ class Measures:
         slowest = sorted(ran(state.nodes), key=lambda node: (-seconds_of(node), node.unique_id))
         named = slowest if self._every_node else slowest[:SLOWEST]
         return {node.unique_id: node for node in (*state.failed, *named)}.values()
+
+
+def _of_the_sinks(event: events.DeliveryEnded, state: RunState) -> Snapshot:
+    base = labels_of(state)
+    sinks = sorted(state.deliveries.values(), key=lambda sink: sink.sink)  # those too that this event says nothing of
+    labelled = [(tuple(sorted((*base, ("sink", sink.sink)))), sink) for sink in sinks]
+    lags = [Point(SINK_LAG, labels, sink.lag) for labels, sink in labelled]
+    owed = [Point(SINK_UNDELIVERED, labels, sink.undelivered) for labels, sink in labelled]
+    return Snapshot(event.time, event.time, (*lags, *owed))
 
 
 def _of_the_critical_path(state: RunState) -> Iterator[Point]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 
 from spanline import events, lease
 from spanline.errors import UsageError
+from spanline.events import SinkDelivery
 from spanline.fulldisk import PatientAppender, end_of_attempt
 from spanline.home import RunDirectory
 from spanline.journal import Reader
 from spanline.sinks.base import Cursor
-from spanline.sinks.delivery import Deliveries
-from spanline.sinks.environment import tell_of_delivery
+from spanline.sinks.delivery import Deliveries, delivery_ended
 from spanline.spec import RunSpec
 from spanline.state import state_of
+from spanline.stats import keep_facts
 
 
 def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapping[str, Cursor]:
@@ -25,11 +27,29 @@ def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapp
     held = lease.acquire(directory.lease)
     try:
         close_abandoned(directory)
-        cursors = Deliveries(directory, lambda: True, again=everything).finish(timeout)
-        tell_of_delivery(directory)
-        return cursors
+        return Deliveries(directory, again=everything).finish(timeout, partial(_tell_delivery, directory))
     finally:
         held.release()
+
+
+def _tell_delivery(directory: RunDirectory, cursors: Mapping[str, Cursor]) -> None:
+    """Journal how far the sinks have come, where that is further than was told, or from elsewhere."""
+    state = state_of(record.event for record in Reader(directory.journal).read())
+    told = delivery_ended(directory.journal, cursors, state.last)
+    if not any(_has_moved(state.deliveries.get(sink.sink), sink) for sink in told.sinks):
+        return
+    appender = PatientAppender(directory.journal, "replay")
+    _add_secrets(appender, directory)
+    appender.locate(state.session_number, 0, 0)
+    appender.append(told)
+    appender.settle()
+    appender.close()
+    keep_facts(directory)
+
+
+def _has_moved(before: SinkDelivery | None, now: SinkDelivery) -> bool:
+    # To owe more is no news: what is told of a backend that is down is a message that it is owed, too.
+    return before is None or now.undelivered < before.undelivered or now.lag != before.lag
 
 
 def close_abandoned(directory: RunDirectory) -> None:

@@ -93,14 +93,14 @@ class Run:
             return self._state
 
     def records(self, *, live: bool = True) -> Iterator[Record]:
-        """Every record of the journal from its start; with `live`, on to the end of the run."""
+        """Every record of the journal from its start; with `live`, on to the end of the run and of its sinks."""
         reader = Reader(self.directory.journal)
         if not live:
             return reader.read()
         return follow(reader, self._end_of_run())
 
     def events(self) -> Iterator[Event]:
-        """Every event from the start of the run to its end, as it happens."""
+        """Every event from the start of the run to its end and that of its sinks, as it happens."""
         return (record.event for record in self.records())
 
     async def aevents(self) -> AsyncIterator[Event]:
@@ -191,15 +191,10 @@ class _EndOfRun:
 
     def __call__(self) -> bool:
         now = time.monotonic()
-        if not self._ended and now >= self._look_at:
+        if not self._ended and (self._run.supervised_here or now >= self._look_at):
             self._look_at = now + _LEASE_LOOKS
-            # The sinks of a run of our own may go on after its journal is complete; a follower needn't wait for them.
-            self._ended = not self._run.live or (self._run.supervised_here and self._is_journalled())
+            self._ended = not self._run.live
         return self._ended
-
-    def _is_journalled(self) -> bool:
-        state = self._run.state
-        return state.ended is not None and state.session_number == self._run.session
 
 
 def undelivered(directory: RunDirectory) -> dict[str, int]:

@@ -132,10 +132,14 @@ class RunState(msgspec.Struct, kw_only=True):
     """When the run's first session has begun; `started` is of the last."""
     started: int = 0
     last: int = 0
+    """The last event's time, up to the end of the session; what comes behind that is of the sinks."""
+    deliveries: dict[str, events.SinkDelivery] = {}
+    """How far each sink has come, as was last told: what one owes of a session it owes in the next."""
 
     def apply(self, event: Event) -> None:
         """Take one event into account."""
-        self.last = max(self.last, event.time)
+        if self.ended is None:
+            self.last = max(self.last, event.time)
         change = _CHANGES.get(type(event))
         if change is not None:
             change(self, event)
@@ -237,6 +241,7 @@ def _session_started(state: RunState, event: events.SessionStarted) -> None:
     state.begun = state.begun or event.time
     state.started = event.time
     state.ended = state.cancel = state.dbt = state.config = None
+    state.last = max(state.last, event.time)
     state.interrupted = state.killed = False
     state.incomplete = ""
     state.attempts, state.nodes, state.hooks = [], {}, {}
@@ -247,6 +252,10 @@ def _session_started(state: RunState, event: events.SessionStarted) -> None:
 def _session_ended(state: RunState, event: events.SessionEnded) -> None:
     state._close_open(event, state._cut_off)
     state.ended = event
+
+
+def _delivery_ended(state: RunState, event: events.DeliveryEnded) -> None:
+    state.deliveries.update((sink.sink, sink) for sink in event.sinks)
 
 
 def _attempt_started(state: RunState, event: events.AttemptStarted) -> None:
@@ -407,6 +416,7 @@ def _node_skipped(state: RunState, event: events.NodeSkipped) -> None:
 _CHANGES: Final[dict[type[Event], Callable[[RunState, Any], None]]] = {
     events.SessionStarted: _session_started,
     events.SessionEnded: _session_ended,
+    events.DeliveryEnded: _delivery_ended,
     events.AttemptStarted: _attempt_started,
     events.AttemptEnded: _attempt_ended,
     events.RunnerDied: _runner_died,

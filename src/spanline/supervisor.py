@@ -29,10 +29,12 @@ from spanline.progress import Progress, Restriction
 from spanline.project import project_name
 from spanline.repository import find_repository
 from spanline.runner.comments import asked
-from spanline.sinks.delivery import Deliveries, flush_seconds
-from spanline.sinks.environment import otel_is_configured, tell_of_delivery
+from spanline.sinks.base import Cursor
+from spanline.sinks.delivery import Deliveries, delivery_ended, flush_seconds
+from spanline.sinks.environment import otel_is_configured
 from spanline.spec import RunSpec
 from spanline.state import CANCELLED, TIME_OUT, AttemptState, RunState
+from spanline.stats import keep_facts
 
 if TYPE_CHECKING:
     from spanline.retrying import Verdict
@@ -140,8 +142,6 @@ class Supervisor:
         """What each sink had not delivered when the session ended."""
         self.unwritten: list[events.Event] = []
         """What the journal should hold at its end, and had no room for."""
-        self.over = threading.Event()
-        """Set when the session has ended and the journal is complete."""
 
     def run(self) -> int:
         """Do the session and return its exit code. An error of our own ends the session too, and is raised."""
@@ -205,35 +205,33 @@ class Supervisor:
             self._appender.append(events.SessionEnded(outcome=outcome, exit_code=code))
             self._settle()
             self._appender.sync()
-            self.over.set()
-            self._keep_facts()
-            # Where no attempt was begun, they have not been either.
-            deliveries = self._deliveries or Deliveries(self.directory, self.over.is_set)
-            cursors = deliveries.finish(flush_seconds())
-            self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items()}
-            self._catch_up()
-            tell_of_delivery(self.directory, self._state)
-            self._appender.close()
-            self._lease.release()
+            try:
+                self._finish_deliveries()
+            finally:
+                self._appender.close()
+                keep_facts(self.directory)
+                self._lease.release()
         return code
 
     def _begin_beside(self) -> None:
         """Begin what goes on beside dbt, once: not before dbt's process, which would wait for all that is imported."""
         if self._deliveries is None:
-            self._deliveries = Deliveries(self.directory, self.over.is_set)
+            self._deliveries = Deliveries(self.directory)
             self._resolver = start_resolver(self.directory, self.session, os.environ)
             # Who asks for a cancel mustn't wait for git.
             self._git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
             self._git.start()
 
-    def _keep_facts(self) -> None:
-        """Spare statistics the reading of the journal, while the sinks deliver. It is never worth an error."""
-        try:
-            from spanline.stats.kept import keep_beside  # noqa: PLC0415 - needed only now
+    def _finish_deliveries(self) -> None:
+        def tell(cursors: Mapping[str, Cursor]) -> None:
+            self._catch_up()
+            self._appender.append(delivery_ended(self.directory.journal, cursors, self._state.last))
+            self._settle()
 
-            keep_beside(self.directory)
-        except Exception as error:  # noqa: BLE001
-            log.info("nothing is kept of the journal for statistics: %s: %s", type(error).__name__, error)
+        # Where no attempt was begun, they have not been either.
+        deliveries = self._deliveries or Deliveries(self.directory)
+        cursors = deliveries.finish(flush_seconds(), tell)
+        self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items()}
 
     def _stop_resolver(self, timeout: float) -> None:
         if self._resolver is not None:

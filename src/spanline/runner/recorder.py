@@ -207,20 +207,24 @@ class Recorder:
                 self._describe([scope["runner"].node], getattr(scope["self"], "manifest", None))
 
     def _describe(self, nodes: Iterable[Any], manifest: Any) -> None:
-        """Say what the manifest has of these, and of all that they are made from."""
-        left = list(nodes)
-        while left:
-            node = left.pop()
-            if node.unique_id in self._described:
-                continue
-            self._described.add(node.unique_id)
-            fields = describe.node(node, manifest)
-            self._write("node_described", fields)
-            for upstream in fields.get("depends_on", ()) if manifest is not None else ():
-                if upstream not in self._described:
-                    found = manifest.nodes.get(upstream) or manifest.sources.get(upstream)
-                    if found is not None:
-                        left.append(found)
+        """Say what the manifest has of these, and before that, of all that they are made from."""
+        seen: set[str] = set()
+        left = [(node, False) for node in nodes]
+        while left:  # no recursion: a chain of nodes may be longer than Python's stack
+            node, upstream_is_described = left.pop()
+            if upstream_is_described:
+                self._write_description(node, manifest)
+            elif node.unique_id not in self._described and node.unique_id not in seen:
+                seen.add(node.unique_id)
+                left.append((node, True))
+                left += [(upstream, False) for upstream in _upstream(node, manifest)]
+
+    def _write_description(self, node: Any, manifest: Any) -> None:
+        self._described.add(node.unique_id)
+        try:
+            self._write("node_described", describe.node(node, manifest))
+        except Exception as error:  # noqa: BLE001 - the others are described all the same
+            self._report("NodeStart", error)
 
     def _node_compiling(self, event: Any, info: Any) -> None:
         if self._interrupt is not None:
@@ -481,6 +485,13 @@ def _local(function: str, name: str) -> Any:
     """A local variable of the nearest of dbt's frames that run this function; None where it isn't there."""
     frame = _frame(function)
     return frame.f_locals.get(name) if frame is not None else None
+
+
+def _upstream(node: Any, manifest: Any) -> list[Any]:
+    """What of the manifest's nodes and sources this one is made from."""
+    unique_ids = getattr(getattr(node, "depends_on", None), "nodes", None) or () if manifest is not None else ()
+    found = (manifest.nodes.get(unique_id) or manifest.sources.get(unique_id) for unique_id in unique_ids)
+    return [upstream for upstream in found if upstream is not None]
 
 
 def _exposures(chosen: set[str], manifest: Any) -> list[Any]:

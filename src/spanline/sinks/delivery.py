@@ -15,12 +15,14 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from spanline.events import DeliveryEnded, SinkDelivery
 from spanline.home import RunDirectory
 from spanline.journal import Reader, Record, bursts
 from spanline.sinks.base import Cursor, Later, Message, Rejected, Sink, announced
@@ -36,10 +38,25 @@ _BURST: Final = 64
 """How many messages are made before the first of them goes out."""
 _BACKOFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _SAVE_SECONDS: Final = 1.0
+_TELL_SECONDS: Final = 1.0
+"""How long what is told of the delivery may take at least to be delivered itself, whatever the rest has taken."""
+_TELL_POLL_SECONDS: Final = 0.005
 _STOP_SECONDS: Final = 5.0
 """How long readers that were told to give up may take, together, to count what is left."""
 
 log = logging.getLogger("spanline")
+
+
+def delivery_ended(journal: Path, cursors: Mapping[str, Cursor], last: int) -> DeliveryEnded:
+    """What is to be told of sinks whose cursors these are; `last` is the time of the run's last event."""
+
+    def of_one(name: str, cursor: Cursor) -> SinkDelivery:
+        owed = next(Reader(journal, cursor.offset).read(), None) if not cursor.complete else None
+        lag = max(0, last - owed.event.time) / 1e9 if owed is not None else 0.0
+        error = cursor.error if cursor.undelivered or owed is not None else None
+        return SinkDelivery(name, cursor.undelivered, lag, error)
+
+    return DeliveryEnded(sinks=[of_one(name, cursor) for name, cursor in sorted(cursors.items())])
 
 
 def flush_seconds() -> float:
@@ -62,10 +79,10 @@ class Deliveries:
     share a reader; one of somebody else's has its own, so that nothing it does can hold up another.
     """
 
-    def __init__(self, directory: RunDirectory, ended: Callable[[], bool], *, again: bool = False) -> None:
-        """Deliver what is behind each sink's cursor (with `again`, everything) until `ended()` and all is read."""
+    def __init__(self, directory: RunDirectory, *, again: bool = False) -> None:
+        """Deliver what is behind each sink's cursor (with `again`, everything) until `finish`."""
         self._directory = directory
-        self._ended = ended
+        self._ends = _Ends(threading.Event(), threading.Event())
         self._again = again
         self._points = announced()
         self._changed = threading.Condition()
@@ -79,24 +96,39 @@ class Deliveries:
         _begin("spanline-set-up", self._set_up_all)
         _begin("spanline-sinks", self._read_together)
 
-    def finish(self, timeout: float) -> dict[str, Cursor]:
-        """Wait until all is delivered, at most `timeout` seconds; then give up, and count what is left."""
+    def finish(self, timeout: float, tell: Callable[[Mapping[str, Cursor]], None]) -> dict[str, Cursor]:
+        """Wait until all that is journalled is delivered, at most `timeout` seconds; then give up, and count the rest.
+
+        `tell` has to journal how far each sink has come. Those that haven't given up get that delivered as well.
+        """
         deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
+        self._ends.of_run.set()
         with self._changed:
             self._changed.wait_for(lambda: not self._unready, max(_SET_UP_SECONDS, deadline - time.monotonic()))
             self._finished = True
             late, deliveries = sorted(self._unready), list(self._deliveries)
         for delivery in deliveries:
-            delivery.wait(deadline)
+            delivery.wait_until_settled(deadline)
         for delivery in deliveries:
-            delivery.give_up()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for delivery in deliveries:
-            delivery.wait(deadline)
-        return {
-            **{delivery.name: delivery.report() for delivery in deliveries},
+            delivery.give_up_unless_settled()
+        _wait_until_over([delivery for delivery in deliveries if delivery.given_up])
+        cursors = {
+            **{delivery.name: delivery.cursor for delivery in deliveries},
             **{name: _not_set_up(name, self._directory) for name in late},
         }
+        try:
+            if cursors:
+                tell(cursors)
+        finally:
+            self._ends.of_telling.set()
+        going_on = [delivery for delivery in deliveries if not delivery.given_up]
+        _wait_until_over(going_on, max(deadline - time.monotonic(), _TELL_SECONDS))
+        for delivery in going_on:
+            delivery.give_up()
+        _wait_until_over(going_on)
+        for delivery in deliveries:
+            delivery.report()
+        return cursors
 
     def _set_up_all(self) -> None:
         # Ours one after the other, as they import the same libraries.
@@ -141,14 +173,16 @@ class Deliveries:
     def _read(self, together: list[_Delivery]) -> None:
         """Have these take what is journalled. Those for which that is too much are left alone, and taken off."""
         state = RunState()
-        for burst in bursts(Reader(self._directory.journal), self._ended) if together else ():
-            for record in burst:
+        for burst in self._ends.bursts(Reader(self._directory.journal)) if together else ():
+            for record in burst or ():
                 state.apply(record.event)
                 for delivery in [delivery for delivery in together if not delivery.take(record, state)]:
                     together.remove(delivery)
                     self._leave_alone(delivery)
             for delivery in together:
                 delivery.dispatch()
+                if burst is None:
+                    delivery.note_run_is_read()
             if not together:
                 return
 
@@ -157,7 +191,7 @@ class Deliveries:
             _begin(f"spanline-{delivery.name}", self._read_alone, delivery)
 
     def _read_alone(self, delivery: _Delivery) -> None:
-        delivery.read_alone(self._ended)
+        delivery.read_alone(self._ends)
         if delivery.over:
             return
         if delivery.name not in self._ours:
@@ -186,6 +220,12 @@ class Deliveries:
             delivery.end()
 
 
+def _wait_until_over(deliveries: Iterable[_Delivery], timeout: float = _STOP_SECONDS) -> None:
+    deadline = time.monotonic() + timeout
+    for delivery in deliveries:
+        delivery.wait(deadline)
+
+
 def _begin(name: str, work: Callable[..., None], *arguments: object) -> None:
     threading.Thread(target=work, args=arguments, name=name, daemon=True).start()
 
@@ -203,6 +243,19 @@ def _not_set_up(name: str, directory: RunDirectory) -> Cursor:
     with contextlib.suppress(OSError):
         cursor.save(path)
     return cursor
+
+
+class _Ends(msgspec.Struct, frozen=True):
+    """The two ends of a journal: the run's, and that of what is told of how it was delivered."""
+
+    of_run: threading.Event
+    of_telling: threading.Event
+
+    def bursts(self, reader: Reader) -> Iterator[Iterator[Record] | None]:
+        """Yield what is there, each time there is more, to the end of all; None where the run's has been read."""
+        yield from bursts(reader, self.of_run.is_set)
+        yield None
+        yield from bursts(reader, self.of_telling.is_set, _TELL_POLL_SECONDS)
 
 
 class _Pending(msgspec.Struct, frozen=True):
@@ -236,8 +289,10 @@ class _Delivery:
         self._waiting: collections.deque[_Pending] = collections.deque()
         self._lanes: list[_Lane] = []
         self._hurry = threading.Event()
-        self._all_read = False
+        self._run_is_read = False
+        self._all_is_read = False
         self._given_up = threading.Event()
+        self._concluding = False
         self._over = threading.Event()
         self._failing = False
         self._unsaved = False
@@ -251,18 +306,49 @@ class _Delivery:
         """Whether nothing more will be done: all was delivered, or given up, or the sink has failed."""
         return self._over.is_set()
 
+    @property
+    def settled(self) -> bool:
+        """Whether all is delivered up to the end of the run, or nothing more will be done."""
+        return self.over or (self._run_is_read and not self._in_flight)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it was told to deliver no more."""
+        return self._given_up.is_set()
+
+    @property
+    def cursor(self) -> Cursor:
+        """How far it has come."""
+        return self._cursor
+
+    def wait_until_settled(self, deadline: float) -> None:
+        """Wait until it is settled, or the moment has come (monotonic, in seconds)."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.settled, max(0.0, deadline - time.monotonic()))
+
     def wait(self, deadline: float) -> None:
-        """Wait until it is over, or the moment has come (monotonic, in seconds)."""
+        """Wait until it is over, or the moment has come."""
         self._over.wait(max(0.0, deadline - time.monotonic()))
 
-    def give_up(self) -> None:
-        """Deliver no more, where it isn't over: what is left is a replay's to send."""
-        if not self.over:
-            self._given_up.set()
-            with self._changed:
-                self._changed.notify_all()
+    def give_up_unless_settled(self) -> None:
+        """Deliver no more, where it isn't settled: what is left is a replay's to send."""
+        with self._changed:
+            if not self.settled:
+                self._give_up()
 
-    def report(self) -> Cursor:
+    def give_up(self) -> None:
+        """Deliver no more, where it isn't over."""
+        with self._changed:
+            if not self.over:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        self._given_up.set()
+        self._changed.notify_all()
+        if self._run_is_read:  # else it is counted by who reads it
+            _begin(f"spanline-{self.name}", self._conclude)
+
+    def report(self) -> None:
         """Say what was not delivered, and was rejected this time."""
         for lane in self._lanes:
             lane.end()
@@ -279,7 +365,6 @@ class _Delivery:
         rejected = self._cursor.rejected - self._rejected_before
         if rejected:
             log.warning("%s: the backend rejected %d messages (%s)", self.name, rejected, self._cursor.rejection)
-        return self._cursor
 
     # --- the reader's thread --------------------------------------------------------------------------------------
 
@@ -288,7 +373,7 @@ class _Delivery:
 
         Returns whether there is room for more.
         """
-        if record.offset <= self._read_to:
+        if record.offset <= self._read_to or self.over:
             return True
         try:
             for message in self._sink.translate(record.event, state):
@@ -307,21 +392,21 @@ class _Delivery:
             if not self._in_flight and self._read_to > self._start:
                 self._advance()
 
-    def read_alone(self, ended: Callable[[], bool]) -> None:
+    def read_alone(self, ends: _Ends) -> None:
         """Go on from where it is, with a reader of its own, as fast as there is room, until all is done or given up."""
         try:
-            self._read_on(ended)
+            self._read_on(ends)
         except Exception as error:  # noqa: BLE001 - the journal can't be read
             self.stop(error)
         if not self._given_up.is_set():
             self.end()
 
-    def _read_on(self, ended: Callable[[], bool]) -> None:
+    def _read_on(self, ends: _Ends) -> None:
         self.dispatch()
         self._wait_while(self._full)
         state = RunState()
-        for burst in bursts(Reader(self._journal), ended):
-            for record in burst:
+        for burst in ends.bursts(Reader(self._journal)):
+            for record in burst or ():
                 state.apply(record.event)
                 if not self.take(record, state):
                     if self.over:
@@ -331,19 +416,36 @@ class _Delivery:
                 if self._given_up.is_set():
                     return
             self.dispatch()
+            if burst is None:
+                self.note_run_is_read()
             self._wait_while(self._full)
+
+    def note_run_is_read(self) -> None:
+        """All of the run has been read: nothing lingers any more, and who was given up is at its end."""
+        with self._changed:
+            self._run_is_read = True
+            self._hurry.set()
+            self._changed.notify_all()
+        if self._given_up.is_set():
+            self._conclude()
 
     def end(self) -> None:
         """There is no more to read: wait until what is under way is delivered, or given up."""
-        if self.over:
-            return
         self.dispatch()
-        self._all_read = True
-        self._hurry.set()
+        self._all_is_read = True
+        self.note_run_is_read()
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """Wait until what is under way is delivered, or given up; count, and close."""
+        with self._changed:
+            if self._concluding or self.over:
+                return
+            self._concluding = True
         self._wait_while(lambda: bool(self._in_flight) and not self._given_up.is_set())
         with self._changed:
             self._cursor.undelivered += len(self._in_flight)
-            self._cursor.complete = self._cursor.undelivered == 0
+            self._cursor.complete = self._all_is_read and self._cursor.undelivered == 0
             self._save()
         try:
             if self._cursor.complete:
@@ -351,7 +453,7 @@ class _Delivery:
         except BaseException as error:  # noqa: BLE001 - all is delivered by now
             log.warning("%s could not be closed: %s", self.name, _first_line(error))
         finally:
-            self._over.set()
+            self._be_over()
 
     def stop(self, error: BaseException) -> None:
         """Do no more, for this reason; a replay goes on where it stood."""
@@ -359,7 +461,12 @@ class _Delivery:
         with self._changed:
             self._cursor.error = _first_line(error)
             self._save()
+        self._be_over()
+
+    def _be_over(self) -> None:
         self._over.set()
+        with self._changed:
+            self._changed.notify_all()
 
     def _full(self) -> bool:
         return len(self._in_flight) >= _PENDING and not self._given_up.is_set()
@@ -435,9 +542,10 @@ class _Delivery:
         first = lane.queue.get()
         if first is None:
             return []
-        if self._linger and not self._all_read and not first.message.barrier and lane.queue.qsize() + 1 < self._batch:
+        lingers = self._linger and not self._run_is_read and not first.message.barrier
+        if lingers and lane.queue.qsize() + 1 < self._batch:
             self._hurry.wait(self._linger)
-            if not self._all_read:
+            if not self._run_is_read:
                 self._hurry.clear()
         batch = [first]
         while len(batch) < self._batch:

@@ -5,20 +5,15 @@ With none of their standard variables set, sinks are off and cost nothing.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from spanline.home import RunDirectory
 from spanline.sinks.base import Sink
-from spanline.state import RunState
 
 TEXTFILE_VARIABLE: Final = "SPANLINE_PROMETHEUS_TEXTFILE"
 """The directory of node-exporter's textfile collector."""
-
-log = logging.getLogger("spanline")
 
 
 def openlineage() -> Sink | None:
@@ -60,19 +55,6 @@ def prometheus_textfile() -> Sink | None:
     from spanline.sinks.textfile import TextfileSink  # noqa: PLC0415
 
     return TextfileSink(Path(directory), every_node=every_node())
-
-
-def tell_of_delivery(run: RunDirectory, state: RunState | None = None) -> None:
-    """Tell the textfile, if there is one, how far each sink has come; `state` is the run's, where it is known."""
-    directory = os.environ.get(TEXTFILE_VARIABLE)
-    if not directory:
-        return
-    try:
-        from spanline.sinks import textfile  # noqa: PLC0415 - see the module's docstring
-
-        textfile.tell_of_delivery(Path(directory), run, state)
-    except Exception as error:  # noqa: BLE001 - the run goes on without it
-        log.warning("cannot write how far sinks have come: %s: %s", type(error).__name__, error)
 
 
 def otel_logs() -> Sink | None:

@@ -32,14 +32,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from spanline.events import Event
-from spanline.home import RunDirectory
-from spanline.journal import Reader
+from spanline.events import DeliveryEnded, Event
 from spanline.measures import (
     LAST_OUTCOME,
     LAST_TIMESTAMP,
-    SINK_LAG,
-    SINK_UNDELIVERED,
     Distribution,
     Instrument,
     Labels,
@@ -47,9 +43,9 @@ from spanline.measures import (
     Point,
     labels_of,
 )
-from spanline.sinks.base import Cursor, Message, Rejected
+from spanline.sinks.base import Message, Rejected
 from spanline.sinks.environment import TEXTFILE_VARIABLE
-from spanline.state import RunState, state_of
+from spanline.state import RunState
 
 NAME: Final = "prometheus_textfile"
 _UNITS: Final = {"s": "seconds", "By": "bytes"}
@@ -73,11 +69,15 @@ class TextfileSink:
         """`directory` is where node-exporter looks: its option `--collector.textfile.directory`."""
         self._directory = directory
         self._measures = Measures(every_node=every_node)
+        self._of_run: tuple[Point, ...] = ()
 
     def translate(self, event: Event, state: RunState) -> Iterator[Message]:
-        """Yield what the file is to say, at the session's end."""
+        """Yield what the file is to say: at the session's end, and once more when sinks have delivered."""
         for snapshot in self._measures(event, state):
-            yield Message(_Written(file_name(labels_of(state)), snapshot.points), barrier=True)
+            of_sinks = snapshot.points if isinstance(event, DeliveryEnded) else ()
+            if not of_sinks:
+                self._of_run = snapshot.points
+            yield Message(_Written(file_name(labels_of(state)), (*self._of_run, *of_sinks)), barrier=True)
 
     def deliver(self, payloads: Sequence[object]) -> None:
         """Write the file. Raises `Rejected` where there is no directory for it, `OSError` where it can't be written."""
@@ -95,33 +95,6 @@ def file_name(labels: Labels) -> str:
     named = dict(labels)
     parts = (named.get(key, "") for key in ("project", "target", "command"))
     return ".".join(("dbt", *(quote(part, safe="").replace(".", "%2E") for part in parts), "prom"))
-
-
-def tell_of_delivery(directory: Path, run: RunDirectory, known: RunState | None = None) -> None:
-    """Add to the file of this run how far each of its sinks has come, where the file is still of this run.
-
-    A backend that takes nothing can't be told so, and the journal is over when the last delivery ends: so this is
-    neither a metric over OTLP nor an event.
-    """
-    state = known if known is not None else state_of(record.event for record in Reader(run.journal).read())
-    if state.ended is None:
-        return
-    base = labels_of(state)
-    points = [point for cursor in sorted(run.cursors()) for point in _of_a_sink(run, cursor, state, base)]
-    with _file(directory, file_name(base)) as path:
-        families = {family.name: family for family in _read(path)}
-        ends = _ends(families.values())
-        if ends and max(ends.values()) == state.ended.time / 1e9:
-            families.update((family.name, family) for family in _families(points))
-            _write(path, families.values())
-
-
-def _of_a_sink(run: RunDirectory, place: Path, state: RunState, base: Labels) -> Iterator[Point]:
-    cursor = Cursor.load(place)
-    labels = tuple(sorted((*base, ("sink", place.stem))))
-    owed = next(Reader(run.journal, cursor.offset).read(), None) if not cursor.complete else None
-    yield Point(SINK_LAG, labels, max(0, state.last - owed.event.time) / 1e9 if owed is not None else 0)
-    yield Point(SINK_UNDELIVERED, labels, cursor.undelivered)
 
 
 def prometheus_name(instrument: Instrument) -> str:

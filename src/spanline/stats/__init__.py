@@ -3,3 +3,21 @@
 `places` finds the journals, `facts` takes from one what statistics need, `cache` keeps that so that each journal is
 read once, `figures` asks DuckDB, `alerts` judges, `text` prints.
 """
+
+from __future__ import annotations
+
+import logging
+
+from spanline.home import RunDirectory
+
+log = logging.getLogger("spanline")
+
+
+def keep_facts(run: RunDirectory) -> None:
+    """Spare statistics the reading of this run's journal. It is never worth an error."""
+    try:
+        from spanline.stats.kept import keep_beside  # noqa: PLC0415 - needed when a run has ended, and not before
+
+        keep_beside(run)
+    except Exception as error:  # noqa: BLE001
+        log.info("nothing is kept of the journal for statistics: %s: %s", type(error).__name__, error)
