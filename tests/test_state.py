@@ -70,6 +70,18 @@ def fold(*happened: Event) -> RunState:
     return state
 
 
+@given(before=sequences, after=sequences)
+@settings(max_examples=150, deadline=None)
+def test_a_fork_is_the_same_and_goes_its_own_way(before: list[Event], after: list[Event]) -> None:
+    one = fold(*before)
+    other = one.fork()
+    assert msgspec.structs.asdict(other) == msgspec.structs.asdict(one)
+    for event in after:
+        other.apply(event)
+    assert msgspec.structs.asdict(one) == msgspec.structs.asdict(fold(*before))
+    assert msgspec.structs.asdict(other) == msgspec.structs.asdict(fold(*before, *after))
+
+
 @given(happened=sequences, cuts=st.lists(st.floats(0, 1), max_size=6), fresh=st.booleans())
 @settings(max_examples=150, deadline=None)
 def test_the_same_events_give_the_same_state_however_they_are_cut_into_reads(

@@ -6,6 +6,7 @@ reads, give the same state. What an event *means* is said here and nowhere else.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -143,6 +144,20 @@ class RunState(msgspec.Struct, kw_only=True):
         change = _CHANGES.get(type(event))
         if change is not None:
             change(self, event)
+
+    def fork(self) -> RunState:
+        """Another state that is as this one is now. Both hold the same events, which are most of what a state takes."""
+        replace = msgspec.structs.replace
+        return replace(
+            self,
+            attempts=[replace(attempt) for attempt in self.attempts],
+            descriptions=dict(self.descriptions),
+            nodes={unique_id: replace(node) for unique_id, node in self.nodes.items()},
+            hooks={unique_id: replace(hook) for unique_id, hook in self.hooks.items()},
+            batches=copy.deepcopy(self.batches),
+            artifacts=dict(self.artifacts),
+            deliveries=dict(self.deliveries),
+        )
 
     @property
     def attempt(self) -> AttemptState | None:

@@ -232,6 +232,7 @@ class Supervisor:
         deliveries = self._deliveries or Deliveries(self.directory)
         cursors = deliveries.finish(flush_seconds(), tell)
         self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items()}
+        self._deliveries = None  # they have taken most of the memory
 
     def _stop_resolver(self, timeout: float) -> None:
         if self._resolver is not None:

@@ -178,6 +178,7 @@ class Deliveries:
                 state.apply(record.event)
                 for delivery in [delivery for delivery in together if not delivery.take(record, state)]:
                     together.remove(delivery)
+                    delivery.know(state.fork())
                     self._leave_alone(delivery)
             for delivery in together:
                 delivery.dispatch()
@@ -206,10 +207,8 @@ class Deliveries:
 
     def _count(self, left: list[_Delivery]) -> None:
         """Have those that were given up count, each from where it is, what nobody will deliver any more."""
-        state = RunState()
         try:
-            for record in Reader(self._directory.journal).read() if left else ():
-                state.apply(record.event)
+            for record, state in min(left, key=lambda delivery: delivery.read_to).rest() if left else ():
                 for delivery in left:
                     if not delivery.over:
                         delivery.take(record, state)
@@ -281,7 +280,9 @@ class _Delivery:
         self._cursor.undelivered = 0
         self._rejected_before = self._cursor.rejected
         self._start = self._cursor.offset
-        self._read_to = 0
+        self.read_to = 0
+        """Up to which offset it has taken the journal."""
+        self._known = RunState()
         self._missed: int | None = None
         self._numbers = 0
         self._changed = threading.Condition()
@@ -344,6 +345,14 @@ class _Delivery:
 
     def _give_up(self) -> None:
         self._given_up.set()
+        # What is under way is counted now, and let go of: to count the rest takes memory, too.
+        oldest = next(iter(self._in_flight.values()), None)
+        self._missed = oldest.before if oldest is not None else None
+        self._cursor.undelivered += len(self._in_flight)
+        self._in_flight.clear()
+        self._waiting.clear()
+        for lane in self._lanes:
+            lane.clear()
         self._changed.notify_all()
         if self._run_is_read:  # else it is counted by who reads it
             _begin(f"spanline-{self.name}", self._conclude)
@@ -373,7 +382,7 @@ class _Delivery:
 
         Returns whether there is room for more.
         """
-        if record.offset <= self._read_to or self.over:
+        if record.offset <= self.read_to or self.over:
             return True
         try:
             for message in self._sink.translate(record.event, state):
@@ -382,15 +391,26 @@ class _Delivery:
         except BaseException as error:  # noqa: BLE001 - a sink may raise anything; it is reported, and stopped
             self.stop(error)
             return False
-        self._read_to = record.offset
+        self.read_to = record.offset
         return not self._full()
 
     def dispatch(self) -> None:
         """Have lanes deliver what was taken: after a burst, as until then they would be in the reader's way."""
         with self._changed:
             self._dispatch()
-            if not self._in_flight and self._read_to > self._start:
+            if not self._in_flight and self.read_to > self._start:
                 self._advance()
+
+    def know(self, state: RunState) -> None:
+        """Take this for the state of the run where it has read to: it is its own from now on."""
+        self._known = state
+
+    def rest(self) -> Iterator[tuple[Record, RunState]]:
+        """What is in the journal behind where it has read to, each record with the state by then."""
+        state = self._known
+        for record in Reader(self._journal, self.read_to).read():
+            state.apply(record.event)
+            yield record, state
 
     def read_alone(self, ends: _Ends) -> None:
         """Go on from where it is, with a reader of its own, as fast as there is room, until all is done or given up."""
@@ -404,8 +424,8 @@ class _Delivery:
     def _read_on(self, ends: _Ends) -> None:
         self.dispatch()
         self._wait_while(self._full)
-        state = RunState()
-        for burst in ends.bursts(Reader(self._journal)):
+        state = self._known
+        for burst in ends.bursts(Reader(self._journal, self.read_to)):
             for record in burst or ():
                 state.apply(record.event)
                 if not self.take(record, state):
@@ -442,9 +462,8 @@ class _Delivery:
             if self._concluding or self.over:
                 return
             self._concluding = True
-        self._wait_while(lambda: bool(self._in_flight) and not self._given_up.is_set())
+        self._wait_while(lambda: bool(self._in_flight))
         with self._changed:
-            self._cursor.undelivered += len(self._in_flight)
             self._cursor.complete = self._all_is_read and self._cursor.undelivered == 0
             self._save()
         try:
@@ -481,10 +500,10 @@ class _Delivery:
         with self._changed:
             if self._given_up.is_set():
                 self._cursor.undelivered += 1
-                self._missed = self._read_to if self._missed is None else self._missed
+                self._missed = self.read_to if self._missed is None else self._missed
                 return
             self._numbers += 1
-            pending = _Pending(self._numbers, self._read_to, message)
+            pending = _Pending(self._numbers, self.read_to, message)
             self._in_flight[pending.number] = pending
             self._waiting.append(pending)
             if len(self._waiting) >= _BURST:
@@ -516,7 +535,7 @@ class _Delivery:
         """Move the cursor to before the oldest message that isn't delivered."""
         oldest = next(iter(self._in_flight.values()), None)
         before = self._missed if oldest is None else oldest.before
-        self._cursor.offset = max(self._start, self._read_to if before is None else before)
+        self._cursor.offset = max(self._start, self.read_to if before is None else before)
         now = time.monotonic()
         if now > self._saved + _SAVE_SECONDS:
             self._saved = now
@@ -620,6 +639,11 @@ class _Lane:
         self.keys[key] -= 1
         if not self.keys[key]:
             del self.keys[key]
+
+    def clear(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.queue.get_nowait()
 
     def end(self) -> None:
         self.queue.put(None)
