@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from spanline import events, ids
-from spanline.events import Event
+from spanline import events, ids, replay
+from spanline.events import Event, SinkDelivery
 from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
 from spanline.sinks import delivery
@@ -367,6 +367,65 @@ def test_without_any_time_it_gives_up_at_once_and_tells_all_that_is_left(
     assert told == [10]
     assert (cursors["dead"].undelivered, cursors["dead"].complete) == (10, False)
     dead.gate.set()
+
+
+def test_a_sink_that_stops_delivers_no_more_and_owes_what_was_under_way(
+    directory: RunDirectory, deliver: Callable[..., Deliveries]
+) -> None:
+    class Stops(Recorded):
+        def translate(self, event: Event, state: RunState) -> Iterable[Message]:
+            if isinstance(event, events.Log) and event.message == "7":
+                raise RuntimeError("no")
+            yield from super().translate(event, state)
+
+        def deliver(self, payloads: Sequence[object]) -> None:
+            self.gate.wait(60)
+            raise ConnectionError("down")
+
+    write(directory, 0, 10)
+    stopped = Stops("stopped", batch=1)
+    told: list[events.SinkDelivery] = []
+    cursors = deliver(stopped).finish(
+        0.5, lambda cursors: told.extend(delivery.delivery_ended(directory.journal, cursors, 0).sinks)
+    )
+    assert (told[0].undelivered, told[0].error) == (7, "RuntimeError: no")
+    assert (cursors["stopped"].complete, cursors["stopped"].offset) == (False, 0)
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("spanline-stopped")], "its threads' end")
+
+
+def test_the_lag_is_from_the_event_that_is_owed(directory: RunDirectory, deliver: Callable[..., Deliveries]) -> None:
+    write(directory, 0, 10)
+    *_, last = Reader(directory.journal).read()
+
+    class OnlyTheLast(Recorded):
+        def translate(self, event: Event, state: RunState) -> Iterable[Message]:
+            return super().translate(event, state) if event == last.event else ()
+
+    dead = OnlyTheLast("dead")
+    dead.gate.clear()
+    told: list[events.SinkDelivery] = []
+    deliver(dead).finish(
+        0.3, lambda cursors: told.extend(delivery.delivery_ended(directory.journal, cursors, last.event.time).sinks)
+    )
+    assert told == [events.SinkDelivery("dead", undelivered=1, lag=0.0)]
+    assert Cursor.load(directory.cursor("dead")).offset > 0
+    dead.gate.set()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "moved"),
+    [
+        (None, SinkDelivery("s"), True),
+        (SinkDelivery("s", 5, 2.0), SinkDelivery("s", 3, 2.0), True),
+        (SinkDelivery("s", 5, 2.0), SinkDelivery("s", 5, 1.0), True),
+        (SinkDelivery("s", 0, 2.0, "it was not set up in time"), SinkDelivery("s", 51, 2.0), True),
+        (SinkDelivery("s", 5, 2.0), SinkDelivery("s", 5, 2.0, "another error"), False),
+        (SinkDelivery("s", 5, 2.0), SinkDelivery("s", 6, 2.0), False),
+        (SinkDelivery("s"), SinkDelivery("s", 1), False),
+    ],
+)
+def test_a_replay_tells_what_is_news(before: SinkDelivery | None, now: SinkDelivery, moved: bool) -> None:
+    assert replay._has_moved(before, now) is moved
 
 
 def test_who_hangs_over_what_is_told_is_not_closed_and_owes_it(

@@ -48,8 +48,10 @@ def _tell_delivery(directory: RunDirectory, cursors: Mapping[str, Cursor]) -> No
 
 
 def _has_moved(before: SinkDelivery | None, now: SinkDelivery) -> bool:
-    # To owe more is no news: what is told of a backend that is down is a message that it is owed, too.
-    return before is None or now.undelivered < before.undelivered or now.lag != before.lag
+    if before is None or now.undelivered < before.undelivered or now.lag != before.lag:
+        return True
+    # To owe still more is no news: what is told of a backend that is down is a message that it is owed, too.
+    return now.lag > 0 and before.undelivered == 0 < now.undelivered
 
 
 def close_abandoned(directory: RunDirectory) -> None:

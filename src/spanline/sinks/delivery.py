@@ -99,7 +99,7 @@ class Deliveries:
     def finish(self, timeout: float, tell: Callable[[Mapping[str, Cursor]], None]) -> dict[str, Cursor]:
         """Wait until all that is journalled is delivered, at most `timeout` seconds; then give up, and count the rest.
 
-        `tell` has to journal how far each sink has come. Those that haven't given up get that delivered as well.
+        `tell` has to journal how far each sink has come. Those that were not given up get that delivered as well.
         """
         deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
         self._ends.of_run.set()
@@ -344,16 +344,7 @@ class _Delivery:
                 self._give_up()
 
     def _give_up(self) -> None:
-        self._given_up.set()
-        # What is under way is counted now, and let go of: to count the rest takes memory, too.
-        oldest = next(iter(self._in_flight.values()), None)
-        self._missed = oldest.before if oldest is not None else None
-        self._cursor.undelivered += len(self._in_flight)
-        self._in_flight.clear()
-        self._waiting.clear()
-        for lane in self._lanes:
-            lane.clear()
-        self._changed.notify_all()
+        self._let_go()
         if self._run_is_read:  # else it is counted by who reads it
             _begin(f"spanline-{self.name}", self._conclude)
 
@@ -464,7 +455,8 @@ class _Delivery:
             self._concluding = True
         self._wait_while(lambda: bool(self._in_flight))
         with self._changed:
-            self._cursor.complete = self._all_is_read and self._cursor.undelivered == 0
+            undelivered = self._given_up.is_set() or self._cursor.undelivered > 0
+            self._cursor.complete = self._all_is_read and not undelivered
             self._save()
         try:
             if self._cursor.complete:
@@ -478,6 +470,7 @@ class _Delivery:
         """Do no more, for this reason; a replay goes on where it stood."""
         log.error("%s stopped", self.name, exc_info=error)
         with self._changed:
+            self._let_go()
             self._cursor.error = _first_line(error)
             self._save()
         self._be_over()
@@ -530,6 +523,21 @@ class _Delivery:
             lane = _Lane(f"spanline-{self.name}-{len(self._lanes)}", self._work)
             self._lanes.append(lane)
         return lane or min(self._lanes, key=lambda one: one.keys.total())
+
+    def _let_go(self) -> None:
+        """Count what is under way as undelivered, and keep nothing of it: to count the rest takes memory, too."""
+        if self._given_up.is_set():
+            return
+        self._given_up.set()
+        oldest = next(iter(self._in_flight.values()), None)
+        self._missed = oldest.before if oldest is not None else None
+        self._cursor.undelivered += len(self._in_flight)
+        self._in_flight.clear()
+        self._waiting.clear()
+        for lane in self._lanes:
+            lane.clear()
+        self._advance()
+        self._changed.notify_all()
 
     def _advance(self) -> None:
         """Move the cursor to before the oldest message that isn't delivered."""
