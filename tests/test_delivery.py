@@ -94,11 +94,15 @@ def deliver(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return start
 
 
-def write(directory: RunDirectory, first: int, last: int) -> None:
+def append(directory: RunDirectory, *happened: Event) -> None:
     appender = Appender(directory.journal, "runner-1-1-1")
-    for number in range(first, last):
-        appender.append(events.Log(level="warn", name="Made", message=str(number)))
+    for event in happened:
+        appender.append(event)
     appender.close()
+
+
+def write(directory: RunDirectory, first: int, last: int) -> None:
+    append(directory, *(events.Log(level="warn", name="Made", message=str(number)) for number in range(first, last)))
 
 
 def finish(deliveries: Deliveries, timeout: float = 60.0) -> dict[str, Cursor]:
@@ -138,9 +142,7 @@ def test_how_far_sinks_have_come_is_journalled_and_delivered_behind_all_else(
     def tell(cursors: Mapping[str, Cursor]) -> None:
         assert told.delivered == expected(10)
         found.append(delivery.delivery_ended(directory.journal, cursors, last))
-        appender = Appender(directory.journal, "supervisor")
-        appender.append(found[0])
-        appender.close()
+        append(directory, found[0])
 
     cursors = deliver(dead, told).finish(0.5, tell)
     assert found[0].sinks == [
@@ -443,14 +445,9 @@ def test_who_hangs_over_what_is_told_is_not_closed_and_owes_it(
                 release.wait(60)
             yield from super().translate(event, state)
 
-    def tell(_: Mapping[str, Cursor]) -> None:
-        appender = Appender(directory.journal, "supervisor")
-        appender.append(events.DeliveryEnded(sinks=[]))
-        appender.close()
-
     write(directory, 0, 10)
     hanging = Hangs("hanging")
-    cursors = deliver(hanging).finish(0.3, tell)
+    cursors = deliver(hanging).finish(0.3, lambda _: append(directory, events.DeliveryEnded(sinks=[])))
     assert hanging.delivered == expected(10)
     assert not hanging.closed
     assert not cursors["hanging"].complete

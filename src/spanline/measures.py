@@ -260,17 +260,13 @@ class Measures:
             Point(instrument, labels, _distribution(found, instrument.bounds))
             for (instrument, labels), found in tally.observed.items()
         ]
-        base = labels_of(state)
-        points = tuple(
-            Point(point.instrument, tuple(sorted((*base, *point.labels))), point.value)
-            for point in (*counted, *observed, *gauges)
-        )
+        points = _labelled((*counted, *observed, *gauges), state)
         since, tally.at = tally.since, at
         if self._delta:
             tally.since = at
             tally.counts.clear()
             tally.observed.clear()
-        return Snapshot(since, at, tuple(sorted(points, key=lambda point: (point.instrument.name, point.labels))))
+        return Snapshot(since, at, points)
 
     def _of_the_last_run(self, event: events.SessionEnded, state: RunState) -> Iterator[Point]:
         ended = outcome_of(state, event)
@@ -299,12 +295,17 @@ class Measures:
 
 
 def _of_the_sinks(event: events.DeliveryEnded, state: RunState) -> Snapshot:
+    sinks = state.deliveries.values()  # those too that this event says nothing of
+    lags = [Point(SINK_LAG, _labels(sink=sink.sink), sink.lag) for sink in sinks]
+    owed = [Point(SINK_UNDELIVERED, _labels(sink=sink.sink), sink.undelivered) for sink in sinks]
+    return Snapshot(event.time, event.time, _labelled((*lags, *owed), state))
+
+
+def _labelled(points: Iterable[Point], state: RunState) -> tuple[Point, ...]:
+    """The points in order, with the labels that all points of a session have."""
     base = labels_of(state)
-    sinks = sorted(state.deliveries.values(), key=lambda sink: sink.sink)  # those too that this event says nothing of
-    labelled = [(tuple(sorted((*base, ("sink", sink.sink)))), sink) for sink in sinks]
-    lags = [Point(SINK_LAG, labels, sink.lag) for labels, sink in labelled]
-    owed = [Point(SINK_UNDELIVERED, labels, sink.undelivered) for labels, sink in labelled]
-    return Snapshot(event.time, event.time, (*lags, *owed))
+    found = [Point(point.instrument, tuple(sorted((*base, *point.labels))), point.value) for point in points]
+    return tuple(sorted(found, key=lambda point: (point.instrument.name, point.labels)))
 
 
 def _of_the_critical_path(state: RunState) -> Iterator[Point]:

@@ -148,7 +148,8 @@ class Run:
 
     def _wait(self, timeout: float | None) -> None:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while not self._ends_within(min(_SIGNAL_LOOKS, max(0.0, deadline - time.monotonic()))):
+        looks = _SIGNAL_LOOKS if self.supervised_here else _LEASE_LOOKS
+        while not self._ends_within(min(looks, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"run {self.id} goes on after {timeout} s")
         if self._failure:

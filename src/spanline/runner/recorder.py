@@ -208,19 +208,17 @@ class Recorder:
 
     def _describe(self, nodes: Iterable[Any], manifest: Any) -> None:
         """Say what the manifest has of these, and before that, of all that they are made from."""
-        seen: set[str] = set()
         left = [(node, False) for node in nodes]
         while left:  # no recursion: a chain of nodes may be longer than Python's stack
             node, upstream_is_described = left.pop()
             if upstream_is_described:
                 self._write_description(node, manifest)
-            elif node.unique_id not in self._described and node.unique_id not in seen:
-                seen.add(node.unique_id)
+            elif node.unique_id not in self._described:
+                self._described.add(node.unique_id)
                 left.append((node, True))
                 left += [(upstream, False) for upstream in _upstream(node, manifest)]
 
     def _write_description(self, node: Any, manifest: Any) -> None:
-        self._described.add(node.unique_id)
         try:
             self._write("node_described", describe.node(node, manifest))
         except Exception as error:  # noqa: BLE001 - the others are described all the same

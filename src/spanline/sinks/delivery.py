@@ -178,7 +178,7 @@ class Deliveries:
                 state.apply(record.event)
                 for delivery in [delivery for delivery in together if not delivery.take(record, state)]:
                     together.remove(delivery)
-                    delivery.know(state.fork())
+                    delivery.known = state.fork()
                     self._leave_alone(delivery)
             for delivery in together:
                 delivery.dispatch()
@@ -275,14 +275,15 @@ class _Delivery:
         self._run_id = directory.run_id
         self._journal = directory.journal
         self._path = directory.cursor(name)
-        self._cursor = Cursor() if again else Cursor.load(self._path)
-        self._cursor.complete = False
-        self._cursor.undelivered = 0
-        self._rejected_before = self._cursor.rejected
-        self._start = self._cursor.offset
+        self.cursor = Cursor() if again else Cursor.load(self._path)
+        self.cursor.complete = False
+        self.cursor.undelivered = 0
+        self._rejected_before = self.cursor.rejected
+        self._start = self.cursor.offset
         self.read_to = 0
         """Up to which offset it has taken the journal."""
-        self._known = RunState()
+        self.known = RunState()
+        """The state of the run by then, once it reads alone."""
         self._missed: int | None = None
         self._numbers = 0
         self._changed = threading.Condition()
@@ -317,11 +318,6 @@ class _Delivery:
         """Whether it was told to deliver no more."""
         return self._given_up.is_set()
 
-    @property
-    def cursor(self) -> Cursor:
-        """How far it has come."""
-        return self._cursor
-
     def wait_until_settled(self, deadline: float) -> None:
         """Wait until it is settled, or the moment has come (monotonic, in seconds)."""
         with self._changed:
@@ -354,17 +350,17 @@ class _Delivery:
             lane.end()
         if not self.over:
             log.warning("%s has not come to an end: `spanline replay %s` sends what it owes", self.name, self._run_id)
-        if self._cursor.undelivered:
+        if self.cursor.undelivered:
             log.warning(
                 "%s: %d messages were not delivered (%s); they are kept, and `spanline replay %s` sends them",
                 self.name,
-                self._cursor.undelivered,
-                self._cursor.error or "there was no time left",
+                self.cursor.undelivered,
+                self.cursor.error or "there was no time left",
                 self._run_id,
             )
-        rejected = self._cursor.rejected - self._rejected_before
+        rejected = self.cursor.rejected - self._rejected_before
         if rejected:
-            log.warning("%s: the backend rejected %d messages (%s)", self.name, rejected, self._cursor.rejection)
+            log.warning("%s: the backend rejected %d messages (%s)", self.name, rejected, self.cursor.rejection)
 
     # --- the reader's thread --------------------------------------------------------------------------------------
 
@@ -392,13 +388,9 @@ class _Delivery:
             if not self._in_flight and self.read_to > self._start:
                 self._advance()
 
-    def know(self, state: RunState) -> None:
-        """Take this for the state of the run where it has read to: it is its own from now on."""
-        self._known = state
-
     def rest(self) -> Iterator[tuple[Record, RunState]]:
         """What is in the journal behind where it has read to, each record with the state by then."""
-        state = self._known
+        state = self.known
         for record in Reader(self._journal, self.read_to).read():
             state.apply(record.event)
             yield record, state
@@ -415,7 +407,7 @@ class _Delivery:
     def _read_on(self, ends: _Ends) -> None:
         self.dispatch()
         self._wait_while(self._full)
-        state = self._known
+        state = self.known
         for burst in ends.bursts(Reader(self._journal, self.read_to)):
             for record in burst or ():
                 state.apply(record.event)
@@ -455,11 +447,11 @@ class _Delivery:
             self._concluding = True
         self._wait_while(lambda: bool(self._in_flight))
         with self._changed:
-            undelivered = self._given_up.is_set() or self._cursor.undelivered > 0
-            self._cursor.complete = self._all_is_read and not undelivered
+            undelivered = self._given_up.is_set() or self.cursor.undelivered > 0
+            self.cursor.complete = self._all_is_read and not undelivered
             self._save()
         try:
-            if self._cursor.complete:
+            if self.cursor.complete:
                 self._sink.close()
         except BaseException as error:  # noqa: BLE001 - all is delivered by now
             log.warning("%s could not be closed: %s", self.name, _first_line(error))
@@ -471,7 +463,7 @@ class _Delivery:
         log.error("%s stopped", self.name, exc_info=error)
         with self._changed:
             self._let_go()
-            self._cursor.error = _first_line(error)
+            self.cursor.error = _first_line(error)
             self._save()
         self._be_over()
 
@@ -492,7 +484,7 @@ class _Delivery:
             raise TypeError(f"it yields {type(message).__name__} where a Message is wanted")
         with self._changed:
             if self._given_up.is_set():
-                self._cursor.undelivered += 1
+                self.cursor.undelivered += 1
                 self._missed = self.read_to if self._missed is None else self._missed
                 return
             self._numbers += 1
@@ -531,7 +523,7 @@ class _Delivery:
         self._given_up.set()
         oldest = next(iter(self._in_flight.values()), None)
         self._missed = oldest.before if oldest is not None else None
-        self._cursor.undelivered += len(self._in_flight)
+        self.cursor.undelivered += len(self._in_flight)
         self._in_flight.clear()
         self._waiting.clear()
         for lane in self._lanes:
@@ -543,7 +535,7 @@ class _Delivery:
         """Move the cursor to before the oldest message that isn't delivered."""
         oldest = next(iter(self._in_flight.values()), None)
         before = self._missed if oldest is None else oldest.before
-        self._cursor.offset = max(self._start, self.read_to if before is None else before)
+        self.cursor.offset = max(self._start, self.read_to if before is None else before)
         now = time.monotonic()
         if now > self._saved + _SAVE_SECONDS:
             self._saved = now
@@ -551,7 +543,7 @@ class _Delivery:
 
     def _save(self) -> None:
         try:
-            self._cursor.save(self._path)
+            self.cursor.save(self._path)
         except OSError as error:
             if not self._unsaved:
                 self._unsaved = True
@@ -609,9 +601,9 @@ class _Delivery:
     def _note_failure(self, error: Exception) -> None:
         said = _first_line(error)
         if isinstance(error, Rejected):
-            self._cursor.rejection = said
+            self.cursor.rejection = said
         else:
-            self._cursor.error = said
+            self.cursor.error = said
         if not self._failing:
             self._failing = True
             what_now = "" if isinstance(error, Rejected) else "; trying again"
@@ -624,8 +616,8 @@ class _Delivery:
             for pending in batch:
                 del self._in_flight[pending.number]
                 lane.forget(pending.message.key)
-            self._cursor.delivered += delivered
-            self._cursor.rejected += rejected
+            self.cursor.delivered += delivered
+            self.cursor.rejected += rejected
             self._dispatch()
             self._advance()
             self._changed.notify_all()
