@@ -227,9 +227,12 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
+_OF_RESPONSE = frozenset(("rows_affected", "bytes_processed", "data_scanned_in_bytes", "query_id", "job_id"))
+
+
 def response(response: Any) -> Fields:
     """What readers need of an adapter's response: rows, bytes, and the warehouse's id of the query."""
-    found = {key: response[key] for key in response}
+    found = {key: response[key] for key in response if key in _OF_RESPONSE}
     fields = {
         "rows_affected": _whole(found.get("rows_affected")),
         "bytes_processed": _whole(found.get("bytes_processed") or found.get("data_scanned_in_bytes")),

@@ -25,6 +25,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _HOOK_STATUS = {"OK": "success"}
 """dbt Core 1.8's word for a hook that went well, in the words of its successors."""
 _QUIET = ("debug", "test")
+_INCREMENTAL = "incremental"
 _OF_BATCHES = ("error", "partial success")
 _BEFORE_ERROR = "Exception on worker thread. "
 _FRAMES = 12
@@ -250,13 +251,12 @@ class Recorder:
                 self._write("node_compiled", {"unique_id": event.data.node_info.unique_id, "sql": sql})
 
     def _node_finished(self, event: Any, info: Any) -> None:
-        node, result = event.data.node_info, event.data.run_result
+        data = event.data
+        node, result = data.node_info, data.run_result
         unique_id = node.unique_id
-        frame = _frame("call_runner")
-        scope = frame.f_locals if frame is not None else {}
         message, status = result.message, result.status
         _, statement = self._queries.pop(threading.get_ident(), (0, ""))
-        line = self._line(message, statement, scope.get("runner"))
+        line = self._line(message, statement, _local("call_runner", "runner")) if statement else None
         if _batch(event) is not None:
             if status == "error":
                 self._batch_errors.setdefault(unique_id, _said(message, line))
@@ -279,12 +279,14 @@ class Recorder:
         if result.num_failures:
             fields["failures"] = result.num_failures
         fields.update(describe.response(result.adapter_response))
-        outcome = scope.get("result")
-        batches = describe.batches(outcome)
-        if batches is not None:
-            fields["batches"] = batches
-        if node.resource_type == "source" and outcome is not None:
-            self._write("freshness_result", {"unique_id": unique_id, **describe.freshness(outcome)})
+        if node.materialized == _INCREMENTAL:
+            batches = describe.batches(_local("call_runner", "result"))
+            if batches is not None:
+                fields["batches"] = batches
+        if node.resource_type == "source":
+            outcome = _local("call_runner", "result")
+            if outcome is not None:
+                self._write("freshness_result", {"unique_id": unique_id, **describe.freshness(outcome)})
         self._write("node_finished", fields)
 
     def _batch_failed(self, event: Any, info: Any) -> None:
@@ -513,7 +515,7 @@ def _batch(event: Any) -> int | None:
 
     dbt fires the events of a node for each batch of a microbatch model too, and then for the model.
     """
-    if event.data.node_info.materialized != "incremental":
+    if event.data.node_info.materialized != _INCREMENTAL:
         return None
     frame = _frame("call_runner")
     return getattr(frame.f_locals["runner"], "batch_idx", None) if frame is not None else None
