@@ -14,9 +14,9 @@ from spanline import events, ids, replay
 from spanline.events import Event, SinkDelivery
 from spanline.home import RunDirectory
 from spanline.journal import Appender, Reader
-from spanline.sinks import delivery
+from spanline.sinks import deliveries, delivery
 from spanline.sinks.base import Cursor, Message, Rejected, Sink
-from spanline.sinks.delivery import Deliveries
+from spanline.sinks.deliveries import Deliveries
 from spanline.state import RunState
 
 MANY = 3 * delivery._PENDING
@@ -88,7 +88,7 @@ def directory(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def deliver(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deliveries]:
     def start(*sinks: Recorded) -> Deliveries:
-        monkeypatch.setattr(delivery, "announced", lambda: [Point(sink) for sink in sinks])
+        monkeypatch.setattr(deliveries, "announced", lambda: [Point(sink) for sink in sinks])
         return Deliveries(directory)
 
     return start
@@ -141,7 +141,7 @@ def test_how_far_sinks_have_come_is_journalled_and_delivered_behind_all_else(
 
     def tell(cursors: Mapping[str, Cursor]) -> None:
         assert told.delivered == expected(10)
-        found.append(delivery.delivery_ended(directory.journal, cursors, last))
+        found.append(deliveries.delivery_ended(directory.journal, cursors, last))
         append(directory, found[0])
 
     cursors = deliver(dead, told).finish(0.5, tell)
@@ -156,7 +156,7 @@ def test_how_far_sinks_have_come_is_journalled_and_delivered_behind_all_else(
     dead.gate.set()
     again = Told("told", batch=1)
     cursors = finish(deliver(Recorded("dead"), again))
-    assert delivery.delivery_ended(directory.journal, cursors, last).sinks == [
+    assert deliveries.delivery_ended(directory.journal, cursors, last).sinks == [
         events.SinkDelivery("dead"),
         events.SinkDelivery("told"),
     ]
@@ -221,6 +221,46 @@ def test_given_up_sink_counts_what_is_left_and_a_replay_sends_that(
     third = Recorded("sink")
     finish(deliver(third))
     assert not third.delivered
+
+
+class Dead(Recorded):
+    """A sink whose backend takes nothing."""
+
+    def deliver(self, payloads: Sequence[object]) -> None:
+        raise ConnectionError("nobody listens")
+
+
+class Refusing(Recorded):
+    """A sink whose backend answers, to say that it wants none of it."""
+
+    def deliver(self, payloads: Sequence[object]) -> None:
+        super().deliver(payloads)
+        raise Rejected("not this")
+
+
+@pytest.mark.parametrize("alive", [Recorded, Refusing])
+def test_what_a_dead_backend_is_owed_is_counted_while_others_still_have_time(
+    directory: RunDirectory, deliver: Callable[..., Deliveries], alive: type[Recorded]
+) -> None:
+    write(directory, 0, MANY)
+    dead, slow = Dead("dead"), alive("slow", batch=1)
+    slow.gate.clear()
+    running = deliver(dead, slow)
+
+    def open_once_counted() -> None:
+        slow.gate.set()
+        until(lambda: bool(slow.delivered), "a first answer")
+        slow.gate.clear()
+        until(lambda: Cursor.load(directory.cursor("dead")).undelivered == MANY, "a count")
+        slow.gate.set()
+
+    opener = threading.Thread(target=open_once_counted)
+    opener.start()
+    cursors = finish(running, 4.0)
+    opener.join()
+    assert cursors["slow"].complete
+    assert cursors["slow"].delivered + cursors["slow"].rejected == MANY
+    assert (cursors["dead"].undelivered, cursors["dead"].complete) == (MANY, False)
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
@@ -337,7 +377,7 @@ def test_broken_sink_holds_up_no_other_and_is_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for limit in ("_SET_UP_SECONDS", "_STOP_SECONDS"):
-        monkeypatch.setattr(delivery, limit, 0.5)
+        monkeypatch.setattr(deliveries, limit, 0.5)
     write(directory, 0, 10)
     sound = Recorded("sound")
     cursors = finish(deliver(kind("broken"), sound), 1.0)
@@ -365,7 +405,7 @@ def test_without_any_time_it_gives_up_at_once_and_tells_all_that_is_left(
     told: list[int] = []
     before = time.monotonic()
     cursors = deliver(dead).finish(0.0, lambda cursors: told.append(cursors["dead"].undelivered))
-    assert time.monotonic() - before < delivery._STOP_SECONDS / 2
+    assert time.monotonic() - before < deliveries._STOP_SECONDS / 2
     assert told == [10]
     assert (cursors["dead"].undelivered, cursors["dead"].complete) == (10, False)
     dead.gate.set()
@@ -388,7 +428,7 @@ def test_a_sink_that_stops_delivers_no_more_and_owes_what_was_under_way(
     stopped = Stops("stopped", batch=1)
     told: list[events.SinkDelivery] = []
     cursors = deliver(stopped).finish(
-        0.5, lambda cursors: told.extend(delivery.delivery_ended(directory.journal, cursors, 0).sinks)
+        0.5, lambda cursors: told.extend(deliveries.delivery_ended(directory.journal, cursors, 0).sinks)
     )
     assert (told[0].undelivered, told[0].error) == (7, "RuntimeError: no")
     assert (cursors["stopped"].complete, cursors["stopped"].offset) == (False, 0)
@@ -407,7 +447,7 @@ def test_the_lag_is_from_the_event_that_is_owed(directory: RunDirectory, deliver
     dead.gate.clear()
     told: list[events.SinkDelivery] = []
     deliver(dead).finish(
-        0.3, lambda cursors: told.extend(delivery.delivery_ended(directory.journal, cursors, last.event.time).sinks)
+        0.3, lambda cursors: told.extend(deliveries.delivery_ended(directory.journal, cursors, last.event.time).sinks)
     )
     assert told == [events.SinkDelivery("dead", undelivered=1, lag=0.0)]
     assert Cursor.load(directory.cursor("dead")).offset > 0
@@ -434,7 +474,7 @@ def test_who_hangs_over_what_is_told_is_not_closed_and_owes_it(
     directory: RunDirectory, deliver: Callable[..., Deliveries], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for limit in ("_TELL_SECONDS", "_STOP_SECONDS"):
-        monkeypatch.setattr(delivery, limit, 0.3)
+        monkeypatch.setattr(deliveries, limit, 0.3)
     release = threading.Event()
 
     class Hangs(Told):
@@ -502,7 +542,7 @@ def test_a_rejection_is_told_once_and_by_its_own_reason(
 @pytest.mark.parametrize("text", ["inf", "nan", "-1", "soon"])
 def test_no_number_of_seconds_is_no_time_limit(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("SPANLINE_FLUSH_TIMEOUT", text)
-    assert delivery.flush_seconds() == delivery.FLUSH_SECONDS
+    assert deliveries.flush_seconds() == deliveries.FLUSH_SECONDS
 
 
 def test_a_time_limit_may_be_as_long_as_one_likes(directory: RunDirectory, deliver: Callable[..., Deliveries]) -> None:

@@ -13,7 +13,7 @@ from spanline.fulldisk import PatientAppender, end_of_attempt
 from spanline.home import RunDirectory
 from spanline.journal import Reader
 from spanline.sinks.base import Cursor
-from spanline.sinks.delivery import Deliveries, delivery_ended
+from spanline.sinks.deliveries import Deliveries, delivery_ended
 from spanline.spec import RunSpec
 from spanline.state import state_of
 from spanline.stats import keep_facts

@@ -30,7 +30,7 @@ from spanline.project import project_name
 from spanline.repository import find_repository
 from spanline.runner.comments import asked
 from spanline.sinks.base import Cursor
-from spanline.sinks.delivery import Deliveries, delivery_ended, flush_seconds
+from spanline.sinks.deliveries import Deliveries, delivery_ended, flush_seconds
 from spanline.sinks.environment import otel_is_configured
 from spanline.spec import RunSpec
 from spanline.state import CANCELLED, TIME_OUT, AttemptState, RunState
