@@ -34,6 +34,9 @@ from .figures import Figures, closed_lineage
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell has it for what it starts in the background: what is started here would inherit it, and hear no Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    # As under nohup: it would hear of no terminal that is closed.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 T = TypeVar("T")
 
