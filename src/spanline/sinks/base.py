@@ -2,7 +2,7 @@
 
 A sink says two things: what an event means to its backend (`translate`, a pure function of the events so far), and how
 to hand that over (`deliver`, which returns when the backend has acknowledged it). Everything else is done for it, in
-`spanline.sinks.deliveries`: reading the journal, the order of messages, parallel delivery, trying again, and the cursor.
+`spanline.sinks.deliveries`: reading the journal, the order of messages, parallel delivery, trying again, the cursor.
 """
 
 from __future__ import annotations
