@@ -279,14 +279,13 @@ class Recorder:
         if result.num_failures:
             fields["failures"] = result.num_failures
         fields.update(describe.response(result.adapter_response))
-        if node.materialized == _INCREMENTAL:
-            batches = describe.batches(_local("call_runner", "result"))
-            if batches is not None:
-                fields["batches"] = batches
-        if node.resource_type == "source":
-            outcome = _local("call_runner", "result")
-            if outcome is not None:
-                self._write("freshness_result", {"unique_id": unique_id, **describe.freshness(outcome)})
+        says_more = node.materialized == _INCREMENTAL or node.resource_type == "source"
+        outcome = _local("call_runner", "result") if says_more else None
+        batches = describe.batches(outcome)
+        if batches is not None:
+            fields["batches"] = batches
+        if node.resource_type == "source" and outcome is not None:
+            self._write("freshness_result", {"unique_id": unique_id, **describe.freshness(outcome)})
         self._write("node_finished", fields)
 
     def _batch_failed(self, event: Any, info: Any) -> None:
@@ -517,8 +516,7 @@ def _batch(event: Any) -> int | None:
     """
     if event.data.node_info.materialized != _INCREMENTAL:
         return None
-    frame = _frame("call_runner")
-    return getattr(frame.f_locals["runner"], "batch_idx", None) if frame is not None else None
+    return getattr(_local("call_runner", "runner"), "batch_idx", None)
 
 
 def _context_objects() -> dict[str, Any]:

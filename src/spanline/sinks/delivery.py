@@ -401,9 +401,10 @@ class Delivery:
 
     def _note_rejection(self, error: Rejected) -> None:
         self._failing = False
+        said = _first_line(error)
         if self.cursor.rejection is None:
-            log.info("%s: %s", self.name, _first_line(error))
-        self.cursor.rejection = _first_line(error)
+            log.info("%s: %s", self.name, said)
+        self.cursor.rejection = said
 
     def _settle(self, lane: _Lane, batch: list[_Pending], delivered: int = 0, rejected: int = 0) -> None:
         with self._changed:
@@ -425,7 +426,7 @@ class _Lane:
     def __init__(self, name: str, work: Callable[[_Lane], None]) -> None:
         self.queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self.keys: collections.Counter[str] = collections.Counter()
-        threading.Thread(target=work, args=(self,), name=name, daemon=True).start()
+        begin(name, work, self)
 
     def put(self, pending: _Pending) -> None:
         self.keys[pending.message.key] += 1
