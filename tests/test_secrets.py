@@ -25,6 +25,7 @@ from spanline.runner.secrets import (
 )
 from spanline.runner.writer import Writer
 from spanline.runs import Run
+from spanline.sinks.saying import in_full, in_short
 from spanline.spec import RunSpec, kept_environment
 
 from .conftest import Project, Receiver, eventually, journal
@@ -416,3 +417,49 @@ def test_what_an_adapter_shows_of_its_secrets_is_not_public() -> None:
         "dsn": f"https://someone:{MASK}@db.example.com/x",
     }
     assert set(describe.credential_secrets(credentials)) == {"hush-hush-1", "hush-hush-2", "hush-hush-3"}
+
+
+def test_what_a_backend_refuses_is_told_without_the_key_to_it(project: Project, receiver: Receiver) -> None:
+    # 401 is no verdict on the event: it is owed, and the client's error, which quotes the address, says why.
+    receiver.status = 401
+    address = receiver.url.replace("//", "//anna:hush-of-the-address@")
+    environment = {"OPENLINEAGE_URL": address, "SPANLINE_FLUSH_TIMEOUT": "1"}
+    done = project.spanline("dbt", "run", "--select", "customers", **environment)
+    replayed = project.spanline("replay", "latest", "--timeout", "1", "--json", **environment)
+    for said in (done.stderr, replayed.stdout, replayed.stderr):
+        assert b"401" in said
+    assert done.returncode == 0
+    kept = [path.read_bytes() for path in (project.path / ".spanline").rglob("*") if path.is_file()]
+    told = [done.stdout, done.stderr, replayed.stdout, replayed.stderr]
+    assert not [text for text in (*kept, *told) if b"hush" in text]
+
+    receiver.status = 200
+    assert project.spanline("replay", "latest", **environment).returncode == 0
+    cursor = next((project.path / ".spanline").rglob("openlineage.json"))
+    assert json.loads(cursor.read_text())["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("OPENLINEAGE__TRANSPORT__AUTH__APIKEY", "hush-key", "bad key hush-key"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-orgid=1,authorization=Basic%20hush==", "header value: 'Basic hush=='"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=hush-key", "Invalid header b'hush-key'"),
+        ("OPENLINEAGE_URL", "http://u:hush%40key@h", "cannot resolve hush@key@h"),
+        ("NOTHING", "", "for url: https://u:hush@h/v1/traces?token=hush2 no"),
+    ],
+)
+def test_errors_of_clients_are_told_without_what_the_environment_or_they_themselves_show_to_be_secret(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    try:
+        raise ConnectionError(f"1 of 2: {said}\nmore: {said}")
+    except ConnectionError as error:
+        short, full = in_short(error), in_full(error)
+    assert short.startswith("ConnectionError: 1 of 2: ")
+    assert "Traceback" in full
+    assert "\n" not in short
+    for text in (short, full):
+        assert MASK in text
+        assert "hush" not in text

@@ -22,6 +22,7 @@ from spanline.home import RunDirectory
 from spanline.journal import Reader
 from spanline.sinks.base import Cursor, announced
 from spanline.sinks.delivery import Delivery, Ends, begin
+from spanline.sinks.saying import in_short
 from spanline.state import RunState
 
 FLUSH_VARIABLE: Final = "SPANLINE_FLUSH_TIMEOUT"
@@ -140,7 +141,7 @@ class Deliveries:
             if sink is not None:
                 delivery = Delivery(point.name, sink, self._directory, again=self._again)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, the run goes on without it
-            log.warning("%s is off: %s: %s", point.name, type(error).__name__, error)
+            log.warning("%s is off: %s", point.name, in_short(error))
         with self._changed:
             self._unready.discard(point.name)
             self._changed.notify_all()

@@ -20,6 +20,7 @@ import msgspec
 from spanline.home import RunDirectory
 from spanline.journal import Reader, Record, bursts
 from spanline.sinks.base import Cursor, Later, Message, Rejected, Sink
+from spanline.sinks.saying import in_full, in_short
 from spanline.state import RunState
 
 _PENDING: Final = 500
@@ -244,21 +245,23 @@ class Delivery:
         with self._changed:
             undelivered = self._given_up.is_set() or self.cursor.undelivered > 0
             self.cursor.complete = self._all_is_read and not undelivered
+            if self.cursor.complete:
+                self.cursor.error = None
             self._save()
         try:
             if self.cursor.complete:
                 self._sink.close()
         except BaseException as error:  # noqa: BLE001 - all is delivered by now
-            log.warning("%s could not be closed: %s", self.name, _first_line(error))
+            log.warning("%s could not be closed: %s", self.name, in_short(error))
         finally:
             self._be_over()
 
     def stop(self, error: BaseException) -> None:
         """Do no more, for this reason; a replay goes on where it stood."""
-        log.error("%s stopped", self.name, exc_info=error)
+        log.error("%s stopped\n%s", self.name, in_full(error).rstrip())
         with self._changed:
             self._let_go()
-            self.cursor.error = _first_line(error)
+            self.cursor.error = in_short(error)
             self._save()
         self._be_over()
 
@@ -394,14 +397,14 @@ class Delivery:
                 return
 
     def _note_failure(self, error: Exception) -> None:
-        self.cursor.error = _first_line(error)
+        self.cursor.error = in_short(error)
         if not self._failing:
             self._failing = True
             log.info("%s: %s; trying again", self.name, self.cursor.error)
 
     def _note_rejection(self, error: Rejected) -> None:
         self._failing = False
-        said = _first_line(error)
+        said = in_short(error)
         if self.cursor.rejection is None:
             log.info("%s: %s", self.name, said)
         self.cursor.rejection = said
@@ -444,11 +447,6 @@ class _Lane:
 
     def end(self) -> None:
         self.queue.put(None)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"[:300]
 
 
 def begin(name: str, work: Callable[..., None], *arguments: object) -> None:
