@@ -24,7 +24,7 @@ from spanline.journal import Reader
 from spanline.runs import Run
 from spanline.spec import command_of
 
-from .conftest import DBT, SPANLINE, Project, command, eventually, journal
+from .conftest import DBT, SPANLINE, Project, command, eventually, journal, last_run
 
 _CHANGING = (
     (rb"\d\d:\d\d:\d\d", b"CLOCK"),
@@ -548,6 +548,42 @@ def test_a_reader_that_goes_away_is_no_error(kept: Project) -> None:
         tail.stdout.close()
         assert b"Traceback" not in tail.stderr.read()
         tail.wait(30)
+
+
+def closed(redirections: str, *args: str) -> list[str]:
+    """The command line as a shell starts it that redirects, or closes, its streams."""
+    return ["/bin/sh", "-c", f'exec "$0" "$@" {redirections}', SPANLINE, *args]
+
+
+@pytest.mark.parametrize(
+    ("options", "redirections"),
+    [
+        ((), "<&-"),
+        ((), ">&-"),
+        ((), "2>&-"),
+        ((), "<&- >&- 2>&-"),
+        (("--json",), "<&- >&- 2>&-"),
+        (("--log-json",), "<&- >&- 2>&-"),
+    ],
+)
+def test_closed_streams_change_nothing_but_what_is_seen(
+    project: Project, options: tuple[str, ...], redirections: str
+) -> None:
+    done = command(closed(redirections, *options, "dbt", "run", "--select", "customers"), project.path, {})
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert bool(done.stdout) is (">&-" not in redirections.split())
+    assert last_run(project).result().counts == {"success": 1}
+
+
+@pytest.mark.parametrize("output", ["| true", "> /dev/full"])
+def test_lines_that_nobody_reads_leave_the_exit_code_dbts(project: Project, output: str) -> None:
+    script = f'"$0" "$@" {output}; echo "${{PIPESTATUS[0]}}" >&2'
+    project.write("models/customers.sql", "select {{ 'no_such_column' if var('broken', false) else '1 as id' }}")
+    for variables, code in (("{}", 0), ("{broken: true}", 1)):
+        words = [SPANLINE, "--json", "dbt", "run", "--select", "customers", "--vars", variables]
+        done = command(["bash", "-c", script, *words], project.path, {})
+        assert done.stderr.decode().split() == [str(code)]
+    assert [run.result().exit_code for run in runs_of(project)] == [0, 1]
 
 
 def test_a_run_says_when_it_began(kept: Project) -> None:

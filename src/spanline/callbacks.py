@@ -20,6 +20,7 @@ from spanline.runner.recorder import Recorder
 from spanline.runner.secrets import secrets_of_arguments, secrets_of_environment
 from spanline.runner.writer import Writer
 from spanline.spec import RunSpec, kept_environment
+from spanline.standard import open_descriptors
 from spanline.supervisor import open_session
 
 _FIRST = "MainReportVersion"
@@ -55,7 +56,8 @@ class _Callback:
         try:
             return _Observed(self._home_dir)
         except Exception as error:  # noqa: BLE001 - an observer never changes the outcome of a run
-            sys.stderr.write(f"spanline: this invocation of dbt is not observed: {error}\n")
+            if sys.stderr is not None:  # it is where a process has none
+                sys.stderr.write(f"spanline: this invocation of dbt is not observed: {error}\n")
             return None
 
 
@@ -63,6 +65,7 @@ class _Observed:
     """One invocation of dbt in this process, and the supervisor beside it."""
 
     def __init__(self, home_dir: Path | None) -> None:
+        open_descriptors()
         args = _arguments()
         project = home.project_dir(args, Path.cwd(), os.environ)
         kept, secret_names = kept_environment({})

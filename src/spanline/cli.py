@@ -18,6 +18,7 @@ import click
 from click.core import ParameterSource
 
 from spanline import __version__
+from spanline.standard import open_streams, write
 
 if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must be instant
     from click.shell_completion import CompletionItem
@@ -248,13 +249,11 @@ def _run_json(begin: Callable[[Stdio | None], Run], signals: _Signals) -> int:
     with _silent() as stdio:
         run = begin(stdio)
         signals.watch(run)
-        output = sys.stdout.buffer
         session = run.session
         for record in run.records():
             if record.event.session < session:
                 continue  # of a run that is resumed, what was before
-            output.write(record.line + b"\n")
-            output.flush()
+            write(sys.stdout.fileno(), record.line + b"\n")
         return run.wait().exit_code
 
 
@@ -299,7 +298,7 @@ def _start(options: Options, args: tuple[str, ...], stdio: Stdio | None) -> Run:
 
 
 def _on_a_terminals_input() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
+    return sys.stdin.isatty()
 
 
 class _Signals:
@@ -683,6 +682,7 @@ def _set_up_logging() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point. Errors of use are one line, exit code 2."""
+    open_streams()
     _set_up_logging()
     from spanline.errors import SpanlineError  # noqa: PLC0415
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from spanline import events
 from spanline.attempt import Stdio
+from spanline.standard import write
 from spanline.state import RunState
 from spanline.summary import duration
 
@@ -56,8 +57,8 @@ class LiveLine:
 
     def __exit__(self, *_exception: object) -> None:
         self._over.set()
-        for _, write in self._pipes:
-            os.close(write)
+        for _, end in self._pipes:
+            os.close(end)
         for thread in (self._drawer, *self._threads):
             thread.join(timeout=5)
         with self._lock:
@@ -66,10 +67,10 @@ class LiveLine:
     def _pump(self, read: int, fd: int) -> None:
         while chunk := os.read(read, _CHUNK):
             with self._lock:
-                _write(fd, (_CLEAR if self._line and self._at_line_start else b"") + chunk)
+                write(fd, (_CLEAR if self._line and self._at_line_start else b"") + chunk)
                 self._at_line_start = chunk.endswith((b"\n", b"\r"))
                 if self._at_line_start and self._line:
-                    _write(2, self._line)
+                    write(2, self._line)
 
     def _draw_on(self) -> None:
         while not self._over.wait(_REFRESH_SECONDS):
@@ -80,7 +81,7 @@ class LiveLine:
 
     def _replace(self, line: bytes) -> None:
         if self._line or line:
-            _write(2, _CLEAR + line)
+            write(2, _CLEAR + line)
         self._line = line
 
 
@@ -91,15 +92,7 @@ def print_log(run: Run, fd: int) -> None:
         event = record.event
         if isinstance(event, events.Log) and event.session >= session:
             clock = time.strftime("%H:%M:%S", time.gmtime(event.time / 1e9))  # as dbt writes it
-            _write(fd, f"{clock}  {event.message}\n".encode(errors="replace"))
-
-
-def _write(fd: int, data: bytes) -> None:
-    try:
-        while data:
-            data = data[os.write(fd, data) :]
-    except OSError:
-        pass  # the terminal is gone; dbt and its pipe go on
+            write(fd, f"{clock}  {event.message}\n".encode(errors="replace"))
 
 
 def _status(state: RunState) -> str:

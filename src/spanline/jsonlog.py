@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
 from collections.abc import Iterator
 
 import msgspec
@@ -14,6 +11,7 @@ from spanline.events import Event
 from spanline.loglines import LogLine, LogLines, json_line, service_name
 from spanline.result import RunResult
 from spanline.runs import Run
+from spanline.standard import write
 from spanline.state import RunState
 from spanline.summary import summary
 
@@ -26,13 +24,13 @@ def write_lines(run: Run, fd: int) -> RunResult:
         if isinstance(event, events.SessionEnded):
             held.append(line)
         else:
-            _write(fd, line, service)
+            write(fd, json_line(line, service) + b"\n")
     result = run.wait()
     if held:
         # The very last one is the run's; what sinks still owe is known only now.
         held[-1] = msgspec.structs.replace(held[-1], body=summary(result))
     for line in held:
-        _write(fd, line, service)
+        write(fd, json_line(line, service) + b"\n")
     return result
 
 
@@ -43,13 +41,3 @@ def _lines(run: Run) -> Iterator[tuple[Event, LogLine]]:
         for line in make(record.event, state):
             if state.session_number == session:
                 yield record.event, line
-
-
-def _write(fd: int, line: LogLine, service: str) -> None:
-    data = json_line(line, service) + b"\n"
-    with contextlib.suppress(OSError):  # who has read the lines is gone; dbt goes on
-        while data:
-            try:
-                data = data[os.write(fd, data) :]
-            except BlockingIOError:  # whoever shares the descriptor has made it so, and it is full
-                select.select([], [fd], [])

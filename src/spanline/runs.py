@@ -25,6 +25,7 @@ from spanline.replay import close_abandoned
 from spanline.result import RunResult, result_of
 from spanline.sinks.base import Cursor
 from spanline.spec import RetryPolicy, RunSpec, kept_environment, steps_of
+from spanline.standard import open_descriptors
 from spanline.state import RunState
 from spanline.supervisor import Supervisor
 
@@ -240,6 +241,7 @@ def start(
     With the `run_id` of a run that is under way, and the same steps, it attaches to that run.
     Raises `UsageError` where the run can't be started; a run that fails raises nothing (see `RunResult`).
     """
+    open_descriptors()
     asked = steps_of(steps)
     cwd = Path(project_dir).expanduser().resolve() if project_dir else Path.cwd()
     if not cwd.is_dir():
@@ -346,6 +348,7 @@ def retry(
     A run that is under way is attached to, as it is; one that is only ending is waited for.
     Raises `RunNotFound`, and `UsageError` where it can't be resumed.
     """
+    open_descriptors()
     run = attach(reference, home_dir=home_dir)
     held = _taken_over(run)
     if held is None:

@@ -128,6 +128,18 @@ def test_watchdog_kills_a_stopped_runner(duckdb_sandbox: Sandbox) -> None:
     assert not run.events("dbt_exited")
 
 
+def test_watchdog_lives_where_the_streams_are_closed(duckdb_sandbox: Sandbox) -> None:
+    # The first descriptor that is opened would be number 0.
+    close = "import os\nfor fd in range(3): os.close(fd)\n"
+    caller = duckdb_sandbox.script(close + START.replace("GRACE", "1"), "slow")
+    run = duckdb_sandbox.run()
+    run.is_in_slow_query()
+    os.kill(run.runner, signal.SIGSTOP)
+    caller.send(signal.SIGKILL)
+    duckdb_sandbox.all_gone(seconds=15)
+    assert not run.events("dbt_exited")
+
+
 def test_watchdog_kills_a_stuck_runner_and_its_children(duckdb_sandbox: Sandbox) -> None:
     caller = duckdb_sandbox.script(START.replace("GRACE", "1"), "stuck")
     run = duckdb_sandbox.run()

@@ -124,4 +124,5 @@ class Writer:
 
 
 def _warn(message: str) -> None:
-    sys.stderr.write(f"spanline: {message}\n")
+    if sys.stderr is not None:  # it is where a process has none
+        sys.stderr.write(f"spanline: {message}\n")
