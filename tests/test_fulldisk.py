@@ -84,6 +84,18 @@ def test_results_that_leave_nodes_out_are_no_end(project: Path) -> None:
     assert end_of_attempt(state_of(project), DIED) == [DIED]
 
 
+@pytest.mark.parametrize(("status", "ended"), [("success", [B, "model.shop.c"]), ("error", [B])])
+def test_ephemeral_models_which_dbt_never_names_are_none_that_are_left_out(
+    project: Path, status: str, ended: list[str]
+) -> None:
+    """Where something failed, it may have been theirs: a resume compiles them again."""
+    results(project, a="success", b=status)
+    state = state_of(project, described("model.shop.c", materialized="ephemeral"))
+    state.attempts[-1].selection = [A, B, "model.shop.c"]
+    _, *ends, _ = end_of_attempt(state, DIED)
+    assert [end.unique_id for end in ends if isinstance(end, events.NodeFinished)] == ended
+
+
 @pytest.mark.parametrize(
     "told",
     [

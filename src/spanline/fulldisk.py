@@ -143,11 +143,20 @@ def rest_of(state: RunState, *, messages: bool = True) -> Rest | None:
     if found.metadata.invocation_id != attempt.invocation_id:
         return None
     ended = {node.unique_id for node in state.nodes.values() if not node.open}
-    if not set(attempt.selection) <= ended.union(result.unique_id for result in found.results):
+    left = set(attempt.selection) - ended.union(result.unique_id for result in found.results)
+    if not all(_is_ephemeral(unique_id, state) for unique_id in left):
         return None
     undone = any(result.status in _UNDONE for result in found.results)
     results = found.results if messages else [msgspec.structs.replace(each, message=None) for each in found.results]
-    return Rest(tuple(_ends(results, state)), 1 if undone else 0)
+    # Where something failed, it may have been an ephemeral model that could not be compiled.
+    compiled = [] if undone else [_Result(unique_id, "success") for unique_id in sorted(left)]
+    return Rest(tuple(_ends([*results, *compiled], state)), 1 if undone else 0)
+
+
+def _is_ephemeral(unique_id: str, state: RunState) -> bool:
+    """Whether it is a model that dbt only compiles, and never names in its results."""
+    described = state.descriptions.get(unique_id)
+    return described is not None and described.materialized == "ephemeral"
 
 
 def end_of_attempt(state: RunState, died: events.RunnerDied, *, messages: bool = True) -> list[Event]:

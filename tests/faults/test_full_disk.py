@@ -15,7 +15,7 @@ from .backend import Backend
 from .conftest import SPANLINE, RunView, Sandbox
 from .test_resume import ENDS, assert_one_start_and_one_end
 
-SELECT = ("build", "--select", "fast", "gate", "broken", "late")
+SELECT = ("build", "--select", "fast", "gate", "broken", "folded", "late")
 DONE = {"fast": "success", "gate": "success", "broken": "error", "late": "success"}
 
 
@@ -56,7 +56,9 @@ def filled(disk: Disk, duckdb_sandbox: Sandbox) -> Sandbox:
     sandbox.home = disk.place
     sandbox.env["SPANLINE_HOME"] = str(disk.place)
     sandbox.journal_may_stop = True
-    (sandbox.project / "models" / "late.sql").write_text("select * from {{ ref('gate') }}")
+    models = sandbox.project / "models"
+    (models / "folded.sql").write_text("{{ config(materialized='ephemeral') }} select * from {{ ref('gate') }}")
+    (models / "late.sql").write_text("select * from {{ ref('folded') }}")
     return sandbox
 
 
