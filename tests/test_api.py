@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import pkgutil
 import signal
@@ -314,13 +315,50 @@ def test_every_failure_is_a_dbt_exception_and_every_misuse_is_none() -> None:
     [
         ("build --select x", "as a list"),
         ([], "at least one dbt command"),
+        ([[]], "at least one dbt command"),
+        ([["seed"], []], "at least one dbt command"),
         (["build", ["seed"]], "not a mixture"),
+        ([["build", 5]], "5 is none"),
+        ([5], "a list of texts"),
+        (None, "a list of texts"),
+        (["build", "--select", "\udcff"], "no UTF-8 text"),
     ],
 )
 def test_steps_that_are_none_are_refused(project: Project, steps: list[str], said: str) -> None:
     with pytest.raises(spanline.UsageError, match=said):
         spanline.start(steps, project_dir=project.path)
     assert not project.home.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"environment": {"X": 4}}, "texts"),
+        ({"environment": {"DBT_PROJECT_DIR": None}}, "texts"),
+        ({"environment": {"X=": "4"}}, "has a ="),
+        ({"environment": {"": "4"}}, "is empty"),
+        ({"environment": {"X": "a\0b"}}, "a NUL"),
+        ({"caller": {"task": 4}}, r"caller\[...\]: Expected `str`, got `int`"),
+        ({"timeout": "5"}, "timeout: Expected `float.*, got `str`"),
+        ({"timeout": math.nan}, "timeout: Expected `float` >= 0"),
+        ({"node_timeout": -1}, "node_timeout: Expected `float` >= 0"),
+        ({"grace": math.inf}, "grace: Expected `float` <="),
+        ({"retry_limit": 0}, "retry.limit: Expected `int` >= 1"),
+        ({"retry_delay": -0.5}, "retry.delay: Expected `float` >= 0"),
+    ],
+)
+def test_values_that_no_run_can_have_are_refused_before_anything_is_written(
+    project: Project, options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(spanline.UsageError, match=said):
+        spanline.start(["build"], project_dir=project.path, **options)  # type: ignore[arg-type]
+    assert not project.home.exists()
+
+
+def test_steps_may_come_from_any_iterable(project: Project) -> None:
+    run = spanline.start(iter([("debug",), ("list",)]), project_dir=project.path, stdio=SILENT)  # type: ignore[arg-type]
+    assert run.wait(DEADLINE).success
+    assert [attempt.argv for attempt in run.state.attempts] == [["debug"], ["list"]]
 
 
 def test_what_is_not_there_is_refused_before_anything_is_written(project: Project, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from openlineage.client.serde import Serde
 from spanline import events
 from spanline.events import Event
 from spanline.home import RunDirectory
+from spanline.journal import Reader
 from spanline.replay import replay
 from spanline.runs import Run
 from spanline.sinks.base import Cursor
@@ -316,6 +317,21 @@ def test_everything_again_is_byte_for_byte_the_same(build: Delivered, replay_to:
     replay_to("openlineage", everything=True)
     first = sorted(request.body for request in build.receiver.acknowledged("/api/v1/lineage"))
     assert sorted(request.body for request in receiver.requests) == sorted(first * 2)
+
+
+@pytest.mark.parametrize("sink", ["openlineage", "otel_traces", "otel_metrics", "otel_logs"])
+def test_a_run_whose_first_record_cannot_be_read_stops_no_sink_and_says_so(
+    build: Delivered, kept: RunDirectory, replay_to: Replay, receiver: Receiver, sink: str
+) -> None:
+    first = next(Reader(kept.journal).read())
+    kept.journal.write_bytes(kept.journal.read_bytes().replace(first.line, b"x" * len(first.line)))
+    cursor = replay_to(sink)
+    assert (cursor.complete, cursor.error) == (True, None)
+    assert receiver.lineage == receiver.spans == [], "of which run they would be only that record says"
+    result, whole = Run(kept).result(), build.run.result()
+    assert (result.run_id, result.outcome, result.counts) == (whole.run_id, whole.outcome, whole.counts)
+    assert result.elapsed == pytest.approx(whole.elapsed, abs=5)
+    assert "first record" in (result.incomplete or "")
 
 
 def test_a_failing_answer_is_tried_again_until_it_is_good(

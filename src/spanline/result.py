@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -122,7 +123,7 @@ def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -
     everything = [*state.nodes.values(), *(hook for hook in state.hooks.values() if hook.failed)]
     nodes = tuple(_node(node, state) for node in sorted(everything, key=lambda n: n.finished or 0))
     return RunResult(
-        run_id=state.run_id,
+        run_id=state.run_id or Path(directory).name,
         outcome=ended.outcome if ended else DIED,
         exit_code=ended.exit_code if ended else 2,
         elapsed=(state.last - state.started) / 1e9,

@@ -24,7 +24,7 @@ from spanline.progress import Progress, progress_of
 from spanline.replay import close_abandoned
 from spanline.result import RunResult, result_of
 from spanline.sinks.base import Cursor
-from spanline.spec import RetryPolicy, RunSpec, kept_environment, steps_of
+from spanline.spec import RetryPolicy, RunSpec, kept_environment, steps_of, variables_of
 from spanline.standard import open_descriptors
 from spanline.state import RunState
 from spanline.supervisor import Supervisor
@@ -248,7 +248,7 @@ def start(
         raise UsageError(f"there is no directory {cwd}")
     if run_id is not None:
         home.check_run_id(run_id)
-    passed = dict(environment or {})
+    passed = variables_of(environment)
     variables = {**os.environ, **passed}
     project = home.project_dir(asked[0], cwd, variables)
     place = home.home_for(project, variables, Path(home_dir) if home_dir else None)
@@ -267,7 +267,7 @@ def start(
         retry=RetryPolicy(limit=retry_limit, delay=retry_delay, within=retry_within, partial=retry_partial),
         timeout=timeout,
         node_timeout=node_timeout,
-    )
+    ).check()
     if run_id is not None:
         running = _already_running(place, spec)
         if running is not None:
@@ -360,7 +360,7 @@ def retry(
         spec = before.amended(
             {"limit": retry_limit, "delay": retry_delay, "within": retry_within, "partial": retry_partial},
             {"grace": grace, "timeout": timeout, "node_timeout": node_timeout},
-        )
+        ).check()
         dbt.check(spec.python)
         rules.of_file()
         environment = _secrets_again(spec)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -24,6 +25,10 @@ _WITH_VALUE: Final = frozenset(
 """dbt's options that may stand before the command and have a value of their own, in dbt Core 1.8 to 1.12."""
 
 
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
+"""A finite number: JSON, in which a spec is kept, knows no other."""
+
+
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often a step is tried, counted as `tenacity.stop_after_attempt` does; delays and times are in seconds.
 
@@ -31,9 +36,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     start a new one may begin. `partial` tries what can be tried again although other nodes have failed for good.
     """
 
-    limit: int = 1
-    delay: float = 1.0
-    within: float | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 1
+    delay: Seconds = 1.0
+    within: Seconds | None = None
     partial: bool = False
 
 
@@ -52,10 +57,23 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     secret_names: list[str] = []
     caller: dict[str, str] = {}
-    grace: float = 30.0
+    grace: Seconds = 30.0
     retry: RetryPolicy = RetryPolicy()
-    timeout: float | None = None
-    node_timeout: float | None = None
+    timeout: Seconds | None = None
+    node_timeout: Seconds | None = None
+
+    def check(self) -> RunSpec:
+        """Return the same spec. Raises `UsageError` where a value isn't what its type says, or can't be kept."""
+        fields = {**msgspec.structs.asdict(self), "retry": msgspec.structs.asdict(self.retry)}
+        try:
+            checked = msgspec.convert(fields, RunSpec)
+            checked.encode()
+        except msgspec.ValidationError as error:
+            what, _, where = str(error).partition(" - at `$.")
+            raise UsageError(f"{where.rstrip('`')}: {what}") from error
+        except UnicodeEncodeError as error:
+            raise UsageError(f"{error.object!r} is no UTF-8 text: a run can't be kept with it") from error
+        return checked
 
     def encode(self) -> bytes:
         """The content of `spec.json`."""
@@ -100,6 +118,17 @@ def _given(fields: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def variables_of(environment: Mapping[str, str] | None) -> dict[str, str]:
+    """The variables that a caller passes. Raises `UsageError` where a process can't be given them."""
+    passed = dict(environment or {})
+    for name, value in passed.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise UsageError(f"variables of the environment are texts: {name!r}'s name or value is none")
+        if not name or "=" in name or "\0" in name + value:
+            raise UsageError(f"no process can be given the variable {name!r}: its name is empty, or has a =, or a NUL")
+    return passed
+
+
 def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Split a run's variables (those passed for it, and `DBT_*`) into those to keep and the names of secret ones."""
     inherited = {name: value for name, value in os.environ.items() if name.startswith("DBT_")}
@@ -135,10 +164,17 @@ def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
     """One command's arguments, or several commands', as steps. Raises `UsageError` for anything else."""
     if isinstance(asked, str):
         raise UsageError(f"give dbt's arguments as a list, such as {asked.split()!r}, not as one text")
-    if not asked:
-        raise UsageError('give at least one dbt command, such as ["build"]')
-    if all(isinstance(item, str) for item in asked):
-        return [[str(item) for item in asked]]
-    if any(isinstance(item, str) for item in asked):
+    try:
+        items = list(asked)
+        texts = [item for item in items if isinstance(item, str)]
+        steps = [texts] if texts else [list(item) for item in items]
+    except TypeError as error:
+        raise UsageError(f"give dbt's arguments as a list of texts: {error}") from error
+    if texts and len(texts) < len(items):
         raise UsageError("give either one command's arguments or a list of such lists, not a mixture")
-    return [list(step) for step in asked]
+    if not steps or not all(steps):
+        raise UsageError('give at least one dbt command, such as ["build"]')
+    odd = [word for step in steps for word in step if not isinstance(word, str)]
+    if odd:
+        raise UsageError(f"dbt's arguments are texts: {odd[0]!r} is none")
+    return steps

@@ -139,11 +139,20 @@ class RunState(msgspec.Struct, kw_only=True):
 
     def apply(self, event: Event) -> None:
         """Take one event into account."""
+        if not self.begun:
+            self._begin(event)
         if self.ended is None:
             self.last = max(self.last, event.time)
         change = _CHANGES.get(type(event))
         if change is not None:
             change(self, event)
+
+    def _begin(self, event: Event) -> None:
+        """Take the run to have begun with this event, also where it isn't the one that says so."""
+        self.begun = self.started = event.time
+        self.session_number = event.session
+        if not isinstance(event, events.SessionStarted):
+            self.incomplete = "its first record cannot be read, so OpenLineage and traces are not told of it"
 
     def fork(self) -> RunState:
         """Another state that is as this one is now. Both hold the same events, which are most of what a state takes."""
@@ -253,7 +262,6 @@ def _session_started(state: RunState, event: events.SessionStarted) -> None:
     state.run_id = event.run_id
     state.session = event
     state.session_number = event.session
-    state.begun = state.begun or event.time
     state.started = event.time
     state.ended = state.cancel = state.dbt = state.config = None
     state.last = max(state.last, event.time)

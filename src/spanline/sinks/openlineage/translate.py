@@ -118,7 +118,9 @@ class Translator:
         self._resolving = False
 
     def __call__(self, event: Event, state: RunState) -> Iterator[Message]:
-        """Yield what this event, already applied to the state, means."""
+        """Yield what this event, already applied to the state, means; nothing where the run isn't known."""
+        if state.session is None:
+            return
         if self._waiting:
             yield from self._overdue(event.time, state)
         handler = self._handlers.get(type(event))

@@ -106,9 +106,9 @@ class Translator:
         }
 
     def __call__(self, event: Event, state: RunState) -> Iterable[Message]:
-        """Yield the spans that this event, already applied to the state, ends."""
+        """Yield the spans that this event, already applied to the state, ends; none where the run isn't known."""
         handler = self._handlers.get(type(event))
-        if handler is None:
+        if handler is None or state.session is None:
             return
         made = handler(event, state)
         if self._sampling.sampled:
