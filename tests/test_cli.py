@@ -618,6 +618,11 @@ def test_a_number_of_seconds_is_finite(tmp_path: Path, option: str, value: str) 
     ]
 
 
+@pytest.mark.parametrize("value", ["inf", "nan", "-1"])
+def test_the_seconds_of_a_replay_are_a_number(kept: Project, value: str) -> None:
+    assert_refused(kept, "replay", "latest", "--timeout", value, said="Invalid value for '--timeout'")
+
+
 def test_a_home_that_cannot_be_read_is_said_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "home" / "runs").mkdir(parents=True)
     (tmp_path / "home" / "runs" / "01a2143b-e679-7a9e-bdb6-e2186d2d3777").write_text("no directory")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from .conftest import SPANLINE
+import pytest
+
+from .conftest import SPANLINE, command
 
 
 def test_the_demo_builds_the_example_and_shows_spans_lineage_and_what_to_try(tmp_path: Path) -> None:
@@ -25,3 +27,25 @@ def test_the_demo_builds_the_example_and_shows_spans_lineage_and_what_to_try(tmp
     assert "of the events while dbt was still running" in said
     assert "dbt build --profiles-dir ." in said
     assert (tmp_path / "demo" / "openlineage.jsonl").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        ((), {"DBT_PROJECT_DIR": "/nowhere", "DBT_TARGET": "prod"}),
+        ((), {"SPANLINE_HOME": "{home}"}),
+        (("--home", "my home"), {}),
+    ],
+)
+def test_what_the_demo_says_to_try_works_where_one_stands(
+    tmp_path: Path, options: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    variables = {name: value.format(home=tmp_path / "home") for name, value in variables.items()}
+    environment = {"PATH": f"{Path(SPANLINE).parent}:/usr/bin:/bin", "HOME": str(tmp_path), "COLUMNS": "200"}
+    environment |= variables
+    done = command([SPANLINE, *options, "demo"], tmp_path, environment)
+    assert done.returncode == 0, done.stderr.decode()
+    commands = done.stdout.decode().partition("Try next:\n")[2]
+    tried = command(["bash", "-e", "-c", commands], tmp_path, environment)
+    assert tried.returncode == 0, tried.stderr.decode()
+    assert b"success" in tried.stdout

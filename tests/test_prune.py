@@ -117,6 +117,19 @@ def test_a_run_that_owes_a_backend_stays_unless_one_asks(
     assert left(place) == set()
 
 
+def test_a_run_that_is_somebody_elses_stays_and_keeps_no_other(
+    place: Path, old_run: Callable[..., RunDirectory], prune: Callable[..., list[dict]]
+) -> None:
+    theirs, ours = old_run(2 * DAY), old_run(DAY)
+    theirs.lease.unlink()
+    theirs.lease.mkdir()  # root may read everything: what nobody can open stands for it
+    first, second = prune("--keep", "0")
+    assert (first["id"], first["removed"]) == (theirs.run_id, False)
+    assert first["kept"].startswith("it can't be removed: ")
+    assert (second["id"], second["removed"]) == (ours.run_id, True)
+    assert left(place) == {theirs.run_id}
+
+
 def test_a_dry_run_removes_nothing(
     place: Path, old_run: Callable[..., RunDirectory], prune: Callable[..., list[dict]]
 ) -> None:

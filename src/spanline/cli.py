@@ -498,7 +498,7 @@ def _resume(options: Options, reference: str, stdio: Stdio | None, *, full: bool
 @cli.command()
 @_run_argument
 @click.option("--all", "everything", is_flag=True, help="Send everything again, not only what is owed.")
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds to try for.")
+@click.option("--timeout", type=_SECONDS, default=60.0, show_default=True, help="Seconds to try for.")
 @_json_option
 @click.pass_obj
 def replay(options: Options, reference: str, timeout: float, *, everything: bool, as_json: bool) -> None:
@@ -553,9 +553,7 @@ def prune(
     if not dry_run:
         pruning.sweep(place)
     for run in pruning.beyond(home.runs(place), bounds):
-        kept = pruning.reason_to_keep(run, undelivered_too=undelivered_too)
-        if kept is None and not dry_run:
-            pruning.remove(run)
+        kept = pruning.prune(run, undelivered_too=undelivered_too, dry_run=dry_run)
         if as_json:
             _echo_json({"id": run.run_id, "removed": kept is None and not dry_run, "kept": kept})
         else:
@@ -630,7 +628,7 @@ def demo(options: Options, directory: Path | None) -> None:
     """Build the example project on DuckDB and show what was captured."""
     from spanline.demo import demo as show_demo  # noqa: PLC0415
 
-    sys.exit(show_demo(directory, options.python))
+    sys.exit(show_demo(directory, options.python, options.home))
 
 
 @cli.command("classify")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import importlib.resources
 import os
+import shlex
 import shutil
 import sys
 import threading
@@ -33,6 +34,10 @@ from spanline.runs import start
 from spanline.summary import duration
 
 DIRECTORY: Final = "spanline-demo"
+_LEADS_AWAY: Final = tuple(
+    f"{prefix}_{name}" for prefix in ("DBT", "DBT_ENGINE") for name in ("PROJECT_DIR", "PROFILE", "TARGET")
+)
+"""Variables by which dbt would not take the project, or the target, of the demo."""
 _LINEAGE_PATH: Final = "/api/v1/lineage"
 _TRACES_PATH: Final = "/v1/traces"
 
@@ -87,8 +92,11 @@ class _Received:
             ]
 
 
-def demo(directory: Path | None, python: str | None) -> int:
-    """Copy the example project into `directory` (default: `spanline-demo` here), build it, show what was captured."""
+def demo(directory: Path | None, python: str | None, home: str | None) -> int:
+    """Copy the example project into `directory` (default: `spanline-demo` here), build it, show what was captured.
+
+    Where its run is kept is said by `home` or `SPANLINE_HOME`, as for every run, else it is in the project.
+    """
     console = Console()
     project = (directory or Path(DIRECTORY)).absolute()
     _copy_example(project)
@@ -98,7 +106,7 @@ def demo(directory: Path | None, python: str | None) -> int:
             ["build", "--profiles-dir", "."],
             project_dir=project,
             python=python,
-            home_dir=project / ".spanline",
+            home_dir=home,
         )
         result = run.wait()
         dbt_ended = run.state.last / 1e9
@@ -106,7 +114,8 @@ def demo(directory: Path | None, python: str | None) -> int:
     console.print()
     _show_spans(console, received)
     _show_lineage(console, received)
-    _show_next(console, project, received, result, dbt_ended)
+    _show_what_came(console, received, dbt_ended)
+    _show_next(console, project, home, result)
     return result.exit_code
 
 
@@ -133,7 +142,7 @@ def _example() -> Path:
 
 @contextmanager
 def _receiver() -> Iterator[_Received]:
-    """Receive on a free local port, with the sinks of this process pointed at it."""
+    """Receive on a free local port, with the sinks pointed at it, and dbt told nothing by variables."""
     received = _Received()
 
     class Handler(BaseHTTPRequestHandler):
@@ -156,7 +165,7 @@ def _receiver() -> Iterator[_Received]:
     url = f"http://127.0.0.1:{server.server_port}"
     before = dict(os.environ)
     for name in list(os.environ):
-        if name.startswith(("OPENLINEAGE_", "OTEL_")):
+        if name.startswith(("OPENLINEAGE_", "OTEL_", "DBT_")):
             del os.environ[name]
     os.environ["OPENLINEAGE_URL"] = url
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
@@ -226,24 +235,31 @@ def _short(name: str) -> str:
     return ".".join(name.split(".")[-2:])
 
 
-def _show_next(console: Console, project: Path, received: _Received, result: RunResult, dbt_ended: float) -> None:
+def _show_what_came(console: Console, received: _Received, dbt_ended: float) -> None:
     early = sum(1 for at, _ in received.lineage if at < dbt_ended)
     console.print(
         f"{len(received.lineage)} OpenLineage events and {len(received.spans)} spans arrived, "
         f"{early} of the events while dbt was still running."
     )
+
+
+def _show_next(console: Console, project: Path, home: str | None, result: RunResult) -> None:
     console.print(f"The run is kept in {result.directory}:", soft_wrap=True)
     console.print("  journal.jsonl   every event, as it happened")
     console.print("  artifacts/      dbt's own files of this invocation")
     console.print(f"The OpenLineage events are in {project / 'openlineage.jsonl'}\n", soft_wrap=True)
     console.print("Try next:")
-    console.print(f"  cd {project}", soft_wrap=True)
+    console.print(f"  cd {shlex.quote(str(project))}", soft_wrap=True)
+    away = [name for name in _LEADS_AWAY if name in os.environ]
+    if away:
+        console.print(f"  unset {' '.join(away)}", soft_wrap=True)
+    ourselves = _ourselves() if home is None else f"{_ourselves()} --home {shlex.quote(str(Path(home).absolute()))}"
     for arguments, why in (
         ("show latest", "how the run ended"),
         ("tail latest", "every event of it"),
         ("dbt build --profiles-dir .", "the same, as your own run"),
     ):
-        console.print(f"  {_ourselves()} {arguments:28} [dim]# {why}[/dim]", soft_wrap=True)
+        console.print(f"  {ourselves} {arguments:28} [dim]# {why}[/dim]", soft_wrap=True)
 
 
 def _ourselves() -> str:

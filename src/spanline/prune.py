@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from spanline import lease
+from spanline.errors import RunBusy
 from spanline.home import RunDirectory
 from spanline.runs import undelivered
 
@@ -56,6 +57,19 @@ def reason_to_keep(run: RunDirectory, *, undelivered_too: bool) -> str | None:
     if owed and not undelivered_too:
         return f"not everything was delivered to {', '.join(sorted(owed))}"
     return None
+
+
+def prune(run: RunDirectory, *, undelivered_too: bool, dry_run: bool) -> str | None:
+    """Remove a run, or with `dry_run` leave it; return why it stays, where it does."""
+    try:
+        reason = reason_to_keep(run, undelivered_too=undelivered_too)
+        if reason is None and not dry_run:
+            remove(run)
+    except RunBusy:
+        return "it is live"
+    except OSError as error:  # somebody else's
+        return f"it can't be removed: {error.strerror or error}"
+    return reason
 
 
 def remove(run: RunDirectory) -> None:
