@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from spanline.stats.facts import Facts, facts_of, job
 from spanline.stats.gather import gather, moment
 from spanline.stats.report import Report
 
-from .conftest import SPANLINE, Project, command, eventually, journal, last_run, session_started
+from .conftest import SPANLINE, Project, command, eventually, journal, last_run, serving, session_started
 from .test_prune import id_of_age
 from .test_retry import LOCKED, held_by_another
 
@@ -923,6 +924,42 @@ def test_a_home_at_a_url_is_asked_for_what_is_beside_the_journals(
     assert place._files is files
     assert same(gather(place, "30d", now=NOW), local(with_artifacts.home))
     assert sorted(asked) == ["facts.json"] * 11 + ["journal.jsonl"]
+
+
+def test_a_home_on_a_web_server_has_the_same_figures(
+    with_artifacts: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its listing has names only: not even sizes."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    class Files(SimpleHTTPRequestHandler):
+        def translate_path(self, path: str) -> str:
+            return f"{with_artifacts.home}{path}"
+
+    with serving(Files) as url:
+        there = gather(places.place(url, refuse), "30d", now=NOW)
+        with pytest.raises(UsageError, match=f"there is no home at {url}/nowhere"):
+            gather(places.place(f"{url}/nowhere", refuse), "30d", now=NOW)
+    here = local(with_artifacts.home)
+    assert (there.runs, there.failing_nodes, there.alerts) == (here.runs, here.failing_nodes, here.alerts)
+
+
+def test_a_home_at_a_url_that_is_not_there_is_not_healthy(tmp_path: Path) -> None:
+    for url in ("memory://hmoe", f"file://{tmp_path}/hmoe", "http://127.0.0.1:9/hmoe"):
+        done = command([SPANLINE, "--home", url, "stats", "--check"], tmp_path, {})
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert done.stderr.decode().startswith(f"spanline: there is no home at {url}, ")
+
+
+def test_journals_of_which_none_can_be_read_are_not_healthy(written: Written) -> None:
+    written.run(1, node(1, "model.shop.a"))
+    (path,) = written.home.glob("runs/*/journal.jsonl")
+    path.unlink()
+    path.mkdir()  # root may read everything: what nobody can read stands for it
+    done = command([SPANLINE, "--home", str(written.home), "stats", "--check", "--since", "2020-01-01"], Path.cwd(), {})
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"none of the 1 journals" in done.stderr
 
 
 def test_a_home_in_s3_has_the_same_figures(with_artifacts: Written, tmp_path: Path) -> None:

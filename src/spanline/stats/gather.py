@@ -25,7 +25,7 @@ def gather(
 ) -> Report:
     """Report on the runs that began after `since`, with lists of at most `limit`; `say` is told of what takes long.
 
-    Raises `UsageError` where `since` says nothing, the place can't be read, or DuckDB isn't installed.
+    Raises `UsageError` where `since` says nothing, nothing there can be read, or DuckDB isn't installed.
     """
     until = time.time() if now is None else now
     start = moment(since, until)
@@ -73,6 +73,8 @@ def _report(
     earliest = min(start, until - alerts.RECENT_SECONDS - alerts.WEEK_SECONDS)
     wanted = {journal.run_id: journal for journal in known if journal.modified >= earliest}
     files, unreadable = cache.up_to_date(place, folder, list(wanted.values()), say)
+    if unreadable and not files:  # what nobody can read would pass for healthy
+        raise UsageError(f"none of the {len(unreadable)} journals in {place.name} can be read")
     with contextlib.closing(Figures(files, start, until, limit)) as figures:
         without_session = len(files) - figures.readable()
         live = figures.settle(run_id for run_id in figures.not_ended() if place.is_live(wanted[run_id]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -178,10 +179,14 @@ class Remote:
         runs = f"{self._root}/runs/"
         found = []
         self._sizes, self._kept = {}, {}
-        for path, info in self._listed(runs).items():
+        listed = self._listed(runs)
+        if not listed and not self._exists():
+            raise UsageError(f"there is no home at {self.name}, or it can't be reached: name one where runs are")
+        for path, info in listed.items():
             run_id, _, inner = path.partition(runs)[2].partition("/")
             if inner == journals.FILE_NAME and _is_run_id(run_id):
-                found.append(Journal(run_id, path, _bytes(info), _stamp(info), _modified(info)))
+                known = self._info(path) if info.get("size") is None else info
+                found.append(Journal(run_id, path, _bytes(known), _stamp(known), _modified(known)))
             elif inner == homes.FACTS_NAME:
                 self._kept[run_id] = path
             elif inner.startswith("artifacts/"):
@@ -189,13 +194,28 @@ class Remote:
         return sorted(found, key=lambda journal: journal.run_id)
 
     def _listed(self, folder: str) -> Mapping[str, Mapping[str, object]]:
-        try:
+        with self._errors():
             self._files.invalidate_cache()
-            return cast("Mapping[str, Mapping[str, object]]", self._files.find(folder, detail=True))
-        except FileNotFoundError:
-            return {}
+            try:
+                return cast("Mapping[str, Mapping[str, object]]", self._files.find(folder, detail=True))
+            except FileNotFoundError:
+                return {}
+
+    def _exists(self) -> bool:
+        with self._errors():
+            return bool(self._files.exists(self._root))
+
+    def _info(self, path: str) -> Mapping[str, object]:
+        """What a listing has not said: that of a web server has names only."""
+        with self._errors():
+            return cast("Mapping[str, object]", self._files.info(path))
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Have an error be said in our words: every implementation has its own, for credentials, names and networks."""
+        try:
+            yield
         except Exception as error:
-            # Every implementation has errors of its own, for credentials, names and networks.
             raise UsageError(f"cannot read {self.name}: {_first_line(error)}") from error
 
     def read(self, journal: Journal) -> Iterator[bytes]:
