@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
+import subprocess
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import certifi
 import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -287,6 +291,72 @@ def test_the_answer_of_a_backend_that_is_down_is_named(receiver: Receiver, sink:
     said = failure(exporter, [a_span("a")])
     assert "Service Unavailable" in said
     assert len(said) < 250
+
+
+def test_a_port_for_grpc_that_is_spoken_to_in_http_is_named(sink: Callable[..., OtelSink]) -> None:
+    with receiving_grpc() as (url, _):
+        exporter = sink(OTEL_EXPORTER_OTLP_ENDPOINT=url, OTEL_EXPORTER_OTLP_TIMEOUT="2")
+        said = failure(exporter, [a_span("a")])
+    assert said.isprintable()
+    assert "is this the port for gRPC" in said
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of 127.0.0.1, signed by nobody else, and in the same file its key."""
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "certificate.pem"],
+        cwd=tmp_path, capture_output=True, check=False,
+    )  # fmt: skip
+    if made.returncode != 0:
+        pytest.skip("no certificate can be made here")
+    path = tmp_path / "certificate.pem"
+    path.write_text((tmp_path / "key.pem").read_text() + path.read_text())
+    return path
+
+
+def test_the_certificate_named_for_otlp_goes_before_those_of_all(
+    certificate: Path, sink: Callable[..., OtelSink]
+) -> None:
+    received: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer(self, 200)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.05}).start()
+    try:
+        exporter = sink(
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"https://127.0.0.1:{server.server_port}",
+            OTEL_EXPORTER_OTLP_CERTIFICATE=str(certificate),
+            REQUESTS_CA_BUNDLE=certifi.where(),
+        )
+        exporter.deliver([a_span("a")])
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert received == ["/v1/traces"]
+
+
+def test_what_the_sdk_makes_of_a_variable_is_said_once(project: Project) -> None:
+    done = project.spanline(
+        "dbt", "run", "--select", "customers",
+        OTEL_TRACES_EXPORTER="console", OTEL_METRICS_EXPORTER="console",
+        OTEL_TRACES_SAMPLER="nonsense", OTEL_RESOURCE_ATTRIBUTES="nonsense",
+    )  # fmt: skip
+    said = [line for line in done.stderr.decode().splitlines() if line.startswith("spanline: ")]
+    assert len(said) == 2
+    assert all("OpenTelemetry: " in line and "nonsense" in line for line in said)
 
 
 # --- the service's name

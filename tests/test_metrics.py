@@ -404,6 +404,12 @@ def test_the_interval_is_the_sdks_variable(monkeypatch: pytest.MonkeyPatch) -> N
     assert [results(data) for data in exported(long_run())] == [[(0, 90, 1)], [(0, 150, 2)]]
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "soon"])
+def test_an_interval_that_is_none_is_the_default(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", value)
+    assert [results(data) for data in exported(long_run())] == [[(0, 60, 1)], [(0, 120, 2)], [(0, 150, 2)]]
+
+
 @pytest.mark.parametrize("preference", ["delta", "LowMemory"])
 def test_delta_counts_from_the_point_before(preference: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", preference)

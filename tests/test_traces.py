@@ -156,6 +156,25 @@ def test_the_second_attempt_is_a_level_and_the_session_says_when_it_was_decided(
     assert found.named("dbt build").status.status_code is StatusCode.UNSET
 
 
+def test_an_attempt_names_what_failed_in_it() -> None:
+    """Not what failed before, and was left as it is."""
+    again = {**PLACE, "attempt": 2}
+    happened = [
+        started("model.shop.z"),
+        started("model.shop.b"),
+        finished("model.shop.z", "error", message="Database Error\n  syntax error at or near"),
+        finished("model.shop.b", "error", message="deadlock detected"),
+        events.AttemptEnded(exit_code=1, **PLACE),
+        events.AttemptStarted(argv=["build"], pid=2, python="p", **again),
+        started("model.shop.b", **again),
+        finished("model.shop.b", "error", message="deadlock detected", **again),
+    ]
+    found = Trace(in_order(opened(), invoked(adapter_type="postgres"), happened, closed(1, attempt=2)))
+    attempt, root = found.named("attempt"), found.named("dbt build")
+    assert (attempt.status.description, of(attempt)["error.type"]) == ("1 failed, first model.shop.b", "concurrency")
+    assert (root.status.description, of(root)["error.type"]) == ("2 failed, first model.shop.z", "syntax")
+
+
 def test_a_resumed_session_links_to_the_one_before() -> None:
     place = {"session": 2, "resumes": True}
     first = [*opened(), *invoked(), *closed(1)]
@@ -476,6 +495,9 @@ def test_sql_is_shown_cut_masked_or_not_at_all() -> None:
         ("trino", r"select X'AB', 'a\', U&'\0041', DECIMAL '1.5', interval '1' day",
          "select ?, ?, ?, DECIMAL ?, interval ? day"),
         ("teradata", "select 'AB'XB, _latin'a'", "select ?, _latin?"),
+        ("athena", "create external table d.t (a int) location 's3://b/x'",
+         "create external table d.t (a int) location ?"),
+        ("athena", "insert into d.t values (1, 'a')", "insert into d.t values (?, ?)"),
         ("nobodys", "select 'a'", None),
         ("postgres", "select 'never ends", None),
     ],
@@ -709,7 +731,8 @@ def test_what_is_not_sampled_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("sampler", "ratio"),
     [(None, None), ("always_off", None), ("always_on", None), ("parentbased_always_off", None), ("traceidratio", "0.5"),
-     ("parentbased_traceidratio", "0.3"), ("traceidratio", "0"), ("traceidratio", "1")],
+     ("parentbased_traceidratio", "0.3"), ("traceidratio", "0"), ("traceidratio", "1"),
+     ("nonsense", None), ("nonsense_always_off", None)],
 )  # fmt: skip
 def test_dbt_is_told_what_the_sampler_decides(
     monkeypatch: pytest.MonkeyPatch, sampler: str | None, ratio: str | None, flags: str | None
@@ -727,6 +750,9 @@ def test_dbt_is_told_what_the_sampler_decides(
 def test_a_trace_state_without_a_trace_is_dropped() -> None:
     assert tracecontext.current({"TRACESTATE": "vendor=1", "BAGGAGE": "a=1"}) == {"BAGGAGE": "a=1"}
     assert "TRACESTATE" not in tracecontext.current({"TRACEPARENT": "nonsense", "TRACESTATE": "vendor=1"})
+    # In the environment it stands all the same: dbt must not take it up with the parent that it is given.
+    assert tracecontext.for_dbt(RUN_ID, 1, "nonsense", ("session",), {})["TRACESTATE"] == ""
+    assert "TRACESTATE" not in tracecontext.for_dbt(RUN_ID, 1, f"00-{'a' * 32}-{'b' * 16}-01", ("session",), {})
 
 
 def test_the_trace_around_the_run_goes_on_in_it_with_its_state() -> None:

@@ -667,10 +667,32 @@ def _plain(value: RunResult | object) -> dict[str, object]:
     return built
 
 
+class _Once(logging.Filter):
+    """Lets a message through the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        new = message not in self._said
+        self._said.add(message)
+        return new
+
+
 def _set_up_logging() -> None:
-    """Our own warnings to standard error, a line each; other libraries' nowhere (sinks report what failed)."""
+    """Our own warnings to standard error, a line each; other libraries' nowhere (sinks report what failed).
+
+    But for what OpenTelemetry's SDK says of its variables, once.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("spanline: %(message)s"))
+    of_sdk = logging.StreamHandler()
+    of_sdk.setFormatter(logging.Formatter("spanline: OpenTelemetry: %(message)s"))
+    of_sdk.setLevel(logging.WARNING)
+    of_sdk.addFilter(_Once())
+    logging.getLogger("opentelemetry.sdk").addHandler(of_sdk)
     ours = logging.getLogger("spanline")
     ours.addHandler(handler)
     ours.setLevel(logging.WARNING)

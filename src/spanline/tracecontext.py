@@ -14,6 +14,11 @@ from spanline import ids
 VARIABLES: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 _RATIO_BITS: Final = 1 << 64
 """The SDK's sampler by ratio looks at so many of the trace id's last bits."""
+_SAMPLER: Final = "parentbased_always_on"
+"""The SDK's default, also where it doesn't know what is asked for."""
+_SAMPLERS: Final = frozenset(
+    f"{prefix}{name}" for prefix in ("", "parentbased_") for name in ("always_on", "always_off", "traceidratio")
+)
 _DBTS_OWN: Final = "DBT_ENGINE_SNOWFLAKE_PROJECTS_OTEL"
 """Turns on dbt Core 1.12's own spans, of the same nodes."""
 
@@ -45,11 +50,13 @@ def _active() -> dict[str, str]:
 def for_dbt(
     run_id: str, session: int, traceparent: str | None, parts: tuple[object, ...], environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """The variable with which what dbt's process sends is beneath the span that `parts` name."""
+    """The variables with which what dbt's process sends is beneath the span that `parts` name."""
     trace = ids.session_trace_id(run_id, session, traceparent)
     span = ids.span_id(run_id, session, *parts)
     flags = f"{int(_is_sampled(environ, trace, traceparent)):02x}"
-    return {"TRACEPARENT": f"00-{trace:032x}-{span:016x}-{flags}"}
+    own = {"TRACEPARENT": f"00-{trace:032x}-{span:016x}-{flags}"}
+    # A state without its parent is of some other trace; to be empty is to be unset.
+    return own if ids.is_traceparent(traceparent or "") else {**own, "TRACESTATE": ""}
 
 
 def _is_sampled(environ: Mapping[str, str], trace: int, traceparent: str | None) -> bool:
@@ -57,7 +64,8 @@ def _is_sampled(environ: Mapping[str, str], trace: int, traceparent: str | None)
 
     https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration
     """
-    sampler = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower() or "parentbased_always_on"
+    asked = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    sampler = asked if asked in _SAMPLERS else _SAMPLER
     if sampler.startswith("parentbased_") and traceparent and ids.is_traceparent(traceparent):
         return bool(int(traceparent.strip()[53:55], 16) & 1)
     if sampler.endswith("traceidratio"):

@@ -48,6 +48,8 @@ class RepeatingSession(requests.Session):
         """What was found the first time: one address, one set of options."""
         if self._settings is None:
             self._settings = dict(super().merge_environment_settings(*arguments, **named))
+            if isinstance(self.verify, str):  # the backend's own certificates go before those of REQUESTS_CA_BUNDLE
+                self._settings["verify"] = self.verify
         return dict(self._settings)
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # noqa: ANN401 - as above

@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from http.client import BadStatusLine
 from importlib.metadata import entry_points
 from typing import Final, Literal, Protocol
 
@@ -36,6 +37,7 @@ _REFUSED: Final = frozenset(("400", "406", "410", "411", "413", "414", "415", "4
 _TOO_LARGE: Final = "413"
 _SAYS_TOO_LARGE: Final = re.compile(r"larger than max|exceeds (the )?max|length too large", re.IGNORECASE)
 """How gRPC's servers and the SDK's own check say it; the status, RESOURCE_EXHAUSTED, may as well mean a quota."""
+_NO_HTTP: Final = "the answer is no HTTP: is this the port for gRPC (OTEL_EXPORTER_OTLP_PROTOCOL=grpc)?"
 _EXPORTERS: Final = "opentelemetry.exporter"
 _BATCH: Final = 512
 _LINGER_SECONDS: Final[dict[Signal, float]] = {"traces": 0.005, "metrics": 0.0, "logs": 1.0}
@@ -196,8 +198,14 @@ def _in_short(record: logging.LogRecord) -> str:
     text = record.getMessage()
     for argument in _arguments(record):
         if isinstance(argument, Exception) and str(argument):
-            text = text.replace(str(argument), str(_cause(argument)))
-    return " ".join(text.split()).rstrip(".")
+            text = text.replace(str(argument), _said_by(_cause(argument)))
+    shown = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(shown.split()).rstrip(".")
+
+
+def _said_by(cause: BaseException) -> str:
+    """Its words; of an answer that isn't HTTP's, what that most likely is."""
+    return _NO_HTTP if isinstance(cause, BadStatusLine) else str(cause)
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from spanline import conventions, rules
-from spanline.failures import Failure, failure_of, failure_of_session, own_words
+from spanline.failures import Failure, failure_of, most_permanent, own_words
 from spanline.sinks.otel.sql import SHOWN_WHOLE, Shown
 from spanline.state import CANCELLED, DIED, NodeState, RunState
 
@@ -71,17 +71,22 @@ def of_node(node: NodeState, adapter: str | None) -> Failed:
     return Failed(node.said, Failure("cancelled") if node.status == CANCELLED else failure_of(node.said, adapter))
 
 
-def of_level(state: RunState, outcome: str) -> Failed:
-    """Why a session, a step or an attempt ended as it did; `raised` where no node has failed, whose span says it."""
+def of_level(state: RunState, outcome: str, step: int = 0, attempt: int = 0) -> Failed:
+    """Why the session, or this step or attempt of it, ended as it did.
+
+    `raised` where no node of it has failed, whose span says it.
+    """
     if outcome == CANCELLED:
         cancel = state.cancel
         said = cancel.reason or f"{outcome} by {cancel.by}" if cancel is not None else outcome
         return Failed(said, Failure("timeout" if state.cancelled_by_limit else "cancelled"), raised=False)
+    nodes = [node for node in state.failed if step in (0, node.step) and attempt in (0, node.attempt)]
     thrown = given_up_for(state)
-    if thrown is not None and (outcome == DIED or not state.failed):
+    if thrown is not None and (outcome == DIED or not nodes):
         return thrown
-    said = f"{len(state.failed)} failed, first {state.failed[0].unique_id}" if state.failed else outcome
-    return Failed(said, failure_of_session(state) or failure_of(said, state.adapter), raised=False)
+    said = f"{len(nodes)} failed, first {nodes[0].unique_id}" if nodes else outcome
+    decisive = most_permanent(failure_of(node.said, state.adapter) for node in nodes)
+    return Failed(said, decisive or failure_of(said, state.adapter), raised=False)
 
 
 def given_up_for(state: RunState) -> Failed | None:
@@ -89,10 +94,8 @@ def given_up_for(state: RunState) -> Failed | None:
     attempt = state.attempt
     if attempt is None or state.cancelling:
         return None
-    said = attempt.exception
-    if attempt.died is not None:
-        said = attempt.died.said
-    return Failed(said, failure_of_session(state) or failure_of(said, state.adapter)) if said else None
+    said = attempt.died.said if attempt.died is not None else attempt.exception
+    return Failed(said, failure_of(attempt.exception or said, state.adapter)) if said else None
 
 
 def response_code(message: str, adapter: str | None) -> str | None:

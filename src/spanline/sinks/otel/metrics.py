@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from itertools import groupby
@@ -90,5 +91,5 @@ def _interval() -> float:
     try:
         milliseconds = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or _INTERVAL_MILLISECONDS)
     except ValueError:
-        milliseconds = _INTERVAL_MILLISECONDS
-    return milliseconds / 1000
+        milliseconds = math.nan
+    return (milliseconds if milliseconds > 0 else _INTERVAL_MILLISECONDS) / 1000

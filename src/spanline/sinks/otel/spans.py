@@ -222,7 +222,8 @@ class Translator:
         attributes = _of_place(level.place)
         if last is not None and last.exit_code is not None:
             attributes[conventions.EXIT_CODE] = last.exit_code
-        failed = failing.of_level(state, state.outcome(last.exit_code or _UNHANDLED)) if bad and last else None
+        outcome = state.outcome((last.exit_code if last is not None else None) or _UNHANDLED)
+        failed = failing.of_level(state, outcome, *level.place) if bad else None
         return Message(self._span(level.name, own, above, attributes, (level.started, event.time), failed))
 
     def _above(self, state: RunState) -> SpanContext:

@@ -61,12 +61,15 @@ def masked(sql: str, adapter: str) -> str | None:
         return None
     pieces, at = [], 0
     for token in tokens:
+        literal = _is_literal(token.token_type.name)
+        if not token.text and not literal:
+            continue  # it marks something (Athena's DDL), and stands for nothing in the text
         start, end = token.start, token.end + 1
         if start < at:  # within a literal: dialects make several tokens of `1L`, or of `0xFF`
             at = max(at, end)
             continue
         pieces.append(_without_comments(sql[at:start]))
-        if _is_literal(token.token_type.name) or _BEGINS_NUMBER.match(sql, start):
+        if literal or _BEGINS_NUMBER.match(sql, start):
             pieces.append("?")
             rest = _REST_OF_LITERAL.match(sql, end)
             end = rest.end() if rest is not None else end
