@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import psutil
 import pytest
@@ -27,6 +28,7 @@ from spanline.lineage import beside, catalog, columns
 from spanline.lineage import cache as cache_module
 from spanline.lineage.beside import ResolverProcess, start_resolver
 from spanline.lineage.cache import Cache
+from spanline.lineage.catalog import Catalog
 from spanline.lineage.resolver import Resolver
 from spanline.runs import Run
 from spanline.spec import RunSpec
@@ -40,6 +42,7 @@ from .lineage_events import (
     compiled,
     described,
     end_of,
+    finished,
     in_order,
     invoked,
     opened,
@@ -66,9 +69,11 @@ SHOP: list[Event] = in_order(
     described(STAGED, depends_on=[SEED], columns=[Column("price", "decimal(9,2)", "What it cost")]),
     started(STAGED),
     compiled(STAGED, STAGED_SQL),
+    finished(STAGED),
     described(FINAL, depends_on=[STAGED]),
     started(FINAL),
     compiled(FINAL, FINAL_SQL),
+    finished(FINAL),
 )
 COPY, MADE, SUM = "DIRECT:IDENTITY", "DIRECT:TRANSFORMATION", "DIRECT:AGGREGATION"
 
@@ -196,7 +201,7 @@ def test_more_than_five_thousand_columns_are_cut_and_that_is_said() -> None:
 def test_what_the_runner_asked_the_warehouse_is_known_downstream_and_in_later_runs(tmp_path: Path) -> None:
     source = described("source.shop.raw.events")
     asked = ColumnsResolved(unique_id=source.unique_id, origin="warehouse", columns=[Column("id"), Column("at")])
-    model = [described(FINAL), compiled(FINAL, "select * from shop.main.events")]
+    model = [described(FINAL), compiled(FINAL, "select * from shop.main.events"), finished(FINAL)]
     with Cache.open(tmp_path / "columns.sqlite") as cache:
         first = resolve(in_order(opened(), invoked(), source, asked, model), cache)
     assert names(of_sql(first)[FINAL]) == ["id", "at"]
@@ -297,10 +302,80 @@ def test_a_catalog_that_cannot_be_read_is_left_out_with_a_warning(
 
 
 def test_without_a_catalog_nothing_is_said_of_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert catalog.load(tmp_path / "catalog.json") == {}
+    assert catalog.load(tmp_path / "catalog.json") == Catalog()
     assert caplog.text == ""
-    assert catalog.load(tmp_path) == {}, "a directory"
+    assert catalog.load(tmp_path) == Catalog(), "a directory"
     assert "is left out" in caplog.text
+
+
+def test_a_catalog_that_is_older_than_what_was_built_since_says_types_at_most(tmp_path: Path) -> None:
+    happened = in_project(tmp_path, model_shop_staged=table(id="BIGINT", gone="DATE"))
+    catalog_file = tmp_path / "target" / "catalog.json"
+    place = tmp_path / "columns.sqlite"
+    cached(place, SHOP)
+    for generated_at, origin, first in (
+        ("2001-01-01T00:00:00.000000Z", "earlier", ["id", "price", "state"]),
+        ("2999-01-01T00:00:00.000000Z", "catalog", ["id", "gone"]),
+    ):
+        content = json.loads(catalog_file.read_text())
+        catalog_file.write_text(json.dumps({**content, "metadata": {"generated_at": generated_at}}))
+        known, resolved = (event for event in cached(place, happened) if event.unique_id == STAGED)
+        assert (known.origin, names(known)) == (origin, first)
+        assert (names(resolved), resolved.columns[0].data_type) == (["id", "price", "state"], "BIGINT")
+
+
+# --- what is there already --------------------------------------------------------------------------------------------
+
+INCREMENTAL = "model.shop.events"
+CREATE = 'create table "shop"."main"."events" as (select 1 as a, 2 as b)'
+INSERT = 'insert into "shop"."main"."events" (select 1 as a, 2 as b)'
+
+
+@pytest.mark.parametrize(
+    ("on_schema_change", "query", "expected"),
+    [
+        (None, INSERT, ["a", "b"]),
+        ("ignore", INSERT, ["a", "c"]),
+        ("ignore", CREATE, ["a", "b"]),
+        ("ignore", CREATE.replace("events", "events__dbt_tmp"), ["a", "c"]),
+        ("fail", INSERT, ["a", "c"]),
+        ("append_new_columns", INSERT, ["a", "c", "b"]),
+        ("append_new_columns", CREATE, ["a", "b"]),
+        ("sync_all_columns", INSERT, ["a", "b"]),
+    ],
+)
+def test_a_relation_that_is_there_has_the_columns_that_dbt_gives_it(
+    tmp_path: Path, on_schema_change: str | None, query: str, expected: list[str]
+) -> None:
+    """https://docs.getdbt.com/docs/build/incremental-models#what-if-the-columns-of-my-incremental-model-change."""
+
+    def invocation(sql: str, *queries: str) -> list[Event]:
+        sent = [
+            events.QueryStarted(query=n, sql=text, unique_id=INCREMENTAL, session=1, step=1, attempt=1)
+            for n, text in enumerate(queries)
+        ]
+        model = described(INCREMENTAL, materialized="incremental", on_schema_change=on_schema_change)
+        below = [described(FINAL), compiled(FINAL, "select * from shop.main.events")]
+        return in_order(opened(), invoked(), model, compiled(INCREMENTAL, sql), sent, finished(INCREMENTAL), below)
+
+    place = tmp_path / "columns.sqlite"
+    cached(place, invocation("select 1 as a, 3 as c", CREATE))
+    second = of_sql(cached(place, invocation("select id as a, n as b from shop.main.orders", query)))
+    assert names(second[INCREMENTAL]) == expected
+    assert set(second[INCREMENTAL].lineage) == {"a", "b"} & set(expected)
+    assert names(second[FINAL]) == expected
+    (third, *_) = cached(place, invocation("select 1 as a"))
+    assert (third.origin, names(third)) == ("earlier", expected)
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [("compile", "success"), ("docs generate", "success"), ("run", "error")]
+)
+def test_what_was_not_built_is_not_remembered(tmp_path: Path, command: str, status: str) -> None:
+    model = [described(STAGED), compiled(STAGED, "select 1 as a"), finished(STAGED, status)]
+    place = tmp_path / "columns.sqlite"
+    assert names(of_sql(cached(place, in_order(opened(), invoked(command), model)))[STAGED]) == ["a"]
+    assert [event.origin for event in cached(place, in_order(opened(), invoked(), model))] == ["sql"]
 
 
 # --- the cache ------------------------------------------------------------------------------------------------------
@@ -725,6 +800,39 @@ def test_the_first_run_and_the_next_tell_the_same_columns(project: Project, rece
     begin = next(e for e in runs[1] if unique_id_of(e) == "model.shop.totals")
     assert begin["eventType"] == "START"
     assert [field["name"] for field in begin["outputs"][0]["facets"]["schema"]["fields"]] == ["customer_id", "cents"]
+
+
+def test_columns_are_those_that_the_warehouse_has_though_the_sql_has_others(
+    project: Project, receiver: Receiver
+) -> None:
+    """By DuckDB's own word: of incremental models, of what failed, and of what was compiled only."""
+    sql = "select 1 as a {% if var('more', false) %}, 2 as b {% else %}, 3 as c {% endif %}"
+    for name, on_schema_change in (("plain", "ignore"), ("growing", "append_new_columns")):
+        configured = f"{{{{ config(materialized='incremental', on_schema_change='{on_schema_change}') }}}}"
+        project.write(f"models/{name}.sql", f"{configured} {sql}")
+        project.write(f"models/{name}_copy.sql", f"select * from {{{{ ref('{name}') }}}}")
+    project.write("models/upper.sql", "select 1 as a {{ ', nope' if var('more', false) }}")
+    project.write("models/upper_copy.sql", "select * from {{ ref('upper') }}")
+    more = ("--vars", "{more: true}")
+    all_of = ("-s", "plain+", "growing+", "upper+")
+    copies = ("-s", "plain_copy", "growing_copy", "upper_copy")
+    for args in (
+        ("run", *all_of),
+        ("run", *all_of, *more),
+        ("compile", *all_of, "--full-refresh", *more),
+        ("run", *copies),
+        ("run", "-s", "plain+", "growing+", "--full-refresh", *more),
+    ):
+        receiver.requests.clear()
+        project.spanline("dbt", *args, **receiver.lineage_environment)
+        with duckdb.connect(str(project.path / "shop.duckdb"), read_only=True) as connection:
+            found = connection.execute("select table_name, column_name from information_schema.columns").fetchall()
+        for event in receiver.lineage:
+            assert_valid(event)
+            for output in event["outputs"] if event["eventType"] == "COMPLETE" and args[0] == "run" else ():
+                told = {field["name"] for field in output["facets"]["schema"]["fields"]}
+                table = output["name"].rpartition(".")[2]
+                assert told == {column for name, column in found if name == table}, (args, table)
 
 
 # --- silence --------------------------------------------------------------------------------------------------------

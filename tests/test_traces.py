@@ -21,11 +21,12 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusC
 from spanline import conventions, events, ids, tracecontext
 from spanline.events import Event
 from spanline.failures import failure_of
+from spanline.lineage.statements import changes
 from spanline.replay import replay
 from spanline.runs import start
 from spanline.sinks.otel.failing import Failed
 from spanline.sinks.otel.spans import Translator
-from spanline.sinks.otel.sql import CHARACTERS, changes, masked, shown
+from spanline.sinks.otel.sql import CHARACTERS, masked, shown
 from spanline.state import RunState
 
 from .conftest import DEADLINE, SILENT, Project, Receiver, journal, last_run, undelivered

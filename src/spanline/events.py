@@ -345,7 +345,8 @@ class NodeDescribed(Event, frozen=True, kw_only=True):
     """What dbt's manifest says of a node; once for each node, before it starts.
 
     `columns` are the documented ones, of a seed those in its header. `added_columns` are those that dbt adds to what a
-    snapshot selects.
+    snapshot selects. `on_schema_change` says what becomes of a relation that is there when its SQL has other columns:
+    absent where it is made anew.
     """
 
     unique_id: str
@@ -364,6 +365,7 @@ class NodeDescribed(Event, frozen=True, kw_only=True):
     owner: Owner | None = None
     checksum: str | None = None
     added_columns: list[str] = []
+    on_schema_change: str | None = None
     table_format: str | None = None
     catalog: str | None = None
     test: TestInfo | None = None

@@ -68,17 +68,17 @@ class Cache:
         of_sql = hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
         read = self._get("reads", of_sql, _relations)
         if read is not None:
-            kept = self._get("analyses", _key(of_sql, read, schema), _analyses)
+            kept = self._get("analyses", _key(of_sql, read[0], schema), _analyses)
             if kept is not None:
-                return kept
+                return kept[0]
         found = analyse()
         self._put("reads", of_sql, msgspec.msgpack.encode(found.relations))
         self._put("analyses", _key(of_sql, found.relations, schema), msgspec.msgpack.encode(found))
         return found
 
-    def relation(self, namespace: str, name: str) -> list[Column]:
-        """The columns of a relation as they were last seen; none where they weren't."""
-        return self._get("relations", f"{namespace}\x1f{name}", _columns) or []
+    def relation(self, namespace: str, name: str) -> tuple[list[Column], int]:
+        """The columns of a relation as they were last seen, and when, in seconds since the epoch; none, and 0."""
+        return self._get("relations", f"{namespace}\x1f{name}", _columns) or ([], 0)
 
     def remember_relation(self, namespace: str, name: str, found: Sequence[Column]) -> None:
         """Keep the columns of a relation."""
@@ -86,16 +86,17 @@ class Cache:
 
     # --- the file -------------------------------------------------------------------------------------------------
 
-    def _get(self, table: str, key: bytes | str, decoder: msgspec.msgpack.Decoder[T]) -> T | None:
+    def _get(self, table: str, key: bytes | str, decoder: msgspec.msgpack.Decoder[T]) -> tuple[T, int] | None:
+        """What is kept under this key, and since when."""
         if self._connection is None:
             return None
         try:
-            row = self._connection.execute(f"select value from {table} where key = ?", (key,)).fetchone()  # noqa: S608
+            row = self._connection.execute(f"select value, used from {table} where key = ?", (key,)).fetchone()  # noqa: S608
         except sqlite3.Error as error:
             self._give_up(error)
             return None
         try:
-            return decoder.decode(row[0]) if row is not None else None
+            return (decoder.decode(row[0]), row[1]) if row is not None else None
         except (msgspec.MsgspecError, TypeError):
             return None  # of another version, or spoilt: it is found out again, and written over
 

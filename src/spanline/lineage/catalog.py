@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from spanline.events import Column
 
-Columns = dict[str, list[Column]]
-"""Columns, in their order, by unique id."""
+
+class Catalog(msgspec.Struct, frozen=True):
+    """Columns, in their order, by unique id, and when they were asked for, in seconds since the epoch."""
+
+    columns: dict[str, list[Column]] = {}
+    generated: float = math.inf
+
 
 log = logging.getLogger("spanline")
 
@@ -25,24 +32,32 @@ class _Table(msgspec.Struct):
     columns: dict[str, _Column]
 
 
+class _Metadata(msgspec.Struct, frozen=True):
+    generated_at: datetime | None = None
+
+
 class _Catalog(msgspec.Struct):
     nodes: dict[str, _Table]
     sources: dict[str, _Table]
+    metadata: _Metadata = _Metadata()
 
 
-def load(path: Path) -> Columns:
-    """The columns of the catalog at this path; none where there is no catalog, or none that can be read."""
+def load(path: Path) -> Catalog:
+    """The catalog at this path; an empty one where there is none, or none that can be read."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_Catalog)
     except FileNotFoundError:
-        return {}
+        return Catalog()
     except (OSError, msgspec.MsgspecError) as error:
         log.warning("the catalog %s is left out: %s", path, error)
-        return {}
-    return {
-        unique_id: [
-            Column(column.name, column.type or None)
-            for column in sorted(table.columns.values(), key=lambda column: column.index)
-        ]
-        for unique_id, table in (found.nodes | found.sources).items()
-    }
+        return Catalog()
+    generated = found.metadata.generated_at
+    return Catalog(
+        {unique_id: _columns(table) for unique_id, table in (found.nodes | found.sources).items()},
+        generated.timestamp() if generated is not None else math.inf,
+    )
+
+
+def _columns(table: _Table) -> list[Column]:
+    ordered = sorted(table.columns.values(), key=lambda column: column.index)
+    return [Column(column.name, column.type or None) for column in ordered]

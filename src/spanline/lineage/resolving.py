@@ -8,11 +8,12 @@ does, or its supervisor.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -44,25 +45,36 @@ def main(arguments: Sequence[str]) -> int:
         for record in follow(Reader(journal), ended.is_set, _POLL_SECONDS)
         if record.event.session == number and record.event.writer != writer
     )
-    configured = next((record for record in found if isinstance(record.event, events.DbtConfigured)), None)
-    if configured is not None:
-        _resolve(configured, found, appender, cache)
+    begun = _until_configured(found)
+    if begun:
+        _resolve(itertools.chain(begun, found), appender, cache)
     return 0
 
 
-def _resolve(configured: Record, following: Iterator[Record], appender: Appender, path: Path) -> None:
-    """Resolve what follows. Not before dbt reads its project: what this imports would have held up its own imports."""
+def _until_configured(found: Iterable[Record]) -> list[Record]:
+    """What comes before dbt reads its project; nothing where it never does.
+
+    What resolving imports would have held up dbt's own imports.
+    """
+    begun = []
+    for record in found:
+        begun.append(record)
+        if isinstance(record.event, events.DbtConfigured):
+            return begun
+    return []
+
+
+def _resolve(found: Iterable[Record], appender: Appender, path: Path) -> None:
     from spanline.lineage.cache import Cache  # noqa: PLC0415
     from spanline.lineage.resolver import Resolver  # noqa: PLC0415
 
     with Cache.open(path) as cache:
         resolver = Resolver(cache)
-        resolver.take(configured.event)
-        for record in following:
-            found = resolver.take(record.event)
-            if found is not None:
+        for record in found:
+            resolved = resolver.take(record.event)
+            if resolved is not None:
                 appender.locate(record.event.session, record.event.step, record.event.attempt)
-                appender.append(found)
+                appender.append(resolved)
 
 
 def sqlglot_is_compiled() -> bool:

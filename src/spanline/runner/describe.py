@@ -39,6 +39,7 @@ def node(node: Any, manifest: Any = None) -> Fields:
         "owner": _owner(node, manifest),
         "checksum": getattr(checksum, "checksum", None) or None,
         "added_columns": _added_columns(node, config),
+        "on_schema_change": _on_schema_change(node, config),
         "table_format": getattr(config, "table_format", None),
         "catalog": getattr(config, "catalog_name", None) or getattr(config, "catalog", None),
         "test": _test(node, config),
@@ -110,6 +111,24 @@ def _added_columns(node: Any, config: Any) -> list[str]:
     if getattr(config, "hard_deletes", None) == "new_record":
         names.append("dbt_is_deleted")
     return [getattr(named, name, None) or name for name in names]
+
+
+def _on_schema_change(node: Any, config: Any) -> str | None:
+    """What dbt does to a relation that is there: https://docs.getdbt.com/docs/build/incremental-models.
+
+    To a snapshot it adds columns, and never takes one away.
+    """
+    if _kind(node) == "snapshot":
+        return "append_new_columns"
+    if getattr(config, "materialized", None) != "incremental":
+        return None
+    from dbt.flags import get_flags
+
+    refresh = getattr(config, "full_refresh", None)
+    flags: Any = get_flags()  # type: ignore[no-untyped-call]
+    if getattr(flags, "FULL_REFRESH", False) if refresh is None else refresh:
+        return None
+    return getattr(config, "on_schema_change", None) or "ignore"
 
 
 def _kind(node: Any) -> str:

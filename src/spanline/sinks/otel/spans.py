@@ -23,13 +23,14 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from spanline import conventions, events, ids
 from spanline.events import Event, NodeDescribed
+from spanline.lineage.statements import changes, operation
 from spanline.progress import DONE
 from spanline.sinks.base import Message
 from spanline.sinks.otel import failing
 from spanline.sinks.otel.failing import Failed, response_code
 from spanline.sinks.otel.sampling import Sampling, decide, sampler_of
 from spanline.sinks.otel.scope import SCOPE
-from spanline.sinks.otel.sql import Shown, changes, operation
+from spanline.sinks.otel.sql import Shown
 from spanline.spec import command_of
 from spanline.state import SUCCESS, NodeState, RunState, outcome_of
 

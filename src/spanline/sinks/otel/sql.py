@@ -14,17 +14,6 @@ _BEGINS_NUMBER: Final = re.compile(r"(?<![\w)\]\"'`$])[.$]\d|(?<!\w)0[xX][0-9a-f
 _REST_OF_LITERAL: Final = re.compile(r"\w*(?:\.\d\w*)?")
 """What belongs to a literal whose beginning a tokenizer knows: of `0xFF`, `1_000`, `1.5f`, `'AB'XB`."""
 
-_BEFORE: Final = re.compile(r"\s+|/\*.*?\*/|--[^\n]*(?:\n|\Z)", re.DOTALL)
-_WORD: Final = re.compile(r"[A-Za-z]+")
-_CHANGES: Final = re.compile(
-    r"(?:create(?:\s+or\s+replace)?(?:\s+(?!if\b)\w+){0,3}\s+(?:table|view)(?:\s+if\s+not\s+exists)?"
-    r"|(?:alter|drop)(?:\s+materialized)?\s+(?:table|view)(?:\s+if\s+exists)?|truncate(?:\s+table)?"
-    r"|insert\s+(?:into|overwrite)(?:\s+table)?|merge\s+into|delete\s+from|update)\s+",
-    re.IGNORECASE,
-)
-"""What stands before the name of what a statement changes."""
-_GOES_ON: Final = re.compile(r"[\w$.]")
-
 Shown = Callable[[str, str], "str | None"]
 """From the SQL and the adapter's type to what may be shown."""
 
@@ -91,22 +80,3 @@ def _without_comments(between: str) -> str:
 SHOWN_WHOLE: Final[Shown] = _whole
 """What shows all."""
 _KINDS: Final[Mapping[str, Shown]] = {"on": _whole, "masked": masked, "off": _nothing}
-
-
-def operation(sql: str) -> str:
-    """The word that the SQL begins with, in capitals, after blanks and comments."""
-    found = _WORD.match(sql, _begin(sql))
-    return found[0].upper() if found else ""
-
-
-def changes(sql: str, name: str) -> bool:
-    """Whether it is plainly the relation of this name, as dbt writes it, that the statement makes or changes."""
-    found = _CHANGES.match(sql, _begin(sql))
-    return found is not None and sql.startswith(name, found.end()) and not _GOES_ON.match(sql, found.end() + len(name))
-
-
-def _begin(sql: str) -> int:
-    at = 0
-    while before := _BEFORE.match(sql, at):
-        at = before.end()
-    return at
