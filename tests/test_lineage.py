@@ -882,6 +882,14 @@ def test_a_run_of_dbt_that_never_got_as_far_as_its_project_is_a_session_that_fai
     assert told[1]["run"]["facets"]["errorMessage"]["message"]
 
 
+def test_such_a_session_is_of_the_same_job_and_has_lasted_as_long_as_it_has() -> None:
+    """As after a profile that isn't there: the name of the project stands in its file."""
+    told = translated([*opened(project="store", time=at(0)), ended("failed", 2, time=at(3))])
+    assert {event["job"]["name"] for event in told} == {"dbt-run-store"}
+    began, over = (datetime.fromisoformat(event["eventTime"]) for event in told)
+    assert (over - began).total_seconds() == 3
+
+
 # --- written: parents and times -------------------------------------------------------------------------------------
 
 TASK = "01a21195-106f-709a-b5e2-0b1dc163f5ec"

@@ -9,6 +9,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import msgspec
@@ -27,7 +28,7 @@ from spanline.sinks.base import Cursor
 from spanline.sinks.openlineage import Translator
 from spanline.state import RunState
 
-from .conftest import Project, Receiver, eventually, journal, last_run, session_started
+from .conftest import Project, Receiver, answer, eventually, journal, last_run, serving, session_started
 
 ONE_MODEL = ("dbt", "run", "--select", "customers")
 MESSAGES_OF_ONE_MODEL = 8  # START and COMPLETE of the session, of the model, and of the two hooks
@@ -354,6 +355,26 @@ def test_a_rejected_message_is_counted_and_never_sent_again(
     assert len(receiver.requests) == total
     replay_to("openlineage")
     assert len(receiver.requests) == total
+
+
+def test_what_is_rejected_is_named_with_the_backends_reason(
+    build: Delivered, kept: RunDirectory, project: Project
+) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            refused = ".orders" in event["job"]["name"] and event.get("eventType") == "COMPLETE"
+            answer(self, 400 if refused else 201, b'{"error":\n "no such field"}' if refused else b"")
+
+    home = kept.path.parents[1]
+    with serving(Refusing) as url:
+        done = project.spanline("--home", str(home), "replay", "latest", OPENLINEAGE_URL=url)
+    assert done.returncode == 0
+    for said in (done.stdout.decode(), done.stderr.decode()):
+        assert "COMPLETE of shop.main.shop.orders.build.run: " in said
+        assert "400 Client Error: Bad Request for url" in said
+        assert '{"error": "no such field"}' in said
+    assert "--all sends them again" in done.stdout.decode()
 
 
 def test_a_backend_that_hangs_holds_up_the_end_no_longer_than_one_has_said(

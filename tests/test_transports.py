@@ -22,6 +22,7 @@ from spanline.replay import replay
 from spanline.sinks.base import Cursor
 
 from .conftest import SPANLINE, answer, serving, session_started, undelivered
+from .lineage_events import closed, described, finished, in_order, invoked, opened, started
 
 ROOT = Path(__file__).parents[1]
 RUN_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -107,6 +108,34 @@ def test_http_by_its_two_variables(kept: RunDirectory, backend: Backend, monkeyp
     assert_all_delivered(replay(kept, everything=False, timeout=20)["openlineage"])
     assert backend.kinds == SENT
     assert {headers["Authorization"] for headers in backend.headers} == {"Bearer the-key"}
+
+
+@pytest.mark.parametrize(("times", "taken"), [(2, True), (1000, False)])
+def test_a_backend_that_is_only_starting_gets_events_of_jobs_and_one_that_knows_none_is_left_in_peace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, taken: bool
+) -> None:
+    """DataHub, as released, answers 500 to what is no event of a run."""
+    exposures = ["exposure.shop.one", "exposure.shop.two"]
+    happened = in_order(
+        opened(), invoked(), described("model.shop.a"), started("model.shop.a"), finished("model.shop.a"),
+        [described(e, relation=None, depends_on=["model.shop.a"]) for e in exposures], closed(),
+    )  # fmt: skip
+    directory = undelivered(tmp_path / "exposed", RUN_ID, happened)
+    tries: list[str] = []
+
+    class NoJobs(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if "run" not in event:
+                tries.append(event["job"]["name"])
+            answer(self, 500 if "run" not in event and len(tries) <= times else 201)
+
+    with serving(NoJobs) as url:
+        monkeypatch.setenv("OPENLINEAGE_URL", url)
+        cursor = replay(directory, everything=False, timeout=20)["openlineage"]
+    assert (cursor.rejected, cursor.complete) == (0 if taken else 2, True)
+    assert set(tries) == set(exposures)
+    assert len(tries) < 8
 
 
 def test_http_by_the_clients_dynamic_variables(

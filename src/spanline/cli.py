@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must 
     from spanline.attempt import Stdio
     from spanline.result import RunResult
     from spanline.runs import Run
+    from spanline.sinks.base import Cursor
 
 USAGE_ERROR: Final = 2
 _INTERRUPTED: Final = 130
@@ -513,10 +514,13 @@ def replay(options: Options, reference: str, timeout: float, *, everything: bool
         if as_json:
             _echo_json({"sink": name, **_plain(cursor)})
         else:
-            rejected = f", {cursor.rejected} rejected" if cursor.rejected else ""
-            click.echo(f"{name}: {cursor.delivered} delivered, {cursor.undelivered} still owed{rejected}")
+            click.echo(f"{name}: {cursor.delivered} delivered, {cursor.undelivered} still owed{_rejected(cursor)}")
     if not all(cursor.complete for cursor in cursors.values()):
         sys.exit(1)
+
+
+def _rejected(cursor: Cursor) -> str:
+    return f", {cursor.rejected} rejected ({cursor.rejection}); --all sends them again" if cursor.rejected else ""
 
 
 @cli.command()

@@ -301,8 +301,7 @@ def _of_run(state: RunState) -> Attributes:
     attributes: Attributes = {conventions.RUN: state.run_id, conventions.SESSION_NUMBER: state.session_number}
     if state.dbt is not None:
         attributes[conventions.INVOCATION] = state.dbt.invocation_id
-    named = state.session.project if state.session is not None else None
-    attributes[conventions.PROJECT] = (state.config.project if state.config is not None else None) or named or ""
+    attributes[conventions.PROJECT] = state.project
     attributes[conventions.TARGET] = (state.config.target if state.config is not None else None) or ""
     return attributes
 

@@ -338,18 +338,11 @@ def labels_of(state: RunState) -> Labels:
     if not any(commands):  # not started by us: dbt says it
         commands = [attempt.command for attempt in state.attempts[:1]]
     return _labels(
-        project=(config.project if config else None) or _project(session),
+        project=state.project,
         target=(config.target if config else None) or _asked_target(steps) or "",
         command=" ".join(filter(None, commands)),
         adapter=state.adapter or "",
     )
-
-
-def _project(session: events.SessionStarted | None) -> str:
-    """As dbt will call it, or the folder's name where `dbt_project.yml` says none."""
-    if session is None:
-        return ""
-    return session.project or Path(session.project_dir).name
 
 
 def _asked_target(steps: list[list[str]]) -> str | None:

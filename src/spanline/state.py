@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterable
+from pathlib import PurePath
 from typing import Any, Final
 
 import msgspec
@@ -177,6 +178,14 @@ class RunState(msgspec.Struct, kw_only=True):
     def adapter(self) -> str | None:
         """The adapter's type, once dbt has said it."""
         return self.config.adapter_type if self.config is not None else None
+
+    @property
+    def project(self) -> str:
+        """The project's name as dbt says it, else its file, else its folder; empty where nothing is known."""
+        if self.config is not None and self.config.project:
+            return self.config.project
+        session = self.session
+        return (session.project or PurePath(session.project_dir).name) if session is not None else ""
 
     @property
     def cancelled_by_limit(self) -> bool:

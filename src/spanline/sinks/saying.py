@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from spanline.runner.secrets import Redactor, secrets_of_address, secrets_of_environment
 
-_LONGEST: Final = 300
+_LONGEST: Final = 600
 _OF_BACKENDS: Final = ("OPENLINEAGE", "OTEL_")
 _SHORTEST_HEADER: Final = 6
 """Shortest value of a header taken for a secret: `x-scope-orgid=1` must not blank every "1"."""

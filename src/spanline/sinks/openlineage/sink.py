@@ -29,7 +29,10 @@ _LONGEST_WAIT: Final = 300.0
 _REJECTED: Final = frozenset((400, 406, 410, 411, 413, 414, 415, 422))
 """Answers that say that the event is wrong. A wrong key or address (401, 403, 404) can be mended: then all is sent."""
 _NO_RUN: Final = 500
-"""What a backend answers that knows run events only (DataHub) to an event of a job: not worth another try either."""
+"""What a backend answers that knows run events only (DataHub) to an event of a job."""
+_TRIES_OF_JOB: Final = 4
+"""After so many it isn't one that is only starting; its later events of jobs are not worth another try."""
+_ANSWER_CHARACTERS: Final = 300
 _CONSOLE: Final = "openlineage.client.transport.console"
 
 
@@ -41,6 +44,7 @@ class OpenLineageSink:
     def __init__(self) -> None:
         self._client = _configured_client()
         self._of_threads = threading.local()
+        self._answers_500 = 0
         self._translator = Translator(Options.of_environment(os.environ))
         transport = self._client.transport
         # Only HTTP gains by several connections; files and consoles must be written by one.
@@ -70,12 +74,16 @@ class OpenLineageSink:
             self._client_of_thread().emit(payload)
         except Exception as error:
             status = _status(error)
-            if status in _REJECTED or (status == _NO_RUN and isinstance(payload, JobEvent)):
-                raise Rejected(str(error)) from error
+            if status in _REJECTED or (status == _NO_RUN and isinstance(payload, JobEvent) and self._takes_no_jobs()):
+                raise Rejected(_reason(payload, error)) from error
             seconds = _retry_after(error)
             if seconds is not None:
                 raise Later(str(error), seconds) from error
             raise
+
+    def _takes_no_jobs(self) -> bool:
+        self._answers_500 += 1
+        return self._answers_500 >= _TRIES_OF_JOB
 
     def _emit_and_wait(self, payloads: Sequence[object], transport: AsyncHttpTransport) -> None:
         failed = transport.get_stats()["failed"]
@@ -105,14 +113,27 @@ class OpenLineageSink:
         return client
 
 
-def _status(error: BaseException | None) -> int | None:
-    """The HTTP status that an error speaks of; transports of transports wrap those of theirs."""
+def _status(error: BaseException) -> int | None:
+    """The HTTP status that an error speaks of."""
+    status = getattr(_answer(error), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _answer(error: BaseException | None) -> object:
+    """The answer that an error is about; transports of transports wrap the errors of theirs."""
     while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status
+        answer: object = getattr(error, "response", None)
+        if answer is not None:
+            return answer
         error = error.__cause__
     return None
+
+
+def _reason(payload: RunEvent | JobEvent, error: BaseException) -> str:
+    """Which event was refused, and why: the answer's body says what is wrong with it."""
+    kind = payload.eventType.value if isinstance(payload, RunEvent) and payload.eventType is not None else "event"
+    said = " ".join(str(getattr(_answer(error), "text", "")).split())[:_ANSWER_CHARACTERS]
+    return ": ".join(filter(None, (f"{kind} of {payload.job.name}", str(error), said)))
 
 
 def _retry_after(error: BaseException) -> float | None:

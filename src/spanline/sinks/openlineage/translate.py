@@ -8,7 +8,6 @@ have no run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -149,7 +148,7 @@ class Translator:
         yield from self._abort_open(event, state)
         yield from self._flush_waiting(state)
         self._gone_without.clear()
-        yield from self._start_session(event, state)
+        yield from self._start_session(state.session or event, state)  # dbt may never have been configured
         yield from self._exposures(event, state)
         found = facets.session_end(state, event.outcome)
         if event.outcome == SUCCESS:
@@ -180,13 +179,10 @@ class Translator:
 
     def _session_job(self, state: RunState) -> str:
         config, session = state.config, state.session
-        project = config.project if config else None
-        if project is None:
-            project = Path(session.project_dir).name if session else "unknown"
         steps = session.steps if session else []
         argv = [argument for step in steps for argument in step]
         variables = self._options.job_name_variables
-        return names.session_job_name(project, config.profile if config else None, argv, variables)
+        return names.session_job_name(state.project, config.profile if config else None, argv, variables)
 
     def _exposures(self, event: Event, state: RunState) -> Iterator[Message]:
         """Consumers are run by nobody here, so they are jobs without a run; they are told of what was built."""
