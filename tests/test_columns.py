@@ -432,6 +432,17 @@ def test_the_rows_of_a_join_depend_on(join: str, expected: set[str]) -> None:
     assert dataset(f"select o.id from main.orders o {join}") == expected
 
 
+def test_an_asof_join_of_snowflake_depends_on_its_match_condition() -> None:
+    sql = """
+    select o.id from main.orders o
+    asof join main.guests g match_condition (o.ordered_at >= g.email) on o.guest_id = g.id
+    """
+    assert dataset(sql, "snowflake") == {
+        *("orders.ordered_at JOIN", "guests.email JOIN"),
+        *("orders.guest_id JOIN", "guests.id JOIN"),
+    }
+
+
 def test_a_cte_decides_about_rows_only_if_it_is_read() -> None:
     sql = """
     with cheap as (select drink from main.menu where price < 300),
@@ -627,6 +638,8 @@ STARS = [
         "select * exclude id rename (name as guest) from main.guests",
         {"GUEST": {"guests.name"}, "email": {"guests.email"}},
     ),
+    ("snowflake", "select * ilike '%M%' from main.guests", {"name": {"guests.name"}, "email": {"guests.email"}}),
+    ("snowflake", "select * ilike '_d' rename id as guest from main.guests", {"GUEST": {"guests.id"}}),
     (
         "duckdb",
         "select g.*, o.drink from main.guests g join main.orders o on o.guest_id = g.id",
@@ -783,6 +796,12 @@ def test_a_star_over_an_unknown_relation_leaves_the_columns_incomplete() -> None
         "made_of": {"menu.made_of"},
         "copy": {"taps.id"},
     }
+
+
+def test_nobody_knows_which_columns_of_an_unknown_relation_a_pattern_fits() -> None:
+    found = analysed("select * ilike '%d%', id as copy from lake.raw.taps", "snowflake")
+    assert fields(found) == {"COPY": {"TAPS.ID"}}
+    assert not found.complete
 
 
 def test_a_name_that_may_be_of_two_unknown_relations_is_of_none() -> None:
@@ -943,6 +962,18 @@ SOURCES = [
     ),
     ("snowflake", "select t.$1 as a from @stage/file.csv t", {"A": set()}),
     ("bigquery", "select _partitiontime as p from main.orders", {"p": set()}),
+    (
+        "postgres",
+        """
+        select o.id, f.* from main.orders o,
+        rows from (generate_series(1, o.cents), unnest(array[o.status])) as f (n, status)
+        """,
+        {
+            "id": {"orders.id"},
+            "n": {"orders.cents TRANSFORMATION", "orders.status TRANSFORMATION"},
+            "status": {"orders.cents TRANSFORMATION", "orders.status TRANSFORMATION"},
+        },
+    ),
 ]
 
 
@@ -1003,6 +1034,11 @@ PIVOTS = [
         },
     ),
     (
+        "snowflake",
+        "select * from (select id, drink, status from main.orders) unpivot (what for kind in (drink, status))",
+        {"ID": {"orders.id"}, "KIND": set(), "WHAT": {"orders.drink", "orders.status"}},
+    ),
+    (
         "duckdb",
         "unpivot main.guests on name, email into name kind value what",
         {"id": {"guests.id"}, "kind": set(), "what": {"guests.name", "guests.email"}},
@@ -1013,6 +1049,72 @@ PIVOTS = [
 @pytest.mark.parametrize(("adapter", "sql", "expected"), PIVOTS)
 def test_a_pivot_gives(adapter: str, sql: str, expected: Edges) -> None:
     assert lineage(sql, adapter) == expected
+
+
+MATCHES = [
+    (
+        "snowflake",
+        """
+        select * from main.orders match_recognize (
+            partition by guest_id order by ordered_at
+            measures first(drink) as first_drink, sum(dear.cents) as cost, match_number() as n
+            one row per match pattern (start_ dear+) define dear as dear.cents > lag(cents)
+        )
+        """,
+        {
+            "GUEST_ID": {"orders.guest_id"},
+            "FIRST_DRINK": {"orders.drink AGGREGATION", "orders.guest_id WINDOW", "orders.ordered_at WINDOW"},
+            "COST": {"orders.cents AGGREGATION", "orders.guest_id WINDOW", "orders.ordered_at WINDOW"},
+            "N": {"orders.guest_id WINDOW", "orders.ordered_at WINDOW"},
+        },
+        {"orders.guest_id FILTER", "orders.ordered_at FILTER", "orders.cents FILTER"},
+    ),
+    (
+        "snowflake",
+        """
+        select * from (select id, cents from main.orders) match_recognize (
+            order by id measures last(cents) as most
+            all rows per match pattern (up+) define up as cents > 3
+        ) where most > 4
+        """,
+        {"ID": {"orders.id"}, "CENTS": {"orders.cents"}, "MOST": {"orders.cents AGGREGATION", "orders.id WINDOW"}},
+        {"orders.id FILTER", "orders.cents FILTER"},
+    ),
+    (
+        "trino",
+        """
+        select m.guest, m.cost, g.name from main.orders o match_recognize (
+            partition by guest_id measures sum(a.cents) as cost pattern (a b+) define b as b.status = 'paid'
+        ) as m (guest, cost) join main.guests g on g.id = m.guest
+        """,
+        {
+            "guest": {"orders.guest_id"},
+            "cost": {"orders.cents AGGREGATION", "orders.guest_id WINDOW"},
+            "name": {"guests.name"},
+        },
+        {"orders.guest_id JOIN+FILTER", "orders.status FILTER", "guests.id JOIN"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("adapter", "sql", "expected", "of_dataset"), MATCHES)
+def test_a_pattern_of_rows_gives(adapter: str, sql: str, expected: Edges, of_dataset: set[str]) -> None:
+    found = analysed(sql, adapter)
+    assert fields(found) == expected
+    assert edges(found.dataset) == of_dataset
+    assert found.complete
+
+
+def test_all_the_rows_of_a_pattern_have_the_columns_of_what_it_is_found_in() -> None:
+    sql = """
+    select * from lake.raw.taps match_recognize (
+        order by id measures last(beer) as b {rows} pattern (a+) define a as a.beer <> ''
+    )
+    """
+    one, every = (analysed(sql.format(rows=f"{rows} per match"), "snowflake") for rows in ("one row", "all rows"))
+    assert fields(one) == fields(every) == {"B": {"TAPS.BEER AGGREGATION", "TAPS.ID WINDOW"}}
+    assert one.complete
+    assert not every.complete
 
 
 def test_the_columns_of_a_pivot_by_values_are_known_to_the_database_only() -> None:
@@ -1227,6 +1329,16 @@ DIALECTS = [
             "loud": {"orders.drink TRANSFORMATION"},
             "s": {"orders.cents AGGREGATION", "orders.status CONDITIONAL"},
             "d": {"orders.drink AGGREGATION", "orders.ordered_at SORT"},
+        },
+    ),
+    (
+        "clickhouse",
+        "select multiIf(status = 'x', cents, drink = 'y', id, guest_id) as m from main.orders",
+        {
+            "m": {
+                *("orders.status CONDITIONAL", "orders.drink CONDITIONAL"),
+                *(f"orders.{name} TRANSFORMATION" for name in ("cents", "id", "guest_id")),
+            },
         },
     ),
     (

@@ -156,6 +156,17 @@ def _decode(node: exp.Expr) -> Iterable[Part]:
         yield part, CONDITIONAL if is_search else TRANSFORMATION
 
 
+def _anonymous(node: exp.Expr) -> Iterable[Part]:
+    return _multi_if(node) if node.name.lower() == "multiif" else _transformed(node)
+
+
+def _multi_if(node: exp.Expr) -> Iterable[Part]:
+    """ClickHouse's `multiIf(condition, result, …, default)`."""
+    last = len(node.expressions) - 1
+    for place, part in enumerate(node.expressions):
+        yield part, CONDITIONAL if place % 2 == 0 and place < last else TRANSFORMATION
+
+
 def _comprehension(node: exp.Expr) -> Iterable[Part]:
     """`[f(x, y) FOR x IN xs IF g(x)]`: x is a name of its own."""
     name = node.expression.name
@@ -188,6 +199,7 @@ _READERS: Final[tuple[tuple[tuple[type, ...], _Reader], ...]] = (
     ((exp.Coalesce,), _coalesce),
     ((exp.Nullif,), _nullif),
     ((exp.DecodeCase,), _decode),
+    ((exp.Anonymous,), _anonymous),
     ((exp.Comprehension,), _comprehension),
 )
 

@@ -10,6 +10,7 @@ a name that nobody knows costs its own edge only.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -27,6 +28,7 @@ from spanline.lineage.edges import (
     NOTHING,
     SORT,
     TRANSFORMATION,
+    WINDOW,
     Field,
     Kinds,
     Lineage,
@@ -60,6 +62,7 @@ _COUNT_TYPES: Final = {
     "spark": "BIGINT",
     "trino": "BIGINT",
 }
+_WORD: Final = re.compile(r"\w+")
 _FLATTENED: Final = ("SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS")
 
 
@@ -269,8 +272,13 @@ class Walk:
         clause = select.args.get("from_")
         if clause is not None:
             self._source(clause.this, scope)
-        for join in select.args.get("joins") or ():
-            self._join(join, scope)
+        for name, part in select.args.items():  # in the SQL's order: MATCH_RECOGNIZE is of the source before it
+            if name == "joins":
+                for join in part or ():
+                    self._join(join, scope)
+            elif name == "match" and part is not None:
+                key, rows = scope.sources.popitem()
+                scope.add(part.alias or key, "", self._matched(rows, part))
         for lateral in select.args.get("laterals") or ():
             self._source(lateral, scope)
 
@@ -289,8 +297,8 @@ class Walk:
             return
         before = len(scope.sources)
         self._source(join.this, scope)
-        if join.args.get("on") is not None:
-            scope.conditions.append(join.args["on"])
+        conditions = (join.args.get("match_condition"), join.args.get("on"))  # the first of Snowflake's ASOF JOIN
+        scope.conditions.extend(condition for condition in conditions if condition is not None)
         if join.args.get("using") or join.method == "NATURAL":
             self._equate(join, before, scope)
         if join.is_semi_or_anti_join:
@@ -371,6 +379,9 @@ class Walk:
         yield from ((self.lineage(condition, scope), JOIN) for condition in scope.conditions)
 
     def _table(self, table: exp.Table, scope: Scope) -> Rows:
+        side_by_side = table.args.get("rows_from")
+        if side_by_side:
+            return self._made(table, self._sum([(self.lineage(each, scope), IDENTITY) for each in side_by_side]))
         if not isinstance(table.this, (exp.Identifier, exp.Dot)):
             return self._made(table.this, self.lineage(table.this, scope))
         names = [self._spell(part) for part in table.parts]
@@ -487,11 +498,36 @@ class Walk:
             values = into.expressions if into is not None else [exp.to_identifier("value")]
         used = {column.name.lower() for group in groups for column in group}
         kept = [column for column in rows.columns if column.name.lower() not in used]
-        made = [Output(name.name, NOTHING) for name in names]
+        made = [Output(self._spell(name), NOTHING) for name in names]
         for place, value in enumerate(values):
             members = [(self.lineage(group[place], scope), IDENTITY) for group in groups if place < len(group)]
-            made.append(Output(value.name, self._sum(members)))
+            made.append(Output(self._spell(value), self._sum(members)))
         return Rows([*kept, *made], unlisted=rows.unlisted, whole=rows.whole)
+
+    # --- MATCH_RECOGNIZE -------------------------------------------------------------------------------------------
+
+    def _matched(self, rows: Rows, match: exp.MatchRecognize) -> Rows:
+        """Rows that follow each other in a pattern: one for each match, or all of them, beside its measures."""
+        variables = Scope(None, NO_CTES)
+        for name in _WORD.findall(match.text("pattern")):
+            variables.add(name, "", rows)
+        scope = Scope(variables, NO_CTES)
+        scope.add("", "", rows)
+        keys = match.args.get("partition_by") or ()
+        order = match.args.get("order")
+        ordered = order.expressions if order is not None else ()
+        window = self._sum([(self.lineage(each, scope), WINDOW) for each in (*keys, *ordered)])
+        measures = [
+            column._replace(lineage=self._sum([(column.lineage, IDENTITY), (window, IDENTITY)]))
+            for measure in match.args.get("measures") or ()
+            for column in self._projected(measure.this, scope)
+        ]
+        of_all = match.text("rows").upper().startswith("ALL")
+        kept = rows.columns if of_all else [column for key in keys for column in self._projected(key, scope)]
+        defined = [(self.lineage(each.this, scope), FILTER) for each in match.args.get("define") or ()]
+        whole = self._sum([(rows.whole, IDENTITY), (window, FILTER), *defined])
+        made = Rows([*kept, *measures], unlisted=rows.unlisted if of_all else None, whole=whole)
+        return made.renamed(self._alias_columns(match))
 
     # --- SELECT ---------------------------------------------------------------------------------------------------
 
@@ -550,7 +586,7 @@ class Walk:
         """The columns of a star. What an earlier source, or star of the same SELECT, has given isn't given again."""
         sources = self._starred(projection, scope)
         merged = [] if isinstance(projection, exp.Column) else scope.merged
-        changed = any(star.args.get(key) for key in ("except_", "replace", "rename"))
+        changed = any(star.args.get(key) for key in ("except_", "ilike", "replace", "rename"))
         if len(sources) == 1 and not (changed or merged or starred):
             return sources[0]
         columns: list[tuple[str, Output]] = []
@@ -591,8 +627,12 @@ class Walk:
     def _changed(
         self, star: exp.Star, columns: Sequence[tuple[str, Output]], unlisted: Unlisted | None, scope: Scope
     ) -> list[Output]:
-        """The columns of a star after its EXCEPT, REPLACE and RENAME."""
+        """The columns of a star after its EXCEPT, ILIKE, REPLACE and RENAME."""
         left_out = {column.name.lower() for column in star.args.get("except_") or ()}
+        pattern = star.args.get("ilike")
+        if pattern is not None:
+            like = _like(pattern.name)
+            left_out.update(key for key, _ in columns if not like.fullmatch(key))
         changes: dict[str, Output] = {}
         for replacement in star.args.get("replace") or ():
             lineage, type_ = self.lineage(replacement, scope), self._type(replacement.this, scope)
@@ -711,6 +751,12 @@ def _is_source(node: exp.Expr) -> bool:
     if isinstance(node, exp.Subquery):
         return bool(node.alias or node.args.get("joins"))
     return isinstance(node, exp.Table)
+
+
+def _like(pattern: str) -> re.Pattern[str]:
+    """What ILIKE means by a pattern."""
+    wild = {"%": ".*", "_": "."}
+    return re.compile("".join(wild.get(each) or re.escape(each) for each in pattern), re.IGNORECASE | re.DOTALL)
 
 
 def _numbered(columns: Sequence[Output]) -> Sequence[Output]:
