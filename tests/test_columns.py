@@ -746,12 +746,16 @@ def test_elsewhere_a_star_gives_a_name_once() -> None:
 UNNAMED = [
     ("duckdb", "select id, upper(drink), count(*), cents::int from main.orders group by all", ["id"]),
     (
-        "postgres",
+        "vertica",
         "select id, cents::int, (drink), cast(upper(status) as text) from main.orders",
         ["id", "cents", "drink"],
     ),
     ("bigquery", "select (made_of).milk, 1 from main.menu", ["milk"]),
-    ("duckdb", "select columns('i.*'), name as n from main.guests", ["n"]),
+    (
+        "postgres",
+        "select o.extras.upper(drink), (o.extras).*, extract(day from ordered_at) from main.orders o",
+        ["upper"],
+    ),
 ]
 
 
@@ -759,7 +763,16 @@ UNNAMED = [
 def test_a_column_whose_name_the_warehouse_makes_up_is_left_out(adapter: str, sql: str, names: list[str]) -> None:
     found = analysed(sql, adapter)
     assert [column.name for column in found.columns] == names
-    assert not found.complete
+    assert found.gaps == ("columns without an alias, which the warehouse names",)
+
+
+def test_each_cause_of_a_gap_is_told() -> None:
+    star = "a `*` (or PIVOT, COLUMNS) is over a relation whose columns aren't all known"
+    unnamed = "columns without an alias, which the warehouse names"
+    assert analysed("select id, upper(drink) as d from lake.raw.taps").gaps == ()
+    assert analysed("select * from lake.raw.taps").gaps == (star,)
+    assert analysed("with t as (select upper(beer) from lake.raw.taps) select * from t").gaps == (unnamed,)
+    assert analysed("select *, upper(beer) from lake.raw.taps").gaps == (star, unnamed)
 
 
 def test_a_column_without_a_name_keeps_its_place() -> None:
@@ -785,6 +798,12 @@ def test_of_an_unknown_relation_what_the_sql_says_is_told() -> None:
     }
     assert found.complete
     assert found.relations == (("lake", "raw", "taps"),)
+
+
+def test_a_star_by_a_regular_expression_leaves_the_columns_incomplete() -> None:
+    found = analysed("select columns('i.*'), name as n from main.guests")
+    assert fields(found) == {"n": {"guests.name"}}
+    assert not found.complete
 
 
 def test_a_star_over_an_unknown_relation_leaves_the_columns_incomplete() -> None:

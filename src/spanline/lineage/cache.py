@@ -21,7 +21,7 @@ from spanline import __version__
 from spanline.events import Column
 from spanline.lineage import columns
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _KEEP_SECONDS: Final = 60 * 24 * 3600
 _TABLES: Final = """
 create table if not exists analyses (key blob primary key, value blob not null, used integer not null) without rowid;

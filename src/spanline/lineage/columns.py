@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 from sqlglot import exp
-from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ParseError
 
 from spanline.lineage.dialects import dialect_for, dialect_of
@@ -20,6 +19,7 @@ from spanline.lineage.edges import Field, Lineage, Transformation, transformatio
 from spanline.lineage.limits import MOST_CHARACTERS, TooMuch, must_be_deep, on_deep_stack
 from spanline.lineage.queries import Walk
 from spanline.lineage.schema import Relation, Schema
+from spanline.lineage.unaliased import unaliased
 
 __all__ = [
     "VERSION",
@@ -38,6 +38,8 @@ VERSION: Final = metadata.version("sqlglot")
 """sqlglot's: another may find other columns, so what is cached is of one version."""
 
 _MOST_EDGES: Final = 250_000
+_UNLISTED: Final = "a `*` (or PIVOT, COLUMNS) is over a relation whose columns aren't all known"
+_UNNAMED: Final = "columns without an alias, which the warehouse names"
 
 
 class _NoQuery(Exception):  # noqa: N818 - it says what the SQL is
@@ -62,16 +64,21 @@ class Column(msgspec.Struct, frozen=True):
 class Analysis(msgspec.Struct, frozen=True):
     """What a model's SQL says of the model.
 
-    If it isn't `complete` there are, or may be, more columns: those of a `*` over a relation that the schema lacks or
-    knows in part, and those that the warehouse makes a name up for. `relations` are all that the SQL names, found in
+    `gaps` say why there are, or may be, more columns: those of a `*` over a relation that the schema lacks or knows in
+    part, and those that the warehouse makes a name up for. `relations` are all that the SQL names, found in
     the schema or not, without the model itself. With an `error` there is nothing else.
     """
 
     columns: tuple[Column, ...] = ()
     dataset: tuple[Input, ...] = ()
     relations: tuple[Relation, ...] = ()
-    complete: bool = True
+    gaps: tuple[str, ...] = ()
     error: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all columns are told."""
+        return not self.gaps and self.error is None
 
 
 def analyse(sql: str, adapter: str, schema: Schema, this: Relation | None = None) -> Analysis:
@@ -81,25 +88,26 @@ def analyse(sql: str, adapter: str, schema: Schema, this: Relation | None = None
     incremental model's look at its own earlier rows gives no edges.
     """
     try:
-        return _analyse(sql, dialect_for(adapter), schema, this)
+        return _analyse(sql, adapter, schema, this)
     except ParseError as error:
-        return Analysis(complete=False, error=_of_parser(error))
+        return Analysis(error=_of_parser(error))
     except RecursionError:
-        return Analysis(complete=False, error="nested too deeply")
+        return Analysis(error="nested too deeply")
     except (TooMuch, _NoQuery) as error:
-        return Analysis(complete=False, error=str(error))
+        return Analysis(error=str(error))
     except Exception as error:  # noqa: BLE001 - sqlglot's parser may raise anything on SQL it isn't made for
-        return Analysis(complete=False, error=_short(f"{type(error).__name__}: {error}"))
+        return Analysis(error=_short(f"{type(error).__name__}: {error}"))
 
 
-def _analyse(sql: str, dialect: Dialect, schema: Schema, this: Relation | None) -> Analysis:
+def _analyse(sql: str, adapter: str, schema: Schema, this: Relation | None) -> Analysis:
+    dialect = dialect_for(adapter)
     if len(sql) > MOST_CHARACTERS:
         raise TooMuch(f"more than {MOST_CHARACTERS} characters")
     tokens = dialect.tokenize(sql)
 
     def read() -> Analysis:
         query = _query(dialect.parser().parse(tokens, sql))
-        return _told(Walk(dialect, schema, this), query)
+        return _told(Walk(dialect, schema, this, unaliased(adapter, sql)), query)
 
     if must_be_deep([token.token_type for token in tokens], dialect):
         return on_deep_stack(read)
@@ -125,7 +133,10 @@ def _told(walk: Walk, query: exp.Expr) -> Analysis:
         columns=tuple(Column(column.name, column.type, inputs(column.lineage)) for column in named),
         dataset=inputs(rows.whole),
         relations=tuple(walk.relations),
-        complete=rows.unlisted is None and len(named) == len(rows.columns),
+        gaps=(
+            *([_UNLISTED] if rows.unlisted is not None else []),
+            *([_UNNAMED] if len(named) < len(rows.columns) else []),
+        ),
     )
 
 

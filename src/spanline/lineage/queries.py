@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from sqlglot import exp
-from sqlglot.dialects import TSQL, DuckDB, Oracle, Postgres, Snowflake
+from sqlglot.dialects import TSQL, DuckDB, Oracle, Snowflake
 from sqlglot.dialects.dialect import Dialect, UsingColumnOrder
 
 from spanline.lineage.dialects import Spelling
@@ -39,6 +39,7 @@ from spanline.lineage.expressions import aggregates, flat, parts_of, star_of
 from spanline.lineage.limits import TooMuch
 from spanline.lineage.schema import Relation, Schema
 from spanline.lineage.scopes import NO_CTES, NOWHERE, Ctes, Output, Rows, Scope, Unlisted
+from spanline.lineage.unaliased import Unaliased
 
 _MOST_STEPS: Final = 5_000_000
 _MOST_ROUNDS: Final = 32
@@ -69,10 +70,11 @@ _FLATTENED: Final = ("SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS")
 class Walk:
     """Reads one query; see `query`."""
 
-    def __init__(self, dialect: Dialect, schema: Schema, this: Relation | None = None) -> None:
+    def __init__(self, dialect: Dialect, schema: Schema, this: Relation | None, name: Unaliased) -> None:
         self.relations: dict[Relation, None] = {}
         self._dialect = dialect
         self._spell = Spelling(dialect)
+        self._name = name
         self._schema = schema
         self._this = None if this is None else schema.find(this)
         self._tables: dict[Relation, Rows] = {}
@@ -567,20 +569,12 @@ class Walk:
             if self._spell.folds and isinstance(inner.this, exp.Identifier):
                 output = output._replace(name=self._spell(inner.this))
         else:
-            output = Output(self._name(inner), self.lineage(inner, scope), self._type(inner, scope))
+            name = "" if isinstance(projection, exp.Alias) else self._name(inner)
+            output = Output(name, self.lineage(inner, scope), self._type(inner, scope))
         if isinstance(projection, exp.Alias):
             output = output._replace(name=self._spell(projection.args["alias"]))
             scope.aliases[output.name.lower()] = output
         yield output
-
-    def _name(self, node: exp.Expr) -> str:
-        """The name of a column without an alias; none where the warehouse makes one up."""
-        if isinstance(node, exp.Dot):
-            return self._spell(node.expression)
-        if isinstance(node, exp.Cast) and isinstance(self._dialect, Postgres):
-            node = node.this.unnest()
-            return self._spell(node.this) if isinstance(node, exp.Column) else self._name(node)
-        return ""
 
     def _expand(self, star: exp.Star, projection: exp.Expr | None, scope: Scope, starred: set[str]) -> Rows:
         """The columns of a star. What an earlier source, or star of the same SELECT, has given isn't given again."""

@@ -169,7 +169,7 @@ class Resolver:
         if len(found.columns) > _MOST_COLUMNS:
             error = f"cut: {len(found.columns)} columns, of which the first {_MOST_COLUMNS} are told"
         elif not found.complete and error is None:
-            error = "there may be more columns: a `*` is over a relation whose columns aren't all known"
+            error = f"there may be more columns: {'; '.join(found.gaps)}"
         if not found.complete:
             derived = _together(in_catalog or node.columns, derived)
         if derived:

@@ -1,0 +1,162 @@
+"""What the warehouse calls a column that the SQL gives no alias, where that is certain.
+
+PostgreSQL's rule is `FigureColname` in its parse_target.c. Redshift's is that of PostgreSQL 8, but it rewrites many of
+its own functions before.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sqlglot import exp
+from sqlglot.dialects import Postgres
+
+from spanline.lineage.dialects import Spelling, dialect_for
+
+
+class _Name(NamedTuple):
+    text: str
+    strong: bool = True  # a cast takes it over, and so does a CASE whose ELSE it is
+
+
+_UNCERTAIN: Final = _Name("")
+_UNCERTAIN_AND_WEAK: Final = _Name("", strong=False)
+_NONE: Final = _Name("?column?", strong=False)
+_POSTGRES: Final = frozenset(("alloydb", "greenplum", "postgres", "timescaledb"))
+_OF_REDSHIFT: Final = frozenset(("avg", "coalesce", "count", "lower", "max", "min", "sum", "upper"))
+_OPERATORS: Final = (exp.Binary, exp.Unary, exp.Predicate, exp.Literal, exp.Null)
+_NO_OPERATORS: Final = (exp.Collate, exp.Dot, exp.Exists, exp.Paren)
+_TYPES: Final = {
+    "BIGINT": "int8",
+    "BOOLEAN": "bool",
+    "CHAR": "bpchar",
+    "DATE": "date",
+    "DECIMAL": "numeric",
+    "DOUBLE": "float8",
+    "FLOAT": "float4",
+    "INT": "int4",
+    "JSON": "json",
+    "JSONB": "jsonb",
+    "SMALLINT": "int2",
+    "TEXT": "text",
+    "TIMESTAMP": "timestamp",
+    "TIMESTAMPTZ": "timestamptz",
+    "UUID": "uuid",
+    "VARCHAR": "varchar",
+}
+_WITHOUT_PLACE: Final[dict[type[exp.Expr], str]] = {  # the parser doesn't keep where these functions stand in the SQL
+    exp.Array: "array",
+    exp.AtTimeZone: "timezone",
+    exp.Ceil: "ceil",
+    exp.Exists: "exists",
+    exp.Floor: "floor",
+    exp.GroupConcat: "string_agg",
+    exp.Initcap: "initcap",
+    exp.JSONArrayAgg: "json_agg",
+    exp.Overlay: "overlay",
+    exp.StrPosition: "position",
+    exp.Substring: "substring",
+    exp.Tuple: "row",
+}
+_TRIMS: Final = {"": "btrim", "BOTH": "btrim", "LEADING": "ltrim", "TRAILING": "rtrim"}
+
+
+class Unaliased:
+    """The names of columns without an alias in one text of SQL; empty where they aren't certain."""
+
+    def __init__(self, spell: Spelling, sql: str) -> None:
+        self._spell = spell
+        self._sql = sql
+
+    def __call__(self, node: exp.Expr) -> str:
+        """The name of a projection that is no column."""
+        return self._name(node).text
+
+    def _name(self, node: exp.Expr) -> _Name:
+        if isinstance(node, exp.Dot):
+            return self._name(node.expression)
+        if isinstance(node, exp.Column):
+            return self._name(node.this)
+        return _Name(self._spell(node)) if isinstance(node, exp.Identifier) else _UNCERTAIN
+
+
+class _Casts(Unaliased):
+    """Whatever speaks like PostgreSQL: a cast keeps the name of what it casts."""
+
+    def _name(self, node: exp.Expr) -> _Name:
+        if isinstance(node, exp.Paren):
+            return self._name(node.this)
+        if isinstance(node, exp.Cast) and not self._function(node):
+            name = self._name(node.this)
+            return name if name.strong else self._type(node.to)
+        return super()._name(node)
+
+    def _type(self, _: exp.DataType) -> _Name:
+        return _UNCERTAIN_AND_WEAK
+
+    def _function(self, node: exp.Expr) -> str:
+        """The function that a node was written as: sqlglot has one node for many a pair, and the place of its name."""
+        start, end = node.meta.get("start"), node.meta.get("end")
+        name = self._sql[start : end + 1] if start is not None and end is not None else ""
+        return name.lower() if name.isidentifier() else ""
+
+
+class _Redshift(_Casts):
+    def _name(self, node: exp.Expr) -> _Name:
+        if isinstance(node, (exp.Window, exp.Filter, exp.WithinGroup)):
+            return self._name(node.this)
+        if isinstance(node, exp.Case):
+            default = node.args.get("default")
+            name = self._name(default) if default is not None else _NONE
+            return name if name.strong else _Name("case", strong=False)
+        function = self._function(node) if isinstance(node, (exp.Func, exp.Binary)) else ""
+        if function:
+            return self._called(function)
+        if isinstance(node, exp.Boolean):
+            return _UNCERTAIN_AND_WEAK  # `bool` until PostgreSQL 14
+        if isinstance(node, _OPERATORS) and not isinstance(node, _NO_OPERATORS):
+            return _NONE
+        return super()._name(node)
+
+    def _called(self, function: str) -> _Name:
+        return _Name(function) if function in _OF_REDSHIFT else _UNCERTAIN
+
+
+class _Postgres(_Redshift):
+    def _name(self, node: exp.Expr) -> _Name:
+        if isinstance(node, (exp.Bracket, exp.Collate)):
+            return self._name(node.this)
+        if isinstance(node, exp.Query):
+            return self._first(node)
+        if isinstance(node, exp.Interval):
+            return _Name("interval", strong=False)
+        if isinstance(node, exp.Trim) and not self._function(node):
+            return _Name(_TRIMS[node.text("position").upper()])
+        name = _WITHOUT_PLACE.get(type(node))
+        return _Name(name) if name is not None and not self._function(node) else super()._name(node)
+
+    def _called(self, function: str) -> _Name:
+        return _Name(function)
+
+    def _first(self, query: exp.Expr) -> _Name:
+        """The name of a subquery's only column, which is strong even if there is none."""
+        while isinstance(query, (exp.SetOperation, exp.Subquery)):
+            query = query.this
+        first = query.expressions[0] if isinstance(query, exp.Select) and query.expressions else query
+        return _Name(self._spell(first.args["alias"]) if isinstance(first, exp.Alias) else self._name(first).text)
+
+    def _type(self, type_: exp.DataType) -> _Name:
+        name = _TYPES.get(type_.this.name) if isinstance(type_.this, exp.DType) else None
+        by_bits = bool(type_.expressions) and type_.is_type(exp.DType.DOUBLE, exp.DType.FLOAT)
+        return _Name(name, strong=False) if name is not None and not by_bits else _UNCERTAIN_AND_WEAK
+
+
+def unaliased(adapter: str, sql: str) -> Unaliased:
+    """What names the columns without an alias in this SQL."""
+    dialect = dialect_for(adapter)
+    kind = _Casts if isinstance(dialect, Postgres) else Unaliased
+    if adapter.lower() in _POSTGRES:
+        kind = _Postgres
+    elif adapter.lower() == "redshift":
+        kind = _Redshift
+    return kind(Spelling(dialect), sql)
