@@ -189,6 +189,12 @@ def test_a_star_over_the_unknown_says_so_and_keeps_every_name_that_is_known() ->
     assert found.columns[1] == Column("b", "integer", "Made")
 
 
+def test_columns_without_an_alias_are_no_matter_of_a_star() -> None:
+    found = of_sql(resolve([*SHOP[:5], described(FINAL), compiled(FINAL, "select 1 as one, upper('x')")]))[FINAL]
+    assert found.error == "there may be more columns: columns without an alias, which the warehouse names"
+    assert names(found) == ["one"]
+
+
 def test_more_than_five_thousand_columns_are_cut_and_that_is_said() -> None:
     sql = f"select {', '.join(f'{number} as c{number}' for number in range(5_001))}"
     before = time.process_time()
