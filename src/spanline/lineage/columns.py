@@ -19,7 +19,7 @@ from spanline.lineage.edges import Field, Lineage, Transformation, transformatio
 from spanline.lineage.limits import MOST_CHARACTERS, TooMuch, must_be_deep, on_deep_stack
 from spanline.lineage.queries import Walk
 from spanline.lineage.schema import Relation, Schema
-from spanline.lineage.unaliased import unaliased
+from spanline.lineage.unaliased import Unaliased
 
 __all__ = [
     "VERSION",
@@ -107,7 +107,7 @@ def _analyse(sql: str, adapter: str, schema: Schema, this: Relation | None) -> A
 
     def read() -> Analysis:
         query = _query(dialect.parser().parse(tokens, sql))
-        return _told(Walk(dialect, schema, this, unaliased(adapter, sql)), query)
+        return _told(Walk(dialect, schema, this, Unaliased(adapter, sql)), query)
 
     if must_be_deep([token.token_type for token in tokens], dialect):
         return on_deep_stack(read)

@@ -6,6 +6,7 @@ its own functions before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from sqlglot import exp
@@ -22,7 +23,6 @@ class _Name(NamedTuple):
 _UNCERTAIN: Final = _Name("")
 _UNCERTAIN_AND_WEAK: Final = _Name("", strong=False)
 _NONE: Final = _Name("?column?", strong=False)
-_POSTGRES: Final = frozenset(("alloydb", "greenplum", "postgres", "timescaledb"))
 _OF_REDSHIFT: Final = frozenset(("avg", "coalesce", "count", "lower", "max", "min", "sum", "upper"))
 _OPERATORS: Final = (exp.Binary, exp.Unary, exp.Predicate, exp.Literal, exp.Null)
 _NO_OPERATORS: Final = (exp.Collate, exp.Dot, exp.Exists, exp.Paren)
@@ -61,11 +61,21 @@ _WITHOUT_PLACE: Final[dict[type[exp.Expr], str]] = {  # the parser doesn't keep 
 _TRIMS: Final = {"": "btrim", "BOTH": "btrim", "LEADING": "ltrim", "TRAILING": "rtrim"}
 
 
+class _Rule(NamedTuple):
+    """How much of PostgreSQL's rule holds: for casts, for expressions with functions of which some, and for all."""
+
+    casts: bool = False
+    functions: Callable[[str], bool] | None = None
+    whole: bool = False
+
+
 class Unaliased:
     """The names of columns without an alias in one text of SQL; empty where they aren't certain."""
 
-    def __init__(self, spell: Spelling, sql: str) -> None:
-        self._spell = spell
+    def __init__(self, adapter: str, sql: str) -> None:
+        dialect = dialect_for(adapter)
+        self._rule = _RULES.get(adapter.lower()) or _Rule(casts=isinstance(dialect, Postgres))
+        self._spell = Spelling(dialect)
         self._sql = sql
 
     def __call__(self, node: exp.Expr) -> str:
@@ -73,36 +83,31 @@ class Unaliased:
         return self._name(node).text
 
     def _name(self, node: exp.Expr) -> _Name:
+        found = None
+        if self._rule.whole:
+            found = self._in_full(node)
+        if found is None and self._rule.functions is not None:
+            found = self._of_expression(node, self._rule.functions)
+        if found is None and self._rule.casts:
+            found = self._of_cast(node)
+        return found or self._of_field(node)
+
+    def _of_field(self, node: exp.Expr) -> _Name:
         if isinstance(node, exp.Dot):
             return self._name(node.expression)
         if isinstance(node, exp.Column):
             return self._name(node.this)
         return _Name(self._spell(node)) if isinstance(node, exp.Identifier) else _UNCERTAIN
 
-
-class _Casts(Unaliased):
-    """Whatever speaks like PostgreSQL: a cast keeps the name of what it casts."""
-
-    def _name(self, node: exp.Expr) -> _Name:
+    def _of_cast(self, node: exp.Expr) -> _Name | None:
         if isinstance(node, exp.Paren):
             return self._name(node.this)
-        if isinstance(node, exp.Cast) and not self._function(node):
-            name = self._name(node.this)
-            return name if name.strong else self._type(node.to)
-        return super()._name(node)
+        if not isinstance(node, exp.Cast) or self._function(node):
+            return None
+        name = self._name(node.this)
+        return name if name.strong else self._type(node.to)
 
-    def _type(self, _: exp.DataType) -> _Name:
-        return _UNCERTAIN_AND_WEAK
-
-    def _function(self, node: exp.Expr) -> str:
-        """The function that a node was written as: sqlglot has one node for many a pair, and the place of its name."""
-        start, end = node.meta.get("start"), node.meta.get("end")
-        name = self._sql[start : end + 1] if start is not None and end is not None else ""
-        return name.lower() if name.isidentifier() else ""
-
-
-class _Redshift(_Casts):
-    def _name(self, node: exp.Expr) -> _Name:
+    def _of_expression(self, node: exp.Expr, is_certain: Callable[[str], bool]) -> _Name | None:
         if isinstance(node, (exp.Window, exp.Filter, exp.WithinGroup)):
             return self._name(node.this)
         if isinstance(node, exp.Case):
@@ -111,19 +116,14 @@ class _Redshift(_Casts):
             return name if name.strong else _Name("case", strong=False)
         function = self._function(node) if isinstance(node, (exp.Func, exp.Binary)) else ""
         if function:
-            return self._called(function)
+            return _Name(function) if is_certain(function) else _UNCERTAIN
         if isinstance(node, exp.Boolean):
             return _UNCERTAIN_AND_WEAK  # `bool` until PostgreSQL 14
         if isinstance(node, _OPERATORS) and not isinstance(node, _NO_OPERATORS):
             return _NONE
-        return super()._name(node)
+        return None
 
-    def _called(self, function: str) -> _Name:
-        return _Name(function) if function in _OF_REDSHIFT else _UNCERTAIN
-
-
-class _Postgres(_Redshift):
-    def _name(self, node: exp.Expr) -> _Name:
+    def _in_full(self, node: exp.Expr) -> _Name | None:
         if isinstance(node, (exp.Bracket, exp.Collate)):
             return self._name(node.this)
         if isinstance(node, exp.Query):
@@ -133,10 +133,7 @@ class _Postgres(_Redshift):
         if isinstance(node, exp.Trim) and not self._function(node):
             return _Name(_TRIMS[node.text("position").upper()])
         name = _WITHOUT_PLACE.get(type(node))
-        return _Name(name) if name is not None and not self._function(node) else super()._name(node)
-
-    def _called(self, function: str) -> _Name:
-        return _Name(function)
+        return _Name(name) if name is not None and not self._function(node) else None
 
     def _first(self, query: exp.Expr) -> _Name:
         """The name of a subquery's only column, which is strong even if there is none."""
@@ -146,17 +143,19 @@ class _Postgres(_Redshift):
         return _Name(self._spell(first.args["alias"]) if isinstance(first, exp.Alias) else self._name(first).text)
 
     def _type(self, type_: exp.DataType) -> _Name:
-        name = _TYPES.get(type_.this.name) if isinstance(type_.this, exp.DType) else None
+        name = _TYPES.get(type_.this.name) if self._rule.whole and isinstance(type_.this, exp.DType) else None
         by_bits = bool(type_.expressions) and type_.is_type(exp.DType.DOUBLE, exp.DType.FLOAT)
         return _Name(name, strong=False) if name is not None and not by_bits else _UNCERTAIN_AND_WEAK
 
+    def _function(self, node: exp.Expr) -> str:
+        """The function that a node was written as: sqlglot has one node for many a pair, and the place of its name."""
+        start, end = node.meta.get("start"), node.meta.get("end")
+        name = self._sql[start : end + 1] if start is not None and end is not None else ""
+        return name.lower() if name.isidentifier() else ""
 
-def unaliased(adapter: str, sql: str) -> Unaliased:
-    """What names the columns without an alias in this SQL."""
-    dialect = dialect_for(adapter)
-    kind = _Casts if isinstance(dialect, Postgres) else Unaliased
-    if adapter.lower() in _POSTGRES:
-        kind = _Postgres
-    elif adapter.lower() == "redshift":
-        kind = _Redshift
-    return kind(Spelling(dialect), sql)
+
+_IN_FULL: Final = _Rule(casts=True, functions=lambda _: True, whole=True)
+_RULES: Final = {
+    **dict.fromkeys(("alloydb", "greenplum", "postgres", "timescaledb"), _IN_FULL),
+    "redshift": _Rule(casts=True, functions=_OF_REDSHIFT.__contains__),
+}
