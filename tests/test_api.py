@@ -321,7 +321,8 @@ def test_every_failure_is_a_dbt_exception_and_every_misuse_is_none() -> None:
         ([["build", 5]], "5 is none"),
         ([5], "a list of texts"),
         (None, "a list of texts"),
-        (["build", "--select", "\udcff"], "no UTF-8 text"),
+        (["build", Path("x")], "'x'.* is none"),
+        (["build", "--vars", '{"password": "hush", "x": "\udcff"}'], "^an argument or variable is no UTF-8 text, from"),
     ],
 )
 def test_steps_that_are_none_are_refused(project: Project, steps: list[str], said: str) -> None:
@@ -339,6 +340,7 @@ def test_steps_that_are_none_are_refused(project: Project, steps: list[str], sai
         ({"environment": {"": "4"}}, "is empty"),
         ({"environment": {"X": "a\0b"}}, "a NUL"),
         ({"caller": {"task": 4}}, r"caller\[...\]: Expected `str`, got `int`"),
+        ({"caller": {4: "task"}}, r"caller: Expected `str`, got `int`"),
         ({"timeout": "5"}, "timeout: Expected `float.*, got `str`"),
         ({"timeout": math.nan}, "timeout: Expected `float` >= 0"),
         ({"node_timeout": -1}, "node_timeout: Expected `float` >= 0"),
@@ -356,7 +358,12 @@ def test_values_that_no_run_can_have_are_refused_before_anything_is_written(
 
 
 def test_steps_may_come_from_any_iterable(project: Project) -> None:
-    run = spanline.start(iter([("debug",), ("list",)]), project_dir=project.path, stdio=SILENT)  # type: ignore[arg-type]
+    class Word(str):
+        """As numpy's and ruamel's."""
+
+    steps = iter([(Word("debug"),), ("list",)])
+    environment = {Word("SHOP"): Word("open")}
+    run = spanline.start(steps, project_dir=project.path, stdio=SILENT, environment=environment)  # type: ignore[arg-type]
     assert run.wait(DEADLINE).success
     assert [attempt.argv for attempt in run.state.attempts] == [["debug"], ["list"]]
 

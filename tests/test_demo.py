@@ -34,6 +34,7 @@ def test_the_demo_builds_the_example_and_shows_spans_lineage_and_what_to_try(tmp
     [
         ((), {"DBT_PROJECT_DIR": "/nowhere", "DBT_TARGET": "prod"}),
         ((), {"SPANLINE_HOME": "{home}"}),
+        ((), {"SPANLINE_HOME": "runs"}),
         (("--home", "my home"), {}),
     ],
 )

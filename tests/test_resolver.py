@@ -314,6 +314,14 @@ def test_without_a_catalog_nothing_is_said_of_one(tmp_path: Path, caplog: pytest
     assert "is left out" in caplog.text
 
 
+def test_a_relation_was_seen_when_it_was_built_and_not_when_its_session_began(tmp_path: Path) -> None:
+    """A catalog may have been made between."""
+    with Cache.open(tmp_path / "columns.sqlite") as cache:
+        cache._now -= 3600
+        cache.remember_relation("duckdb", "shop.main.a", [Column("a")])
+        assert cache.relation("duckdb", "shop.main.a")[1] >= int(time.time()) - 60
+
+
 def test_a_catalog_that_is_older_than_what_was_built_since_says_types_at_most(tmp_path: Path) -> None:
     happened = in_project(tmp_path, model_shop_staged=table(id="BIGINT", gone="DATE"))
     catalog_file = tmp_path / "target" / "catalog.json"
@@ -344,6 +352,9 @@ INSERT = 'insert into "shop"."main"."events" (select 1 as a, 2 as b)'
         ("ignore", INSERT, ["a", "c"]),
         ("ignore", CREATE, ["a", "b"]),
         ("ignore", CREATE.replace("events", "events__dbt_tmp"), ["a", "c"]),
+        ("ignore", 'alter view "shop"."main"."events" rename to "events__dbt_backup"', ["a", "b"]),
+        ("ignore", 'alter table "shop"."main"."events" add column b integer', ["a", "c"]),
+        ("ignore", '/* dbt */ drop table if exists "shop"."main"."events" cascade', ["a", "b"]),
         ("fail", INSERT, ["a", "c"]),
         ("append_new_columns", INSERT, ["a", "c", "b"]),
         ("append_new_columns", CREATE, ["a", "b"]),
@@ -375,10 +386,13 @@ def test_a_relation_that_is_there_has_the_columns_that_dbt_gives_it(
 
 
 @pytest.mark.parametrize(
-    ("command", "status"), [("compile", "success"), ("docs generate", "success"), ("run", "error")]
+    ("command", "status"),
+    [("compile", "success"), ("docs generate", "success"), ("run", "error"), ("retry", "success")],
 )
 def test_what_was_not_built_is_not_remembered(tmp_path: Path, command: str, status: str) -> None:
-    model = [described(STAGED), compiled(STAGED, "select 1 as a"), finished(STAGED, status)]
+    """Nor what a retry of a compile has compiled."""
+    selection = events.Selection(unique_ids=[STAGED], repeats="compile" if command == "retry" else None)
+    model = [selection, described(STAGED), compiled(STAGED, "select 1 as a"), finished(STAGED, status)]
     place = tmp_path / "columns.sqlite"
     assert names(of_sql(cached(place, in_order(opened(), invoked(command), model)))[STAGED]) == ["a"]
     assert [event.origin for event in cached(place, in_order(opened(), invoked(), model))] == ["sql"]
@@ -812,33 +826,41 @@ def test_columns_are_those_that_the_warehouse_has_though_the_sql_has_others(
     project: Project, receiver: Receiver
 ) -> None:
     """By DuckDB's own word: of incremental models, of what failed, and of what was compiled only."""
-    sql = "select 1 as a {% if var('more', false) %}, 2 as b {% else %}, 3 as c {% endif %}"
-    for name, on_schema_change in (("plain", "ignore"), ("growing", "append_new_columns")):
+    more, less = "{% if var('more', false) %}, 2 as b {% endif %}", "{{ '' if var('more', false) else ', 3 as c' }}"
+    for name, on_schema_change, sql in (
+        ("plain", "ignore", f"select 1 as a {more}"),
+        ("growing", "append_new_columns", f"select 1 as a {more} {less}"),
+    ):
         configured = f"{{{{ config(materialized='incremental', on_schema_change='{on_schema_change}') }}}}"
         project.write(f"models/{name}.sql", f"{configured} {sql}")
         project.write(f"models/{name}_copy.sql", f"select * from {{{{ ref('{name}') }}}}")
     project.write("models/upper.sql", "select 1 as a {{ ', nope' if var('more', false) }}")
     project.write("models/upper_copy.sql", "select * from {{ ref('upper') }}")
-    more = ("--vars", "{more: true}")
-    all_of = ("-s", "plain+", "growing+", "upper+")
-    copies = ("-s", "plain_copy", "growing_copy", "upper_copy")
-    for args in (
-        ("run", *all_of),
-        ("run", *all_of, *more),
-        ("compile", *all_of, "--full-refresh", *more),
-        ("run", *copies),
-        ("run", "-s", "plain+", "growing+", "--full-refresh", *more),
+    with_more = ("--vars", "{more: true}")
+    project.write("models/turned.sql", "{{ config(materialized='view') }} select 1 as a")
+    all_of = ("-s", "plain+", "growing+", "upper+", "turned")
+    tables = {"plain", "plain_copy", "growing", "growing_copy"}
+    uppers = {"upper", "upper_copy"}
+    for args, built in (
+        (("run", *all_of), {*tables, *uppers, "turned"}),
+        (("run", *all_of, *with_more), {*tables, "turned"}),
+        (("compile", *all_of, "--full-refresh", *with_more), set()),
+        (("run", "-s", "plain_copy", "growing_copy", "upper_copy"), {"plain_copy", "growing_copy", "upper_copy"}),
+        (("run", "-s", "turned"), {"turned"}),
+        (("run", "-s", "plain+", "growing+", "--full-refresh", *with_more), tables),
     ):
         receiver.requests.clear()
         project.spanline("dbt", *args, **receiver.lineage_environment)
         with duckdb.connect(str(project.path / "shop.duckdb"), read_only=True) as connection:
             found = connection.execute("select table_name, column_name from information_schema.columns").fetchall()
-        for event in receiver.lineage:
-            assert_valid(event)
-            for output in event["outputs"] if event["eventType"] == "COMPLETE" and args[0] == "run" else ():
-                told = {field["name"] for field in output["facets"]["schema"]["fields"]}
-                table = output["name"].rpartition(".")[2]
-                assert told == {column for name, column in found if name == table}, (args, table)
+        told = {
+            output["name"].rpartition(".")[2]: {field["name"] for field in output["facets"]["schema"]["fields"]}
+            for event in receiver.lineage
+            for output in event["outputs"]
+            if event["eventType"] == "COMPLETE" and args[0] == "run"
+        }
+        assert told == {table: {column for name, column in found if name == table} for table in built}, args
+        project.write("models/turned.sql", "{{ config(materialized='incremental') }} select 1 as a, 2 as b")
 
 
 # --- silence --------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -20,6 +21,7 @@ from spanline.runner.secrets import (
     MASK,
     Redactor,
     looks_secret,
+    secrets_of_address,
     secrets_of_arguments,
     secrets_of_environment,
 )
@@ -447,6 +449,11 @@ def test_what_a_backend_refuses_is_told_without_the_key_to_it(project: Project, 
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=hush-key", "Invalid header b'hush-key'"),
         ("OPENLINEAGE_URL", "http://u:hush%40key@h", "cannot resolve hush@key@h"),
         ("NOTHING", "", "for url: https://u:hush@h/v1/traces?token=hush2 no"),
+        ("NOTHING", "", "cannot resolve https://u:p@hush@h, and token=h, max retries"),
+        ("NOTHING", "", r"of openlineage.yml, header value: 'Bearer hush-key\n'"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", 'api-key="hush"', "no such key: hush"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20hush==", "cannot decode hush=="),
+        ("OPENLINEAGE__TRANSPORT", '{"auth": {"apiKey": "hush-key\\n"}}', "bad key hush-key"),
     ],
 )
 def test_errors_of_clients_are_told_without_what_the_environment_or_they_themselves_show_to_be_secret(
@@ -463,3 +470,16 @@ def test_errors_of_clients_are_told_without_what_the_environment_or_they_themsel
     for text in (short, full):
         assert MASK in text
         assert "hush" not in text
+
+
+def test_what_is_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "content-type=application/json,x-scope-orgid=1")
+    said = "Max retries exceeded with url: /v1/traces?auth=1 (application/json, 1 of 1)"
+    assert in_short(ConnectionError(said)) == f"ConnectionError: {said.replace('auth=1', f'auth={MASK}')}"
+
+
+def test_an_address_is_looked_for_in_a_time_that_grows_with_the_text() -> None:
+    """A quarter of a million characters took minutes, when each was the beginning of a name."""
+    before = time.process_time()
+    assert list(secrets_of_address("x" * 250_000)) == []
+    assert time.process_time() - before < 2

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -110,32 +111,32 @@ def test_http_by_its_two_variables(kept: RunDirectory, backend: Backend, monkeyp
     assert {headers["Authorization"] for headers in backend.headers} == {"Bearer the-key"}
 
 
-@pytest.mark.parametrize(("times", "taken"), [(2, True), (1000, False)])
+@pytest.mark.parametrize(("times", "taken"), [(1, True), (3, True), (1000, False)])
 def test_a_backend_that_is_only_starting_gets_events_of_jobs_and_one_that_knows_none_is_left_in_peace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, taken: bool
 ) -> None:
-    """DataHub, as released, answers 500 to what is no event of a run."""
-    exposures = ["exposure.shop.one", "exposure.shop.two"]
+    """DataHub, as released, answers 500 to what is no event of a run; others may so often to any."""
+    exposures = [f"exposure.shop.e{number}" for number in range(12)]
     happened = in_order(
         opened(), invoked(), described("model.shop.a"), started("model.shop.a"), finished("model.shop.a"),
         [described(e, relation=None, depends_on=["model.shop.a"]) for e in exposures], closed(),
     )  # fmt: skip
     directory = undelivered(tmp_path / "exposed", RUN_ID, happened)
-    tries: list[str] = []
+    tries: Counter[str] = Counter()
 
     class NoJobs(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if "run" not in event:
-                tries.append(event["job"]["name"])
-            answer(self, 500 if "run" not in event and len(tries) <= times else 201)
+            name = event["job"]["name"] if "run" not in event else ""
+            tries[name] += bool(name)
+            answer(self, 500 if name and tries[name] <= times else 201)
 
     with serving(NoJobs) as url:
         monkeypatch.setenv("OPENLINEAGE_URL", url)
         cursor = replay(directory, everything=False, timeout=20)["openlineage"]
-    assert (cursor.rejected, cursor.complete) == (0 if taken else 2, True)
-    assert set(tries) == set(exposures)
-    assert len(tries) < 8
+    assert (cursor.rejected, cursor.complete) == (0 if taken else len(exposures), True)
+    assert {name for name in tries if name} == set(exposures)
+    assert max(tries.values()) <= 4
 
 
 def test_http_by_the_clients_dynamic_variables(

@@ -29,6 +29,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from spanline.errors import UsageError
+from spanline.home import HOME_VARIABLE
 from spanline.result import RunResult
 from spanline.runs import start
 from spanline.summary import duration
@@ -253,7 +254,10 @@ def _show_next(console: Console, project: Path, home: str | None, result: RunRes
     away = [name for name in _LEADS_AWAY if name in os.environ]
     if away:
         console.print(f"  unset {' '.join(away)}", soft_wrap=True)
-    ourselves = _ourselves() if home is None else f"{_ourselves()} --home {shlex.quote(str(Path(home).absolute()))}"
+    named = home or os.environ.get(HOME_VARIABLE)
+    ourselves = _ourselves()
+    if named is not None and (home or not Path(named).expanduser().is_absolute()):  # it means another place over there
+        ourselves += f" --home {shlex.quote(str(Path(result.directory).parents[1]))}"
     for arguments, why in (
         ("show latest", "how the run ended"),
         ("tail latest", "every event of it"),

@@ -69,10 +69,14 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
             checked = msgspec.convert(fields, RunSpec)
             checked.encode()
         except msgspec.ValidationError as error:
-            what, _, where = str(error).partition(" - at `$.")
-            raise UsageError(f"{where.rstrip('`')}: {what}") from error
-        except UnicodeEncodeError as error:
-            raise UsageError(f"{error.object!r} is no UTF-8 text: a run can't be kept with it") from error
+            what, _, where = str(error).partition(" - at ")
+            raise UsageError(f"{where.strip('`').removeprefix('$.')}: {what}") from error
+        except UnicodeEncodeError as error:  # whose text may hold a secret
+            raise UsageError(
+                f"an argument or variable is no UTF-8 text, from its character {error.start + 1} on"
+            ) from None
+        except TypeError as error:
+            raise UsageError(f"a run can't be kept: {error}") from error
         return checked
 
     def encode(self) -> bytes:
@@ -120,12 +124,13 @@ def _given(fields: Mapping[str, object]) -> dict[str, object]:
 
 def variables_of(environment: Mapping[str, str] | None) -> dict[str, str]:
     """The variables that a caller passes. Raises `UsageError` where a process can't be given them."""
-    passed = dict(environment or {})
-    for name, value in passed.items():
+    passed = {}
+    for name, value in (environment or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise UsageError(f"variables of the environment are texts: {name!r}'s name or value is none")
         if not name or "=" in name or "\0" in name + value:
             raise UsageError(f"no process can be given the variable {name!r}: its name is empty, or has a =, or a NUL")
+        passed[str.__str__(name)] = str.__str__(value)
     return passed
 
 
@@ -165,16 +170,20 @@ def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
     if isinstance(asked, str):
         raise UsageError(f"give dbt's arguments as a list, such as {asked.split()!r}, not as one text")
     try:
-        items = list(asked)
-        texts = [item for item in items if isinstance(item, str)]
-        steps = [texts] if texts else [list(item) for item in items]
+        items: list[object] = list(asked)
+        is_one = any(isinstance(item, str) for item in items)
+        steps = [items] if is_one else [list(item) for item in items]  # type: ignore[call-overload]
     except TypeError as error:
         raise UsageError(f"give dbt's arguments as a list of texts: {error}") from error
-    if texts and len(texts) < len(items):
+    if is_one and any(isinstance(item, (list, tuple)) for item in items):
         raise UsageError("give either one command's arguments or a list of such lists, not a mixture")
     if not steps or not all(steps):
         raise UsageError('give at least one dbt command, such as ["build"]')
-    odd = [word for step in steps for word in step if not isinstance(word, str)]
-    if odd:
-        raise UsageError(f"dbt's arguments are texts: {odd[0]!r} is none")
-    return steps
+    return [[_plain(word) for word in step] for step in steps]
+
+
+def _plain(word: object) -> str:
+    """The text itself, of whichever kind of `str` it is."""
+    if not isinstance(word, str):
+        raise UsageError(f"dbt's arguments are texts: {word!r} is none")
+    return str.__str__(word)

@@ -12,16 +12,10 @@ import sys
 
 
 def open_descriptors() -> None:
-    """Open those that are closed on nothing, for us and for what we start."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            nothing = os.open(os.devnull, os.O_RDWR)
-            if nothing != fd:
-                os.dup2(nothing, fd)
-                os.close(nothing)
-            os.set_inheritable(fd, True)
+    """Have those that are closed lead nowhere, for us and for what we start."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest that is free
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def open_streams() -> None:

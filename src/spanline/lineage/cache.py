@@ -104,7 +104,7 @@ class Cache:
         if self._connection is None:
             return
         try:
-            self._connection.execute(f"insert or replace into {table} values (?, ?, ?)", (key, value, self._now))  # noqa: S608
+            self._connection.execute(f"insert or replace into {table} values (?, ?, ?)", (key, value, int(time.time())))  # noqa: S608
         except sqlite3.Error as error:
             self._give_up(error)
 

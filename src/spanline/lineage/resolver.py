@@ -13,11 +13,11 @@ from spanline import events
 from spanline.events import Column, ColumnInput, ColumnsResolved, Event, NodeDescribed
 from spanline.lineage import catalog, columns, names
 from spanline.lineage.cache import Cache
-from spanline.lineage.statements import creates
+from spanline.lineage.statements import replaces
 
 _MOST_COLUMNS: Final = 5_000
 _RESOLVED: Final = frozenset(("model", "snapshot"))
-_BUILD: Final = frozenset(("build", "retry", "run", "snapshot"))
+_BUILD: Final = frozenset(("build", "run", "snapshot"))
 """dbt's commands that make the relations whose SQL they compile."""
 _BUILT: Final = frozenset(("success", "partial success"))
 _ADD_ONLY: Final = "append_new_columns"
@@ -29,12 +29,12 @@ Known = Sequence[Column]
 
 
 class _Compiled(msgspec.Struct):
-    """What a node has once it is built: `anew` where its relation is created, `kept` where that is there already."""
+    """What a node has once it is built: `anew` where its relation is made anew, `kept` where that stays."""
 
     anew: ColumnsResolved
     kept: ColumnsResolved
     complete: bool
-    created: bool = False
+    replaced: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -44,7 +44,7 @@ class _Compiled(msgspec.Struct):
     @property
     def resolved(self) -> ColumnsResolved:
         """Which of them it is by now."""
-        return self.anew if self.created else self.kept
+        return self.anew if self.replaced else self.kept
 
 
 class Resolver:
@@ -71,6 +71,8 @@ class Resolver:
         """What this event lets us know."""
         if isinstance(event, events.DbtStarted):
             self._command = event.command
+        elif isinstance(event, events.Selection):
+            self._command = event.repeats or self._command
         elif isinstance(event, events.DbtConfigured):
             self._configure(event)
         elif isinstance(event, NodeDescribed):
@@ -101,6 +103,7 @@ class Resolver:
         of_catalog = self._catalog.columns.get(node.unique_id, [])
         found, seen = self._cache.relation(self._namespace, name)
         origin = "earlier"
+        self._types.pop(node.unique_id, None)
         if of_catalog and self._catalog.generated >= seen:
             found, origin = of_catalog, "catalog"
             self._types[node.unique_id] = of_catalog
@@ -144,9 +147,9 @@ class Resolver:
 
     def _query(self, event: events.QueryStarted) -> None:
         compiled = self._compiled.get(event.unique_id or "")
-        if compiled is not None and compiled.is_open and not compiled.created:
+        if compiled is not None and compiled.is_open and not compiled.replaced:
             relation = self._nodes[compiled.anew.unique_id].relation
-            compiled.created = relation is not None and creates(event.sql, relation.name)
+            compiled.replaced = relation is not None and replaces(event.sql, relation.name)
 
     def _finish(self, event: events.NodeFinished) -> ColumnsResolved | None:
         compiled = self._compiled.pop(event.unique_id, None)

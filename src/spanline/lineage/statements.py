@@ -29,9 +29,11 @@ def changes(sql: str, name: str) -> bool:
     return found is not None and sql.startswith(name, found.end()) and not _GOES_ON.match(sql, found.end() + len(name))
 
 
-def creates(sql: str, name: str) -> bool:
-    """Whether it is plainly the relation of this name that the statement makes."""
-    return operation(sql) == "CREATE" and changes(sql, name)
+def replaces(sql: str, name: str) -> bool:
+    """Whether it is plainly the relation of this name that the statement makes, or takes away to make it anew."""
+    if not changes(sql, name):
+        return False
+    return operation(sql) in ("CREATE", "DROP") or sql.partition(name)[2].lstrip().lower().startswith("rename to")
 
 
 def _begin(sql: str) -> int:

@@ -19,8 +19,8 @@ _SECRET_NAME = re.compile(
     r"password|secret|passphrase|apikey|(?<!key)token$"
 )
 _PATH_NAME = re.compile(r"(?i)[_.-](?:file|path|dir|type|method)$")
-_PARAMETER = re.compile(r"(?i)(?P<name>[\w.-]+)=(?P<value>[^&;\s]+)")
-_USERINFO = re.compile(r"(?<=//)[^/@\s:]*:(?P<value>[^/@\s]+)(?=@)")
+_PARAMETER = re.compile(r"(?i)(?<![\w.-])(?P<name>[\w.-]+)=(?P<value>[^&;\s]+)")
+_USERINFO = re.compile(r"(?<=//)(?P<user>[^/@\s:]*):(?P<value>[^/\s]+)(?=@)")
 _GUESSED_MINIMUM = 6
 """Shortest value taken for a secret by its variable's name alone: `TOKEN=on` must not blank every "on"."""
 _NOT_SECRET = frozenset(("PWD", "OLDPWD"))
@@ -82,6 +82,15 @@ def secrets_of_address(text: str) -> Iterator[str]:
             yield found["value"]
     for found in _USERINFO.finditer(text):
         yield found["value"]
+
+
+def masked_address(text: str) -> str:
+    """The text with what `secrets_of_address` finds in it masked where it stands."""
+
+    def masked(found: re.Match[str]) -> str:
+        return f"{found['name']}={MASK}" if looks_secret(found["name"]) else found[0]
+
+    return _USERINFO.sub(rf"\g<user>:{MASK}", _PARAMETER.sub(masked, text))
 
 
 def secrets_of_arguments(args: Sequence[str]) -> Iterator[str]:

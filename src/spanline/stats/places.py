@@ -216,7 +216,9 @@ class Remote:
         try:
             yield
         except Exception as error:
-            raise UsageError(f"cannot read {self.name}: {_first_line(error)}") from error
+            said = _first_line(error)
+            query = urlsplit(self._url).query
+            raise UsageError(f"cannot read {self.name}: {said.replace(query, '…') if query else said}") from error
 
     def read(self, journal: Journal) -> Iterator[bytes]:
         """Ask for ranges: whole journals of several threads could be more than memory holds."""

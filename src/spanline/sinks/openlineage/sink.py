@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -31,7 +32,7 @@ _REJECTED: Final = frozenset((400, 406, 410, 411, 413, 414, 415, 422))
 _NO_RUN: Final = 500
 """What a backend answers that knows run events only (DataHub) to an event of a job."""
 _TRIES_OF_JOB: Final = 4
-"""After so many it isn't one that is only starting; its later events of jobs are not worth another try."""
+"""After so many of one event it isn't a backend that is only starting: no event of a job is worth another try."""
 _ANSWER_CHARACTERS: Final = 300
 _CONSOLE: Final = "openlineage.client.transport.console"
 
@@ -44,7 +45,8 @@ class OpenLineageSink:
     def __init__(self) -> None:
         self._client = _configured_client()
         self._of_threads = threading.local()
-        self._answers_500 = 0
+        self._tries_of_jobs: Counter[str] = Counter()
+        self._takes_jobs: bool | None = None
         self._translator = Translator(Options.of_environment(os.environ))
         transport = self._client.transport
         # Only HTTP gains by several connections; files and consoles must be written by one.
@@ -74,16 +76,23 @@ class OpenLineageSink:
             self._client_of_thread().emit(payload)
         except Exception as error:
             status = _status(error)
-            if status in _REJECTED or (status == _NO_RUN and isinstance(payload, JobEvent) and self._takes_no_jobs()):
+            if status in _REJECTED or (status == _NO_RUN and self._is_no_run(payload)):
                 raise Rejected(_reason(payload, error)) from error
             seconds = _retry_after(error)
             if seconds is not None:
                 raise Later(str(error), seconds) from error
             raise
+        if isinstance(payload, JobEvent):
+            self._takes_jobs = True
 
-    def _takes_no_jobs(self) -> bool:
-        self._answers_500 += 1
-        return self._answers_500 >= _TRIES_OF_JOB
+    def _is_no_run(self, payload: RunEvent | JobEvent) -> bool:
+        """Whether that is why it is refused: of the backend's state it may be, as long as it has taken any such."""
+        if not isinstance(payload, JobEvent) or self._takes_jobs:
+            return False
+        self._tries_of_jobs[payload.job.name] += 1
+        if self._tries_of_jobs[payload.job.name] >= _TRIES_OF_JOB:
+            self._takes_jobs = False
+        return self._takes_jobs is False
 
     def _emit_and_wait(self, payloads: Sequence[object], transport: AsyncHttpTransport) -> None:
         failed = transport.get_stats()["failed"]
