@@ -18,6 +18,9 @@ run = spanline.start(["build", "--select", *sys.argv[1:]], grace=GRACE)
 run.wait()
 """
 
+CLOSE_STREAMS = "import os\nfor fd in range(3): os.close(fd)\n"
+"""The first descriptor that is opened would be number 0."""
+
 
 def _lineage(sandbox: Sandbox) -> tuple[dict[str, str], Path]:
     file = sandbox.project / "lineage.jsonl"
@@ -118,20 +121,9 @@ run.wait()
     os.kill(child, signal.SIGKILL)
 
 
-def test_watchdog_kills_a_stopped_runner(duckdb_sandbox: Sandbox) -> None:
-    caller = duckdb_sandbox.script(START.replace("GRACE", "1"), "slow")
-    run = duckdb_sandbox.run()
-    run.is_in_slow_query()
-    os.kill(run.runner, signal.SIGSTOP)
-    caller.send(signal.SIGKILL)
-    duckdb_sandbox.all_gone(seconds=15)
-    assert not run.events("dbt_exited")
-
-
-def test_watchdog_lives_where_the_streams_are_closed(duckdb_sandbox: Sandbox) -> None:
-    # The first descriptor that is opened would be number 0.
-    close = "import os\nfor fd in range(3): os.close(fd)\n"
-    caller = duckdb_sandbox.script(close + START.replace("GRACE", "1"), "slow")
+@pytest.mark.parametrize("first", ["", CLOSE_STREAMS], ids=["", "its streams closed"])
+def test_watchdog_kills_a_stopped_runner(duckdb_sandbox: Sandbox, first: str) -> None:
+    caller = duckdb_sandbox.script(first + START.replace("GRACE", "1"), "slow")
     run = duckdb_sandbox.run()
     run.is_in_slow_query()
     os.kill(run.runner, signal.SIGSTOP)
