@@ -483,3 +483,10 @@ def test_an_address_is_looked_for_in_a_time_that_grows_with_the_text() -> None:
     before = time.process_time()
     assert list(secrets_of_address("x" * 250_000)) == []
     assert time.process_time() - before < 2
+
+
+def test_a_secret_that_is_longer_than_what_is_told_is_cut_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is cut before it is masked would show the secret's beginning."""
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__AUTH__APIKEY", "hush" * 1000)
+    for told in (in_short, in_full):
+        assert "hush" not in told(ConnectionError(f"bad key {'hush' * 1000}"))

@@ -21,7 +21,6 @@ from spanline.runner.secrets import (
 )
 
 _LONGEST: Final = 600
-_LONGEST_IN_FULL: Final = 20_000
 _OF_BACKENDS: Final = ("OPENLINEAGE", "OTEL_")
 _SHORTEST_HEADER: Final = 6
 """Shortest value of a header taken for a secret whatever its name: `x-scope-orgid=1` must not blank every "1"."""
@@ -33,12 +32,12 @@ _CREDENTIALS: Final = re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\"\\,;]+")
 def in_short(error: BaseException) -> str:
     """The kind of an error and the first line of what it says, without secrets."""
     text = str(error).strip().splitlines()
-    return without_secrets(f"{type(error).__name__}: {text[0] if text else ''}"[: 2 * _LONGEST])[:_LONGEST]
+    return without_secrets(f"{type(error).__name__}: {text[0] if text else ''}")[:_LONGEST]
 
 
 def in_full(error: BaseException) -> str:
     """An error with its traceback, without secrets."""
-    return without_secrets("".join(traceback.format_exception(error))[-_LONGEST_IN_FULL:])
+    return without_secrets("".join(traceback.format_exception(error)))
 
 
 def without_secrets(text: str) -> str:

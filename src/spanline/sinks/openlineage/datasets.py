@@ -183,7 +183,7 @@ def upstream(node: NodeDescribed, state: RunState) -> Iterator[NodeDescribed]:
         if unique_id in seen or found is None:
             continue
         seen.add(unique_id)
-        if found.materialized == "ephemeral":
+        if found.is_ephemeral:
             waiting.extend(reversed(found.depends_on))
         else:
             yield found

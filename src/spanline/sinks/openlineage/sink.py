@@ -22,6 +22,7 @@ from spanline.events import Event
 from spanline.sinks.base import Later, Message, Rejected
 from spanline.sinks.http import RepeatingSession
 from spanline.sinks.openlineage.translate import Options, Translator
+from spanline.sinks.saying import without_secrets
 from spanline.state import RunState
 
 _HTTP_LANES: Final = 8
@@ -141,7 +142,8 @@ def _answer(error: BaseException | None) -> object:
 def _reason(payload: RunEvent | JobEvent, error: BaseException) -> str:
     """Which event was refused, and why: the answer's body says what is wrong with it."""
     kind = payload.eventType.value if isinstance(payload, RunEvent) and payload.eventType is not None else "event"
-    said = " ".join(str(getattr(_answer(error), "text", "")).split())[:_ANSWER_CHARACTERS]
+    answer = " ".join(str(getattr(_answer(error), "text", "")).split())
+    said = without_secrets(answer)[:_ANSWER_CHARACTERS]  # cut first, it could show the beginning of one
     return ": ".join(filter(None, (f"{kind} of {payload.job.name}", str(error), said)))
 
 

@@ -213,7 +213,7 @@ class Translator:
     def _start(self, event: events.NodeStarted | events.HookStarted, state: RunState) -> Iterator[Message]:
         unique_id = event.unique_id
         node = _description(unique_id, state)
-        if node is None or node.resource_type == "exposure" or node.materialized == "ephemeral":
+        if node is None or node.resource_type == "exposure" or node.is_ephemeral:
             return
         key = _key(event, unique_id)
         of_run = {**facets.of_node(state, unique_id, key[:3]), "parent": self._parent(state)}

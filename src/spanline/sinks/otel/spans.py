@@ -325,7 +325,7 @@ class Translator:
                 yield unique_id
                 continue
             upstream = state.descriptions.get(unique_id)
-            if upstream is not None and upstream.materialized == "ephemeral":
+            if upstream is not None and upstream.is_ephemeral:
                 yield from self._upstream_that_ran(upstream, state, seen)
 
     # --- queries --------------------------------------------------------------------------------------------------
