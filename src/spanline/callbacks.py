@@ -18,7 +18,7 @@ from spanline.journal import Appender
 from spanline.lineage.parent import lineage_parent
 from spanline.runner.recorder import Recorder
 from spanline.runner.secrets import secrets_of_arguments, secrets_of_environment
-from spanline.runner.writer import Writer
+from spanline.runner.writer import Writer, warn
 from spanline.spec import RunSpec, kept_environment
 from spanline.standard import open_descriptors
 from spanline.supervisor import open_session
@@ -56,8 +56,7 @@ class _Callback:
         try:
             return _Observed(self._home_dir)
         except Exception as error:  # noqa: BLE001 - an observer never changes the outcome of a run
-            if sys.stderr is not None:  # it is where a process has none
-                sys.stderr.write(f"spanline: this invocation of dbt is not observed: {error}\n")
+            warn(f"this invocation of dbt is not observed: {error}")
             return None
 
 

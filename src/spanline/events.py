@@ -371,6 +371,11 @@ class NodeDescribed(Event, frozen=True, kw_only=True):
     test: TestInfo | None = None
     exposure: ExposureInfo | None = None
 
+    @property
+    def is_ephemeral(self) -> bool:
+        """Whether it is a model that dbt only compiles, into what reads it, and never names in its results."""
+        return self.materialized == "ephemeral"
+
 
 class NodeStarted(Event, frozen=True, kw_only=True):
     """dbt has begun to work on a node (skipped nodes never start)."""

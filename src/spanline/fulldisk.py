@@ -154,9 +154,8 @@ def rest_of(state: RunState, *, messages: bool = True) -> Rest | None:
 
 
 def _is_ephemeral(unique_id: str, state: RunState) -> bool:
-    """Whether it is a model that dbt only compiles, and never names in its results."""
     described = state.descriptions.get(unique_id)
-    return described is not None and described.materialized == "ephemeral"
+    return described is not None and described.is_ephemeral
 
 
 def end_of_attempt(state: RunState, died: events.RunnerDied, *, messages: bool = True) -> list[Event]:

@@ -54,7 +54,7 @@ class Writer:
         on_stop: Callable[[str], None] | None = None,
     ) -> None:
         self.redactor = redactor if redactor is not None else Redactor()
-        self._on_stop = on_stop if on_stop is not None else _warn
+        self._on_stop = on_stop if on_stop is not None else warn
         self._path = path
         self._name = name
         self._lock = threading.Lock()
@@ -123,6 +123,7 @@ class Writer:
             os.close(self._fd)
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Say something on standard error, where there is one."""
     if sys.stderr is not None:  # it is where a process has none
         sys.stderr.write(f"spanline: {message}\n")
