@@ -28,7 +28,7 @@ def test_every_link_between_documents_leads_somewhere() -> None:
 
 
 def test_every_command_is_documented() -> None:
-    from spanline.cli import cli
+    from spanline.cli.main import cli
 
     text = (ROOT / "docs" / "command-line.md").read_text()
     for name in cli.commands:

@@ -13,10 +13,12 @@ import jsonschema
 import pytest
 import referencing
 
-from spanline import events, ids
-from spanline.runner.secrets import MASK
-
-from .conftest import Project, Receiver, journal, last_run
+from spanline import events
+from spanline.journal import ids
+from spanline.runner.shared.secrets import MASK
+from tests.support.journals import journal
+from tests.support.project import Project, last_run
+from tests.support.receivers import Receiver
 
 _CLOCK = re.compile(rb"\d\d:\d\d:\d\d")
 SPECIFICATION = Path(__file__).parents[2] / "shared" / "openlineage-spec"

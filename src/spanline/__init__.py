@@ -13,11 +13,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from spanline._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from spanline import events as events
-    from spanline.callbacks import callback as callback
+    from spanline.api.callback import callback as callback
+    from spanline.api.run import Run as Run
+    from spanline.api.start import attach as attach
+    from spanline.api.start import retry as retry
+    from spanline.api.start import run as run
+    from spanline.api.start import start as start
     from spanline.errors import DbtCancelled as DbtCancelled
     from spanline.errors import DbtCompilationException as DbtCompilationException
     from spanline.errors import DbtConnectionException as DbtConnectionException
@@ -31,15 +36,10 @@ if TYPE_CHECKING:
     from spanline.errors import RunNotFound as RunNotFound
     from spanline.errors import SpanlineError as SpanlineError
     from spanline.errors import UsageError as UsageError
-    from spanline.failures import Failure as Failure
-    from spanline.failures import classify as classify
-    from spanline.result import NodeResult as NodeResult
-    from spanline.result import RunResult as RunResult
-    from spanline.runs import Run as Run
-    from spanline.runs import attach as attach
-    from spanline.runs import retry as retry
-    from spanline.runs import run as run
-    from spanline.runs import start as start
+    from spanline.failures.classify import Failure as Failure
+    from spanline.failures.classify import classify as classify
+    from spanline.results.result import NodeResult as NodeResult
+    from spanline.results.result import RunResult as RunResult
 
 _ERRORS = (
     "DbtCancelled",
@@ -58,10 +58,10 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "spanline.errors"),
-    **dict.fromkeys(("Run", "attach", "retry", "run", "start"), "spanline.runs"),
+    **dict.fromkeys(("Run", "attach", "retry", "run", "start"), "spanline.api.start"),
     **dict.fromkeys(("Failure", "classify"), "spanline.failures"),
-    **dict.fromkeys(("NodeResult", "RunResult"), "spanline.result"),
-    "callback": "spanline.callbacks",
+    **dict.fromkeys(("NodeResult", "RunResult"), "spanline.results.result"),
+    "callback": "spanline.api.callback",
 }
 
 __all__ = ["__version__", "events", *sorted(_HOMES)]  # noqa: PLE0604 - it holds names

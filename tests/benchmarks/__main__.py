@@ -13,10 +13,10 @@ from typing import Final
 
 import msgspec
 
-from .callback import measure_callback
-from .cases import CASES, PLAIN, Case, Tools, clean_environment, measure
-from .project import Template
-from .report import Group, Results, environment_facts, markdown, targets
+from tests.benchmarks.callback import measure_callback
+from tests.benchmarks.cases import CASES, PLAIN, Case, Tools, clean_environment, measure
+from tests.benchmarks.project import Template
+from tests.benchmarks.report import Group, Results, environment_facts, markdown, targets
 
 _HELP_RUNS: Final = 10
 _RESULTS: Final = Path(__file__).with_name("results.json")

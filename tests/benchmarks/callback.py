@@ -23,10 +23,9 @@ import msgspec
 
 from spanline.runner.interrupt import Interrupt
 from spanline.runner.recorder import Recorder
-from spanline.runner.secrets import Redactor, secrets_of_environment
-from spanline.runner.writer import Writer
-
-from .cases import clean_environment
+from spanline.runner.shared.secrets import Redactor, secrets_of_environment
+from spanline.runner.shared.writer import Writer
+from tests.benchmarks.cases import clean_environment
 
 _ROOT: Final = Path(__file__).parents[2]
 _REPLAYED: Final = 5_000

@@ -12,9 +12,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from .measure import Measurement, first_node, read_journal, run
-from .project import Template
-from .receivers import TRACES_PATH, Receivers, unused_port
+from tests.benchmarks.measure import Measurement, first_node, read_journal, run
+from tests.benchmarks.project import Template
+from tests.benchmarks.receivers import TRACES_PATH, Receivers, unused_port
 
 Tool = Literal["dbt", "spanline", "dbt-ol"]
 Backend = Literal["none", "fast", "slow", "dead"]

@@ -16,7 +16,7 @@ from typing import Final
 
 from spanline.lineage import columns
 from spanline.lineage.columns import Relation, Schema
-from spanline.lineage.resolving import sqlglot_is_compiled
+from spanline.lineage.process import sqlglot_is_compiled
 
 _LAYERS: Final = 10
 _PARENTS: Final = 3

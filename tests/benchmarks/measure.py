@@ -14,10 +14,10 @@ from typing import Final
 
 import msgspec
 
-from spanline import events, ids
-from spanline.journal import Reader
-
-from .receivers import Receipts
+from spanline import events
+from spanline.journal import ids
+from spanline.journal.reader import Reader
+from tests.benchmarks.receivers import Receipts
 
 _SAMPLE_SECONDS: Final = 0.05
 _DAY: Final = 86_400.0

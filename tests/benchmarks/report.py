@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
-from .callback import Callback
-from .cases import CASES, PLAIN, Case
-from .measure import Latency, Measurement
+from tests.benchmarks.callback import Callback
+from tests.benchmarks.cases import CASES, PLAIN, Case
+from tests.benchmarks.measure import Latency, Measurement
 
 _ROOT: Final = Path(__file__).parents[2]
 _CONFIDENCE: Final = 0.95

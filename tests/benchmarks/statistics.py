@@ -26,7 +26,7 @@ from typing import Final
 
 import psutil
 
-from spanline.home import runs
+from spanline.home.home import runs
 from spanline.stats.kept import keep_beside
 
 _WEEK: Final = 6.9 * 86_400

@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
 
-from .figures import VARIABLE
+from tests.faults.figures import VARIABLE
 
 HERE = Path(__file__).parent
 _PYTEST = ("-m", "pytest", "-q", "-o", "addopts=", "-m", "faults")

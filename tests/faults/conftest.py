@@ -26,10 +26,9 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from spanline import lease
-
-from .backend import Backend
-from .figures import Figures, closed_lineage
+from spanline.home import lease
+from tests.faults.backend import Backend
+from tests.faults.figures import Figures, closed_lineage
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell has it for what it starts in the background: what is started here would inherit it, and hear no Ctrl-C.

@@ -10,11 +10,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from spanline.home import RunDirectory
-from spanline.journal import Reader
-from spanline.replay import close_abandoned
+from spanline.home.home import RunDirectory
+from spanline.journal.reader import Reader
+from spanline.journal.state import RunState
 from spanline.sinks.openlineage import Translator
-from spanline.state import RunState
+from spanline.supervisor.replay import close_abandoned
 
 VARIABLE = "SPANLINE_FAULTS_FIGURES"
 """The directory that `python -m tests.faults` reads the figures from."""

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .conftest import Sandbox, alive, until
+from tests.faults.conftest import Sandbox, alive, until
 
 
 def test_run_outside_the_main_thread(duckdb_sandbox: Sandbox) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from .backend import CUT_ANSWER, CUT_REQUEST, HANG, OK, Backend
-from .conftest import Sandbox
-from .test_resume import assert_one_start_and_one_end
+from tests.faults.backend import CUT_ANSWER, CUT_REQUEST, HANG, OK, Backend
+from tests.faults.conftest import Sandbox
+from tests.faults.test_resume import assert_one_start_and_one_end
 
 SELECT = ("build", "--select", "fast", "broken")
 MESSAGES = 2 * 4

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from .conftest import Sandbox, alive, until
+from tests.faults.conftest import Sandbox, alive, until
 
 CALL = """
 import os, signal, spanline, sys

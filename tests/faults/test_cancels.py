@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from spanline import ids
+from spanline.api.start import attach
 from spanline.errors import RunNotFound
-from spanline.runs import attach, undelivered
-
-from .backend import Backend
-from .conftest import SPANLINE, Sandbox
-from .test_resume import assert_one_start_and_one_end
+from spanline.home.cursor import undelivered
+from spanline.journal import ids
+from tests.faults.backend import Backend
+from tests.faults.conftest import SPANLINE, Sandbox
+from tests.faults.test_resume import assert_one_start_and_one_end
 
 USES_THE_API = """
 import spanline

@@ -11,15 +11,16 @@ import pytest
 
 from spanline import events
 from spanline.events import Event
-from spanline.home import RunDirectory
-from spanline.journal import Appender, Reader
-from spanline.replay import replay
-from spanline.result import result_of
-from spanline.state import RunState
-
-from ..conftest import Receiver, session_started
-from .conftest import Sandbox
-from .test_resume import assert_one_start_and_one_end
+from spanline.home.home import RunDirectory
+from spanline.journal.appender import Appender
+from spanline.journal.reader import Reader
+from spanline.journal.state import RunState
+from spanline.results.result import result_of
+from spanline.supervisor.replay import replay
+from tests.faults.conftest import Sandbox
+from tests.faults.test_resume import assert_one_start_and_one_end
+from tests.support.journals import session_started
+from tests.support.receivers import Receiver
 
 RUN_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 HOUR = 3600 * 10**9

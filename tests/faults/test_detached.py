@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from .conftest import SPANLINE, Sandbox, until
+from tests.faults.conftest import SPANLINE, Sandbox, until
 
 WAIT = """
 import spanline, sys

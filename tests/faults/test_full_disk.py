@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from .backend import Backend
-from .conftest import SPANLINE, RunView, Sandbox
-from .test_resume import ENDS, assert_one_start_and_one_end
+from tests.faults.backend import Backend
+from tests.faults.conftest import SPANLINE, RunView, Sandbox
+from tests.faults.test_resume import ENDS, assert_one_start_and_one_end
 
 SELECT = ("build", "--select", "fast", "gate", "broken", "folded", "late")
 DONE = {"fast": "success", "gate": "success", "broken": "error", "late": "success"}

@@ -10,9 +10,8 @@ import signal
 import psutil
 import pytest
 
-from spanline import ids
-
-from .conftest import Sandbox, Started, alive, until
+from spanline.journal import ids
+from tests.faults.conftest import Sandbox, Started, alive, until
 
 WANT = """
 import spanline, sys

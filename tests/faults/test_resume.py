@@ -12,8 +12,8 @@ import duckdb
 import pytest
 from dbt.artifacts.schemas.run import RunResultsArtifact
 
-from .backend import Backend
-from .conftest import SPANLINE, RunView, Sandbox, Started, alive, until
+from tests.faults.backend import Backend
+from tests.faults.conftest import SPANLINE, RunView, Sandbox, Started, alive, until
 
 NOW_FAST = {"FAULT_FAST": "1"}
 """Makes the query that never ends end at once: what was in the way is gone."""

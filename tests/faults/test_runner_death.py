@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from .conftest import Sandbox, alive, until
+from tests.faults.conftest import Sandbox, alive, until
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .conftest import SPANLINE, Sandbox, Started
+from tests.faults.conftest import SPANLINE, Sandbox, Started
 
 FORMS = {
     "nohup": f"nohup {SPANLINE} dbt build --select fast NODE & wait",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Sandbox, alive, until
+from tests.faults.conftest import Sandbox, alive, until
 
 START = """
 import spanline, sys, signal

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import SPANLINE, Sandbox, Started, until
+from tests.faults.conftest import SPANLINE, Sandbox, Started, until
 
 
 class Terminal:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from .backend import Backend
-from .conftest import Postgres, RunView, Sandbox, until
-from .test_resume import assert_one_start_and_one_end
+from tests.faults.backend import Backend
+from tests.faults.conftest import Postgres, RunView, Sandbox, until
+from tests.faults.test_resume import assert_one_start_and_one_end
 
 pytestmark = pytest.mark.postgres
 

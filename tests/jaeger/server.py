@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..conftest import eventually
-from ..gotools import cached, go
+from tests.support.gotools import cached, go
+from tests.support.waiting import eventually
 
 MODULE = "github.com/jaegertracing/jaeger"
 VERSION = "v1.76.0"

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from spanline import events
+from spanline.api.run import Run
 from spanline.events import Event
-from spanline.runs import Run
-
-from ..conftest import Project, Receiver, journal, last_run
-from . import server
-from .server import Jaeger, Span, Trace
+from tests.jaeger import server
+from tests.jaeger.server import Jaeger, Span, Trace
+from tests.support.journals import journal
+from tests.support.project import Project, last_run
+from tests.support.receivers import Receiver
 
 pytestmark = pytest.mark.jaeger
 

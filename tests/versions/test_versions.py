@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from spanline import events, ids
-from spanline.journal import Reader
-from spanline.state import RunState
+from spanline import events
+from spanline.journal import ids
+from spanline.journal.reader import Reader
+from spanline.journal.state import RunState
 
 pytestmark = pytest.mark.versions
 

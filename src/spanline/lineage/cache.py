@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from spanline import __version__
+from spanline._version import __version__
 from spanline.events import Column
 from spanline.lineage import columns
 

@@ -10,9 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from .derived import span_id
+from .shared.ids import span_id
 
-VARIABLE = "SPANLINE_QUERY_COMMENTS"
 _KIND = "traceparent"
 
 _BLANKS = " \t\r\n\f\v"
@@ -30,14 +29,6 @@ _BARE: Mapping[str, re.Pattern[str]] = {"athena": _ATHENAS_BARE, "clickhouse": _
 
 _BEFORE_COMMENT: Mapping[str, str] = {"athena": "-- "}
 """Athena's DDL, which is Hive's, knows no block comments: dbt-athena hides its own in the same way."""
-
-
-def asked(environ: Mapping[str, str]) -> bool:
-    """Whether statements are to carry their trace context. Raises ValueError for what is no such wish."""
-    value = environ.get(VARIABLE, "").strip().lower()
-    if value not in ("", "off", _KIND):
-        raise ValueError(f"{VARIABLE} is {value!r}: it must be {_KIND} or off")
-    return value == _KIND
 
 
 def comment_queries(order: Mapping[str, str], place: tuple[int, int, int], tell: Callable[[str], None]) -> None:

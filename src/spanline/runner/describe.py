@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from .secrets import Redactor, looks_secret, secrets_of_address, secrets_of_mapping
+from .shared.secrets import Redactor, looks_secret, secrets_of_address, secrets_of_mapping
 
 Fields = dict[str, Any]
 """Plain, JSON-able fields of one record."""

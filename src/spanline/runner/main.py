@@ -18,8 +18,8 @@ from .comments import comment_queries
 from .interrupt import Interrupt
 from .recorder import Recorder
 from .restrict import restrict
-from .secrets import Redactor, secrets_of_arguments, secrets_of_environment
-from .writer import Writer
+from .shared.secrets import Redactor, secrets_of_arguments, secrets_of_environment
+from .shared.writer import Writer
 
 UNHANDLED = 2
 """dbt's exit code for an unhandled error: https://docs.getdbt.com/reference/exit-codes"""

@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from types import FrameType
 from typing import Any, Callable
 
-from . import describe, lines, warehouse
+from . import describe, warehouse
 from .comments import without_ours
 from .interrupt import Interrupt
-from .writer import Writer
+from .shared import lines
+from .shared.writer import Writer
 
 Handler = Callable[["Recorder", Any, Any], None]
 

@@ -11,7 +11,7 @@ import signal
 import time
 from typing import Callable
 
-from . import tree
+from .shared import process_tree
 
 
 def start(lifeline: int, grace: float, close: list[int]) -> Callable[[], None]:
@@ -62,5 +62,5 @@ def _watch(runner: int, lifeline: int, alive: int, grace: float) -> None:
             deadline = time.monotonic() + grace
         elif deadline is not None and time.monotonic() >= deadline:
             if os.getppid() == runner:
-                tree.kill(runner)
+                process_tree.kill(runner)
             return

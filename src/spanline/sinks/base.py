@@ -2,23 +2,21 @@
 
 A sink says two things: what an event means to its backend (`translate`, a pure function of the events so far), and how
 to hand that over (`deliver`, which returns when the backend has acknowledged it). Everything else is done for it, in
-`spanline.sinks.deliveries`: reading the journal, the order of messages, parallel delivery, trying again, the cursor.
+`spanline.sinks.dispatcher`: reading the journal, the order of messages, parallel delivery, trying again, the cursor.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 
 from spanline.events import Event
-from spanline.state import RunState
+from spanline.journal.state import RunState
 
 ENTRY_POINTS: Final = "spanline.sinks"
 """Group of entry points under which a package announces a sink: a callable that returns a `Sink`, or None when off."""
@@ -80,34 +78,6 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
-
-
-class Cursor(msgspec.Struct):
-    """How far a sink has come, as its file says."""
-
-    offset: int = 0
-    delivered: int = 0
-    rejected: int = 0
-    undelivered: int = 0
-    complete: bool = False
-    error: str | None = None
-    """Why what is undelivered was not, as far as is known."""
-    rejection: str | None = None
-    """The last reason for which the backend rejected something."""
-
-    @classmethod
-    def load(cls, path: Path) -> Cursor:
-        """Read a cursor; one that isn't there, or can't be read, is at the start."""
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError):
-            return cls()
-
-    def save(self, path: Path) -> None:
-        """Write the cursor, whole or not at all."""
-        new = path.with_suffix(f".{os.getpid()}.new")
-        new.write_bytes(msgspec.json.encode(self))
-        new.replace(path)
 
 
 def announced() -> list[EntryPoint]:

@@ -17,11 +17,12 @@ from typing import Final
 
 import msgspec
 
-from spanline.home import RunDirectory
-from spanline.journal import Reader, Record, bursts
-from spanline.sinks.base import Cursor, Later, Message, Rejected, Sink
-from spanline.sinks.saying import in_full, in_short
-from spanline.state import RunState
+from spanline.home.cursor import Cursor
+from spanline.home.home import RunDirectory
+from spanline.journal.reader import Reader, Record, bursts
+from spanline.journal.state import RunState
+from spanline.sinks.base import Later, Message, Rejected, Sink
+from spanline.sinks.error_text import in_full, in_short
 
 _PENDING: Final = 500
 """How many messages of a sink may wait in memory; beyond that the journal keeps the rest."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from spanline.home import RunDirectory
+from spanline.home.home import RunDirectory
 
 log = logging.getLogger("spanline")
 

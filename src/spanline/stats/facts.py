@@ -17,7 +17,7 @@ import msgspec
 
 from spanline import events
 from spanline.events import Event, TornRecord
-from spanline.state import CUT_OFF, RUNNING, RunState, outcome_of
+from spanline.journal.state import CUT_OFF, RUNNING, RunState, outcome_of
 
 VERSION: Final = 1
 """Of what is taken from a journal: with another, what was kept of journals is taken again."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from spanline.state import CANCELLED, DIED, FAILED, FAILURE, SUCCESS, TIMED_OUT
+from spanline.journal.state import CANCELLED, DIED, FAILED, FAILURE, SUCCESS, TIMED_OUT
 from spanline.stats import facts
 from spanline.stats.alerts import RECENT_SECONDS, WEEK_SECONDS, Average, Rate, Retried
 from spanline.stats.report import Artifacts, FailingNode, FlakyTest, Job, Retries, Runs, RunTime, SlowNode

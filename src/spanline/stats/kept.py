@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from spanline.home import RunDirectory
+from spanline.home.home import RunDirectory
 from spanline.stats import facts
 from spanline.stats.facts import Facts, facts_of
 

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from spanline import home as homes
-from spanline import journal as journals
-from spanline import lease
 from spanline.errors import UsageError
-from spanline.home import RunDirectory
+from spanline.home import home as homes
+from spanline.home import lease
+from spanline.home.home import RunDirectory
+from spanline.journal import reader as journals
 from spanline.stats import kept
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+from spanline.results.summary import duration, plural
 from spanline.stats.report import Alert, LeftOut, Report
-from spanline.summary import duration, plural
 
 _GAP: Final = "  "
 

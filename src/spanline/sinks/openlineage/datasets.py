@@ -29,10 +29,10 @@ from openlineage.client.facet_v2 import (
 
 from spanline import events
 from spanline.events import ColumnInput, ColumnsResolved, NodeDescribed
+from spanline.journal.state import NodeState, RunState
 from spanline.lineage import names
 from spanline.sinks.openlineage import facets
 from spanline.sinks.openlineage.facets import PRODUCER, cut
-from spanline.state import NodeState, RunState
 
 WRITERS: Final = frozenset(("model", "seed", "snapshot"))
 """Resource types that make a relation."""

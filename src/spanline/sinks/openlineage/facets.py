@@ -37,10 +37,11 @@ from openlineage.client.facet_v2 import (
     test_run,
 )
 
-from spanline import __version__, ids
+from spanline._version import __version__
+from spanline.dbt.arguments import option
 from spanline.events import LineageRun, NodeDescribed, RepositoryFound
-from spanline.spec import option
-from spanline.state import FAILED, NodeState, RunState
+from spanline.journal import ids
+from spanline.journal.state import FAILED, NodeState, RunState
 
 HOME: Final = "https://github.com/spanline/spanline"
 PRODUCER: Final = f"{HOME}/tree/v{__version__}"

@@ -19,11 +19,11 @@ from openlineage.client.transport.console import ConsoleTransport
 from openlineage.client.transport.http import HttpTransport
 
 from spanline.events import Event
+from spanline.journal.state import RunState
 from spanline.sinks.base import Later, Message, Rejected
+from spanline.sinks.error_text import without_secrets
 from spanline.sinks.http import RepeatingSession
 from spanline.sinks.openlineage.translate import Options, Translator
-from spanline.sinks.saying import without_secrets
-from spanline.state import RunState
 
 _HTTP_LANES: Final = 8
 _ASYNCHRONOUS_BATCH: Final = 200

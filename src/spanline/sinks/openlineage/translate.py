@@ -15,8 +15,10 @@ from openlineage.client.event_v2 import InputDataset, Job, JobEvent, OutputDatas
 from openlineage.client.event_v2 import RunState as Kind
 from openlineage.client.facet_v2 import InputDatasetFacet, parent_run
 
-from spanline import events, ids
+from spanline import events
 from spanline.events import ColumnsResolved, Event, NodeDescribed
+from spanline.journal import ids
+from spanline.journal.state import CANCELLED, DIED, INTERRUPTED, SUCCESS, NodeState, RunState, end_of
 from spanline.lineage import names
 from spanline.lineage.options import tells_columns, tells_sql
 from spanline.sinks.base import Message
@@ -24,7 +26,6 @@ from spanline.sinks.openlineage import datasets, facets
 from spanline.sinks.openlineage.bounds import SQL_CHARACTERS, bounded
 from spanline.sinks.openlineage.datasets import Datasets
 from spanline.sinks.openlineage.facets import PRODUCER, JobFacets, RunFacets, time_of
-from spanline.state import CANCELLED, DIED, INTERRUPTED, SUCCESS, NodeState, RunState, end_of
 
 NAMESPACE_VARIABLE: Final = "OPENLINEAGE_NAMESPACE"
 _DEFAULT_NAMESPACE: Final = "dbt"

@@ -17,9 +17,9 @@ from typing import Final, Literal, Protocol
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, OTELResourceDetector, Resource
 
 from spanline.events import Event
-from spanline.loglines import service_name
+from spanline.journal.state import RunState
+from spanline.results.log_lines import service_name
 from spanline.sinks.base import Message, Rejected
-from spanline.state import RunState
 
 Signal = Literal["traces", "metrics", "logs"]
 

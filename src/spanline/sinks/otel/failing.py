@@ -7,10 +7,11 @@ from typing import Final
 
 import msgspec
 
-from spanline import conventions, rules
-from spanline.failures import Failure, failure_of, most_permanent, own_words
+from spanline.failures import matching
+from spanline.failures.classify import Failure, failure_of, most_permanent, own_words
+from spanline.journal.state import CANCELLED, DIED, NodeState, RunState
+from spanline.results import conventions
 from spanline.sinks.otel.sql import SHOWN_WHOLE, Shown
-from spanline.state import CANCELLED, DIED, NodeState, RunState
 
 _HEAD: Final = re.compile(
     r"(?:Encountered an error[^\n]*\n|\S+ failed, error:\n)?\s*"
@@ -101,7 +102,7 @@ def given_up_for(state: RunState) -> Failed | None:
 def response_code(message: str, adapter: str | None) -> str | None:
     """The warehouse's own code for the error, where the rules know where it writes one."""
     words = f"\n{own_words(message)}"
-    for each in rules.of_adapter(adapter) if adapter else ():
+    for each in matching.of_adapter(adapter) if adapter else ():
         for ignored in each.ignore:
             words = ignored.sub("", words)
         for code in each.codes:

@@ -14,13 +14,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from spanline.events import Event, SessionStarted
-from spanline.loglines import LogLine, LogLines, Severity
+from spanline.journal.state import RunState
+from spanline.results.log_lines import LogLine, LogLines, Severity
 from spanline.sinks.base import Message
 from spanline.sinks.otel.failing import told
 from spanline.sinks.otel.sampling import Sampling, decide, sampler_of
 from spanline.sinks.otel.scope import SCOPE
 from spanline.sinks.otel.sql import SHOWN_WHOLE, Shown
-from spanline.state import RunState
 
 _SEVERITIES: Final[dict[Severity, SeverityNumber]] = {
     "info": SeverityNumber.INFO,

@@ -23,10 +23,10 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.resources import Resource
 
 from spanline.events import Event
-from spanline.measures import Distribution, Instrument, Measures, Point, Snapshot, every_node
+from spanline.journal.state import RunState
+from spanline.results.measures import Distribution, Instrument, Measures, Point, Snapshot, every_node
 from spanline.sinks.base import Message
 from spanline.sinks.otel.scope import SCOPE
-from spanline.state import RunState
 
 _INTERVAL_MILLISECONDS: Final = 60_000.0
 _DELTA: Final = frozenset(("delta", "lowmemory"))

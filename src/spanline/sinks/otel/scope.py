@@ -6,6 +6,7 @@ from typing import Final
 
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from spanline import __version__, conventions
+from spanline._version import __version__
+from spanline.results import conventions
 
 SCOPE: Final = InstrumentationScope("spanline", __version__, conventions.SCHEMA_URL)

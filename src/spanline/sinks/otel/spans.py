@@ -21,18 +21,20 @@ from opentelemetry.trace import Link, SpanContext, SpanKind
 from opentelemetry.trace.span import INVALID_SPAN_CONTEXT
 from opentelemetry.trace.status import Status, StatusCode
 
-from spanline import conventions, events, ids
+from spanline import events
+from spanline.dbt.arguments import command_of
 from spanline.events import Event, NodeDescribed
+from spanline.journal import ids
+from spanline.journal.progress import DONE
+from spanline.journal.state import SUCCESS, NodeState, RunState, outcome_of
 from spanline.lineage.statements import changes, operation
-from spanline.progress import DONE
+from spanline.results import conventions
 from spanline.sinks.base import Message
 from spanline.sinks.otel import failing
 from spanline.sinks.otel.failing import Failed, response_code
 from spanline.sinks.otel.sampling import Sampling, decide, sampler_of
 from spanline.sinks.otel.scope import SCOPE
 from spanline.sinks.otel.sql import Shown
-from spanline.spec import command_of
-from spanline.state import SUCCESS, NodeState, RunState, outcome_of
 
 Attributes = dict[str, "str | int | float | bool"]
 _Place = tuple[int, int]

@@ -1,0 +1,189 @@
+"""Run: one run, whoever supervises it: follow it, wait for it, cancel it."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+from spanline.errors import UsageError
+from spanline.events import Event
+from spanline.home import lease
+from spanline.home.cursor import undelivered
+from spanline.home.home import RunDirectory
+from spanline.journal.reader import Reader, Record, afollow, follow
+from spanline.journal.state import RunState
+from spanline.results.result import RunResult, result_of
+from spanline.supervisor.cancel import BOUNCE_SECONDS, CancelOrder, order_cancel
+from spanline.supervisor.session import Supervisor
+
+_LEASE_LOOKS: Final = 0.25
+
+
+_SIGNAL_LOOKS: Final = 0.1
+"""How long the main thread waits before it looks for signals, in seconds.
+
+Of two that come at once the system may hand both to another thread, and then the main one, which alone runs Python's
+handlers, goes on waiting.
+"""
+
+
+class Run:
+    """One run, whoever supervises it: this process, a detached supervisor, or somebody else."""
+
+    def __init__(
+        self, directory: RunDirectory, over: threading.Event | None = None, session: int | None = None
+    ) -> None:
+        """Use `start` or `attach`.
+
+        `over` is set when this process has done with supervising the run, in the session of that number.
+        """
+        self.directory = directory
+        self._over = over
+        self._session = session
+        self._failure: list[BaseException] = []
+        self._unwritten: list[Event] = []
+        self._reader = Reader(directory.journal)
+        self._state = RunState()
+        self._lock = threading.Lock()
+
+    @property
+    def id(self) -> str:
+        """The run's id, a UUIDv7."""
+        return self.directory.run_id
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody alive supervises it, or runs dbt for it."""
+        if self._over is not None and not self._over.is_set():
+            return True
+        return lease.is_held(self.directory.lease)
+
+    @property
+    def supervised_here(self) -> bool:
+        """Whether this process supervises the run."""
+        return self._over is not None
+
+    @property
+    def session(self) -> int:
+        """The number of the session that is supervised here, else of the last one; a resumed run has had others."""
+        return self._session if self._session is not None else self.state.session_number
+
+    @property
+    def state(self) -> RunState:
+        """What is known of the run now."""
+        with self._lock:
+            for record in self._reader.read():
+                self._state.apply(record.event)
+            while self._unwritten:
+                self._state.apply(self._unwritten.pop(0))
+            return self._state
+
+    def records(self, *, live: bool = True) -> Iterator[Record]:
+        """Every record of the journal from its start; with `live`, on to the end of the run and of its sinks."""
+        reader = Reader(self.directory.journal)
+        if not live:
+            return reader.read()
+        return follow(reader, self._end_of_run())
+
+    def events(self) -> Iterator[Event]:
+        """Every event from the start of the run to its end and that of its sinks, as it happens."""
+        return (record.event for record in self.records())
+
+    async def aevents(self) -> AsyncIterator[Event]:
+        """`events` for an event loop."""
+        async for record in afollow(Reader(self.directory.journal), self._end_of_run()):
+            yield record.event
+
+    def wait(self, timeout: float | None = None) -> RunResult:
+        """Wait until the run has ended and its sinks are done, then return its result.
+
+        Raises `TimeoutError` after `timeout` seconds. A KeyboardInterrupt while waiting for a run that this process
+        supervises cancels it, waits for its end, and is raised again; a second one, a second or more after the first,
+        has dbt killed at once.
+        """
+        try:
+            self._wait(timeout)
+        except KeyboardInterrupt:
+            if self.supervised_here:
+                self._cancel_and_wait()
+            raise
+        return self.result()
+
+    def _cancel_and_wait(self) -> None:
+        first = time.monotonic()
+        self.cancel(by="KeyboardInterrupt")
+        while True:
+            try:
+                self._wait(None)
+            except KeyboardInterrupt:
+                if time.monotonic() > first + BOUNCE_SECONDS:
+                    self.cancel(grace=0.0, by="a second KeyboardInterrupt")
+            else:
+                return
+
+    def supervise(self, supervisor: Supervisor) -> None:
+        """Do the session in this thread; an error of ours is raised where somebody waits for the run."""
+        try:
+            supervisor.run()
+        except BaseException as error:  # noqa: BLE001
+            self._failure.append(error)
+        finally:
+            self._unwritten = supervisor.unwritten
+            if self._over is not None:
+                self._over.set()
+
+    def _wait(self, timeout: float | None) -> None:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        looks = _SIGNAL_LOOKS if self.supervised_here else _LEASE_LOOKS
+        while not self._ends_within(min(looks, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"run {self.id} goes on after {timeout} s")
+        if self._failure:
+            raise self._failure[0]
+
+    def _ends_within(self, seconds: float) -> bool:
+        if self._over is not None:
+            # An event, as a KeyboardInterrupt in Thread.join makes Python 3.11 believe that the thread has ended.
+            return self._over.wait(seconds)
+        if self.live:
+            time.sleep(seconds)
+            return False
+        return True
+
+    def cancel(self, grace: float | None = None, *, by: str = "", reason: str = "") -> None:
+        """Ask for a cancel: dbt cancels its queries and ends; what still lives after `grace` seconds is killed.
+
+        Without a `grace` it is the one that the run was started with. Returns at once; `wait` waits for the end.
+        """
+        who = by or f"pid {os.getpid()} on {platform.node()}"
+        order_cancel(self.directory, CancelOrder(by=who, reason=reason, grace=grace))
+
+    def result(self) -> RunResult:
+        """The result of a run that has ended. Raises `UsageError` while it goes on."""
+        if self.live:
+            raise UsageError(f"run {self.id} goes on; wait() waits for its end")
+        return result_of(self.state.closed(), str(self.directory.path), undelivered(self.directory))
+
+    def _end_of_run(self) -> _EndOfRun:
+        return _EndOfRun(self)
+
+
+class _EndOfRun:
+    """Whether a run has ended, asked a hundred times a second: the lease is looked at now and then only."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._look_at = 0.0
+        self._ended = False
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if not self._ended and (self._run.supervised_here or now >= self._look_at):
+            self._look_at = now + _LEASE_LOOKS
+            self._ended = not self._run.live
+        return self._ended

@@ -1,0 +1,344 @@
+"""Run: start a run, follow it, wait for it, cancel it; the Python API that the command line uses as well."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from spanline.api.run import _LEASE_LOOKS, Run
+from spanline.dbt.arguments import steps_of
+from spanline.dbt.interpreter import check as check_dbt
+from spanline.dbt.interpreter import find_interpreter
+from spanline.dbt.project import find_project
+from spanline.errors import RunBusy, SpanlineError, UsageError
+from spanline.failures import matching
+from spanline.home import home, lease
+from spanline.home.home import RunDirectory
+from spanline.home.spec import RetryPolicy, RunSpec, kept_environment, variables_of
+from spanline.journal import ids
+from spanline.journal.progress import Progress, progress_of
+from spanline.journal.reader import Reader
+from spanline.results.result import RunResult
+from spanline.supervisor import trace_context
+from spanline.supervisor.replay import close_abandoned
+from spanline.supervisor.session import Supervisor
+from spanline.system import process
+from spanline.system.stdio import Stdio, open_descriptors
+
+DEFAULT_GRACE: Final = 30.0
+_START_SECONDS: Final = 30.0
+
+log = logging.getLogger("spanline")
+
+
+def start(
+    steps: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    project_dir: str | Path | None = None,
+    python: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    home_dir: str | Path | None = None,
+    run_id: str | None = None,
+    caller: Mapping[str, str] | None = None,
+    grace: float = DEFAULT_GRACE,
+    retry_limit: int = 1,
+    retry_delay: float = 1.0,
+    retry_within: float | None = None,
+    retry_partial: bool = False,
+    timeout: float | None = None,
+    node_timeout: float | None = None,
+    detached: bool = False,
+    stdio: Stdio | None = None,
+    foreground: bool = False,
+) -> Run:
+    """Start a run and return at once.
+
+    `steps` is one dbt command's arguments, `["build", "--select", "marts"]`, or several such lists, done in order.
+    dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), with the caller's
+    environment and what `environment` adds to it, which may name the parent in lineage. `caller` says who asks, so that
+    the run can be found again.
+    A step that fails is tried up to `retry_limit` times in all, where everything that failed may pass by itself (with
+    `retry_partial`, where something of it may); `retry_delay` seconds lie between, doubled each time, and none begins
+    more than `retry_within` seconds after the first. What succeeded isn't run again. A run that takes longer than
+    `timeout` seconds, or has a node that takes longer than `node_timeout`, is cancelled.
+    `detached` gives the run a supervisor of its own, which outlives this process. `stdio` redirects dbt's streams, and
+    `foreground` leaves dbt in this process group, so that it can read from the terminal.
+
+    With the `run_id` of a run that is under way, and the same steps, it attaches to that run.
+    Raises `UsageError` where the run can't be started; a run that fails raises nothing (see `RunResult`).
+    """
+    open_descriptors()
+    asked = steps_of(steps)
+    cwd = Path(project_dir).expanduser().resolve() if project_dir else Path.cwd()
+    if not cwd.is_dir():
+        raise UsageError(f"there is no directory {cwd}")
+    if run_id is not None:
+        home.check_run_id(run_id)
+    passed = variables_of(environment)
+    variables = {**os.environ, **passed}
+    project = find_project(asked[0], cwd, variables)
+    place = home.home_for(project, variables, Path(home_dir) if home_dir else None)
+    interpreter = find_interpreter(python)
+    kept, secret_names = kept_environment(passed)
+    spec = RunSpec(
+        run_id=run_id or ids.new_run_id(),
+        steps=asked,
+        cwd=str(cwd),
+        project_dir=str(project or cwd),
+        python=interpreter,
+        environment=kept,
+        secret_names=secret_names,
+        caller=dict(caller or {}),
+        grace=grace,
+        retry=RetryPolicy(limit=retry_limit, delay=retry_delay, within=retry_within, partial=retry_partial),
+        timeout=timeout,
+        node_timeout=node_timeout,
+    ).check()
+    if run_id is not None:
+        running = _already_running(place, spec)
+        if running is not None:
+            return running
+    check_dbt(interpreter)
+    matching.of_file()  # so that a mistake in it is said now, not when a node has failed
+    try:
+        directory, held = home.create_run(place, spec.run_id, spec.encode())
+    except UsageError:
+        # Somebody may have been faster since we looked.
+        running = _already_running(place, spec) if run_id is not None else None
+        if running is None:
+            raise
+        return running
+    if detached:
+        return _start_detached(Run(directory), held, passed)
+    return _start_attached(directory, held, spec, passed, stdio, foreground=foreground)
+
+
+def run(
+    steps: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    project_dir: str | Path | None = None,
+    python: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    home_dir: str | Path | None = None,
+    run_id: str | None = None,
+    caller: Mapping[str, str] | None = None,
+    grace: float = DEFAULT_GRACE,
+    retry_limit: int = 1,
+    retry_delay: float = 1.0,
+    retry_within: float | None = None,
+    retry_partial: bool = False,
+    timeout: float | None = None,
+    node_timeout: float | None = None,
+) -> RunResult:
+    """Start a run, wait for its end, and return its result. For the arguments see `start`."""
+    return start(
+        steps,
+        project_dir=project_dir,
+        python=python,
+        environment=environment,
+        home_dir=home_dir,
+        run_id=run_id,
+        caller=caller,
+        grace=grace,
+        retry_limit=retry_limit,
+        retry_delay=retry_delay,
+        retry_within=retry_within,
+        retry_partial=retry_partial,
+        timeout=timeout,
+        node_timeout=node_timeout,
+    ).wait()
+
+
+def retry(
+    reference: str,
+    *,
+    home_dir: str | Path | None = None,
+    full: bool = False,
+    grace: float | None = None,
+    retry_limit: int | None = None,
+    retry_delay: float | None = None,
+    retry_within: float | None = None,
+    retry_partial: bool | None = None,
+    timeout: float | None = None,
+    node_timeout: float | None = None,
+    detached: bool = False,
+    stdio: Stdio | None = None,
+    foreground: bool = False,
+) -> Run | None:
+    """Resume a run that has ended, however it did, as a new session; None where nothing of it is left to do.
+
+    What succeeded according to the journal isn't run again, but for hooks, which belong to the command, as in dbt.
+    Arguments, variables and remaining steps are the run's own. So are its grace, retry policy and limits of time, but
+    for those that are given here, which hold for the run from now on. With `full`, everything is done again.
+    `detached` gives the session a supervisor of its own, which outlives this process.
+    A run that is under way is attached to, as it is; one that is only ending is waited for.
+    Raises `RunNotFound`, and `UsageError` where it can't be resumed.
+    """
+    open_descriptors()
+    run = attach(reference, home_dir=home_dir)
+    held = _taken_over(run)
+    if held is None:
+        log.warning("run %s is under way: following it, as it is", run.id)
+        return run
+    try:
+        close_abandoned(run.directory)
+        before = RunSpec.load(run.directory.spec)
+        spec = before.amended(
+            {"limit": retry_limit, "delay": retry_delay, "within": retry_within, "partial": retry_partial},
+            {"grace": grace, "timeout": timeout, "node_timeout": node_timeout},
+        ).check()
+        check_dbt(spec.python)
+        matching.of_file()
+        environment = _secrets_again(spec)
+        progress = progress_of(record.event for record in Reader(run.directory.journal).read())
+        if not full and _is_complete(progress, spec):
+            held.release()
+            return None
+        if spec != before:
+            spec.keep(run.directory.spec)
+        if detached:
+            return _start_detached(run, held, environment, () if full else ("--resume",))
+        supervisor = Supervisor(
+            run.directory, spec, held, stdio=stdio, environment=environment, foreground=foreground, resumes=not full
+        )
+    except BaseException:
+        held.release()
+        raise
+    return _supervised(supervisor, run.directory)
+
+
+def _taken_over(run: Run) -> lease.Lease | None:
+    """The lease of a run whose last session is over, or will be soon; None where there is a session to follow."""
+    before = run.state.session_number
+    told = False
+    while True:
+        if run.live:
+            # Where we are one of several that want to resume it, the session that another has begun is ours, too.
+            if run.state.session_number > before or not _is_ending(run):
+                return None
+            if not told and run.state.ended is None:
+                told = True
+                log.warning("run %s is ending: waiting for that, then it is resumed", run.id)
+            time.sleep(_LEASE_LOOKS)
+            continue
+        try:
+            held = lease.acquire(run.directory.lease)
+        except RunBusy:
+            continue  # somebody else resumes it
+        if run.state.session_number > before:
+            held.release()
+            return None
+        return held
+
+
+def _is_ending(run: Run) -> bool:
+    """Whether its session is or will soon be over: its supervisor is gone, or it is being cancelled."""
+    state = run.state
+    if state.cancelling or state.ended is not None:
+        return True
+    session = state.session
+    return session is not None and session.host == platform.node() and _is_gone(session.pid, run.directory)
+
+
+def _is_gone(pid: int, directory: RunDirectory) -> bool:
+    """Whether this supervisor is, though another process may have its number by now."""
+    holder, now = lease.read_holder(directory.lease), process.start_time(pid)
+    return now is None or (holder is not None and holder.pid == pid and holder.start_time != now)
+
+
+def _secrets_again(spec: RunSpec) -> dict[str, str]:
+    missing = [name for name in spec.secret_names if name not in os.environ]
+    if missing:
+        raise UsageError(f"to resume this run, set {', '.join(missing)}: secrets are not kept")
+    return {name: os.environ[name] for name in spec.secret_names}
+
+
+def _is_complete(progress: Progress, spec: RunSpec) -> bool:
+    found = (progress.steps.get(number) for number in range(1, len(spec.steps) + 1))
+    return all(step is not None and step.done for step in found)
+
+
+def attach(reference: str, *, home_dir: str | Path | None = None) -> Run:
+    """The run that an id, a unique prefix of one, or `latest` names, whoever started it. Raises `RunNotFound`."""
+    return Run(home.find_run(find_home(home_dir), reference))
+
+
+def find_home(home_dir: str | Path | None = None) -> Path:
+    """The home that a command here would use."""
+    project = find_project((), Path.cwd(), os.environ)
+    return home.home_for(project, os.environ, Path(home_dir) if home_dir else None)
+
+
+def _already_running(place: Path, spec: RunSpec) -> Run | None:
+    directory = RunDirectory(place / "runs" / spec.run_id)
+    if not directory.path.exists():
+        return None
+    if not lease.is_held(directory.lease):
+        raise UsageError(f"run {spec.run_id} is over; leave out the run id to start another")
+    if not spec.asks_the_same(RunSpec.load(directory.spec)):
+        raise RunBusy(f"run {spec.run_id} is under way ({lease.describe(directory.lease)}) with other arguments")
+    return Run(directory)
+
+
+def _start_attached(
+    directory: RunDirectory,
+    held: lease.Lease,
+    spec: RunSpec,
+    environment: Mapping[str, str],
+    stdio: Stdio | None,
+    *,
+    foreground: bool,
+) -> Run:
+    try:
+        supervisor = Supervisor(
+            directory,
+            spec,
+            held,
+            stdio=stdio,
+            environment=dict(environment),
+            foreground=foreground,
+        )
+    except BaseException:
+        held.release()
+        shutil.rmtree(directory.path, ignore_errors=True)
+        raise
+    return _supervised(supervisor, directory)
+
+
+def _supervised(supervisor: Supervisor, directory: RunDirectory) -> Run:
+    started = Run(directory, threading.Event(), supervisor.session)
+    # No daemon: a caller's process that ends waits for the run.
+    threading.Thread(target=started.supervise, args=(supervisor,), name=f"spanline-{directory.run_id}").start()
+    return started
+
+
+def _start_detached(run: Run, held: lease.Lease, environment: Mapping[str, str], how: Sequence[str] = ()) -> Run:
+    """Start a supervisor for the run's next session, and return once that has begun."""
+    directory, session = run.directory, run.state.session_number + 1
+    try:
+        supervisor = process.spawn_detached(
+            "spanline.supervisor.detached",
+            [*how, str(directory.path), str(held.fd)],
+            directory.supervisor_log,
+            environment={**environment, **trace_context.current(os.environ)},
+            pass_fds=(held.fd,),
+        )
+    finally:
+        held.release()  # the supervisor holds it now
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if run.state.session_number >= session:
+            return run
+        if supervisor.poll() is not None:
+            break
+        time.sleep(0.02)
+    supervisor.kill()  # one that is slow must not begin when nobody expects it any more
+    said = process.last_line(directory.supervisor_log)
+    raise SpanlineError(f"the supervisor did not start: {said or 'it said nothing'}")

@@ -1,0 +1,96 @@
+"""The dbt Core that an interpreter has: asked before a run is begun, so that its lack leaves nothing half done."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Final, NoReturn
+
+from spanline.errors import UsageError
+
+OLDEST: Final = (1, 8)
+NEWEST: Final = (1, 12)
+RUNNER: Final = Path(__file__).parents[1] / "runner"
+"""The program that runs dbt, observed, or plainly."""
+
+_PROBE: Final = """
+import importlib.metadata, importlib.util
+print(importlib.metadata.version("dbt-core") if importlib.util.find_spec("dbt.cli") else "")
+"""
+
+
+def find_interpreter(named: str | Path | None) -> str:
+    """The interpreter that is named, by a path or, as in a shell, by a bare name; this one where none is."""
+    if named is None:
+        return sys.executable
+    text = str(named)
+    return (None if os.sep in text else shutil.which(text)) or str(Path(text).expanduser().absolute())
+
+
+def check(python: str) -> str:
+    """Return the version of the dbt Core that this interpreter can import.
+
+    Raises `UsageError` where there is none, or one that Spanline doesn't know.
+    """
+    version = (_version_here() if python == sys.executable else None) or _version_of(python)
+    if version is None:
+        raise UsageError(
+            f"dbt Core is not installed for {python}: install it there (`pip install dbt-core` and "
+            "your warehouse's adapter), or name the interpreter that has it with --python"
+        )
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    if not OLDEST <= numbers <= NEWEST:
+        raise UsageError(
+            f"{python} has dbt Core {version}, and Spanline runs {_text(OLDEST)} to {_text(NEWEST)}; "
+            "install one of these, or name an interpreter that has one with --python"
+        )
+    return version
+
+
+def _version_here() -> str | None:
+    """The version that this interpreter has, where that can be seen without an import or another process.
+
+    To start an interpreter, only to ask, takes longer than all that is done before dbt begins.
+    """
+    # Nowhere else: what this process has put on its path, the runner won't see.
+    installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    package = PathFinder.find_spec("dbt")
+    places = package.submodule_search_locations if package is not None else None
+    if not places or str(Path(places[0]).parent) not in installed or PathFinder.find_spec("dbt.cli", places) is None:
+        return None
+    found = importlib.metadata.distributions(name="dbt-core", path=list(installed))
+    return next((distribution.version for distribution in found), None)
+
+
+def _version_of(python: str) -> str | None:
+    try:
+        # The working directory must not be searched: a folder `dbt` in it would look like the package.
+        probe = subprocess.run(
+            [python, "-c", f"import sys; sys.path[:] = [p for p in sys.path if p]{_PROBE}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise UsageError(
+            f"cannot start the interpreter {python}: {error.strerror}; name another with --python"
+        ) from error
+    return probe.stdout.strip() or None if probe.returncode == 0 else None
+
+
+def _text(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
+def replace_ourselves(python: str, args: Sequence[str]) -> NoReturn:
+    """Become `dbt ARGS`, unobserved: for what runs nothing, such as `--help`."""
+    sys.stdout.flush()
+    os.execv(python, [python, str(RUNNER), "--plain", *args])  # noqa: S606

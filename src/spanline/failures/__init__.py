@@ -1,0 +1,1 @@
+"""What an error is, and whether a retry can help."""

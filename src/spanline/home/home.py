@@ -1,0 +1,199 @@
+"""Where runs are kept: the home, its run directories, and how a run is found again.
+
+The home is `SPANLINE_HOME`, else `.spanline` in the dbt project, else `~/.spanline`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spanline.dbt.project import _PROJECT_FILE
+from spanline.errors import RunNotFound, UsageError
+from spanline.home import lease
+from spanline.journal import reader
+
+HOME_VARIABLE: Final = "SPANLINE_HOME"
+LATEST: Final = "latest"
+FACTS_NAME: Final = "facts.json"
+_RUN_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class RunDirectory(msgspec.Struct, frozen=True):
+    """The directory of one run, and the names of what is in it."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, which is the directory's name."""
+        return self.path.name
+
+    @property
+    def spec(self) -> Path:
+        """What was asked for (0600: it holds the run's `--vars`)."""
+        return self.path / "spec.json"
+
+    @property
+    def journal(self) -> Path:
+        """What happened."""
+        return self.path / reader.FILE_NAME
+
+    @property
+    def facts(self) -> Path:
+        """What statistics need of the journal, as it was when the last session ended."""
+        return self.path / FACTS_NAME
+
+    @property
+    def lease(self) -> Path:
+        """Who supervises."""
+        return self.path / "lease"
+
+    @property
+    def cancel(self) -> Path:
+        """Present when somebody asked for a cancel."""
+        return self.path / "cancel"
+
+    @property
+    def faults(self) -> Path:
+        """What Python's faulthandler writes when the runner crashes."""
+        return self.path / "faults.log"
+
+    @property
+    def stdout(self) -> Path:
+        """Dbt's standard output, where it isn't the caller's."""
+        return self.path / "stdout.log"
+
+    @property
+    def stderr(self) -> Path:
+        """Dbt's standard error, where it isn't the caller's."""
+        return self.path / "stderr.log"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """What a detached supervisor says."""
+        return self.path / "supervisor.log"
+
+    @property
+    def columns_log(self) -> Path:
+        """What the column resolver complains of."""
+        return self.path / "columns.log"
+
+    @property
+    def columns_cache(self) -> Path:
+        """What is known of columns, for all runs of this home."""
+        return self.path.parent.parent / "cache" / "columns.sqlite"
+
+    def cursor(self, sink: str) -> Path:
+        """How far a sink has delivered."""
+        return self.path / "cursors" / f"{sink}.json"
+
+    def cursors(self) -> Iterator[Path]:
+        """The cursors of every sink that this run has had."""
+        return (self.path / "cursors").glob("*.json")
+
+    def artifacts(self, session: int, step: int, attempt: int) -> Path:
+        """The artifacts of one invocation."""
+        return self.path / "artifacts" / f"{session}-{step}-{attempt}"
+
+    def size(self) -> int:
+        """Bytes that the files of this run take."""
+        return sum(map(_size, self.path.rglob("*")))
+
+
+def _size(path: Path) -> int:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return 0  # it was there a moment ago: a live run saves its cursors
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def home_for(project: Path | None, environ: Mapping[str, str], home: Path | None = None) -> Path:
+    """The home for runs of this project; `home`, where given, is it."""
+    if home is not None:
+        return home.expanduser().absolute()
+    if environ.get(HOME_VARIABLE):
+        return Path(environ[HOME_VARIABLE]).expanduser().absolute()
+    if project is not None and (project / _PROJECT_FILE).exists():
+        return project / ".spanline"
+    return Path.home() / ".spanline"
+
+
+def check_run_id(run_id: str) -> None:
+    """Raise `UsageError` where this is no UUIDv7: it becomes a directory's name, and ids are derived from it."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise UsageError(f"a run id must be a UUID of version 7, in lower case, not {run_id!r}")
+
+
+def create_run(home: Path, run_id: str, spec: bytes) -> tuple[RunDirectory, lease.Lease]:
+    """Make a run's directory, whole or not at all, with its lease held from the first moment that others can see it.
+
+    Raises `UsageError` where the home can't be written, or the id isn't a UUIDv7 or is taken.
+    """
+    check_run_id(run_id)
+    directory = RunDirectory(home / "runs" / run_id)
+    new = directory.path.with_name(f".{run_id}.{uuid.uuid4().hex}")
+    try:
+        directory.path.parent.mkdir(parents=True, exist_ok=True)
+        ignore = home / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+        new.mkdir(mode=0o700)
+        (new / "cursors").mkdir()
+        with open(new / "spec.json", "wb", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+            file.write(spec)
+        held = lease.acquire(new / "lease")
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise _cannot_keep(home, error) from error
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    try:
+        new.rename(directory.path)
+    except OSError as error:
+        held.release()
+        shutil.rmtree(new, ignore_errors=True)
+        if directory.path.exists():
+            raise UsageError(f"there is a run {run_id} already; leave out --run-id to start another") from error
+        raise _cannot_keep(home, error) from error
+    return directory, held
+
+
+def _cannot_keep(home: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"cannot keep a run under {home}: {error.strerror or error}; name another place with --home or {HOME_VARIABLE}"
+    )
+
+
+def runs(home: Path) -> list[RunDirectory]:
+    """Every run of this home, the oldest first."""
+    try:
+        names = sorted(entry.name for entry in (home / "runs").iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [RunDirectory(home / "runs" / name) for name in names if _RUN_ID.fullmatch(name)]
+
+
+def find_run(home: Path, reference: str) -> RunDirectory:
+    """The run that an id, a unique prefix of one, or `latest` names. Raises `RunNotFound`."""
+    known = runs(home)
+    if reference == LATEST:
+        if not known:
+            raise RunNotFound(f"there are no runs under {home} yet")
+        return known[-1]
+    found = [run for run in known if reference and run.run_id.startswith(reference)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RunNotFound(f"{len(found)} runs begin with {reference!r}: give more of the id")
+    raise RunNotFound(f"no run {reference!r} under {home}; `spanline runs` lists them")

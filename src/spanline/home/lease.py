@@ -1,0 +1,145 @@
+"""The lease of a run: who supervises it holds an exclusive lock, which the runner inherits.
+
+The lock is `flock` on the run's lease file, so it is held while *either* process lives, and is gone with the last of
+them, however they die. The file's content says who it was; its heartbeat decides only where the lock can't: between
+hosts.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spanline.errors import RunBusy, UsageError
+from spanline.system import process
+
+_TRIES: Final = 20
+_TRY_SECONDS: Final = 0.02
+"""A look at a lease (`is_held`) holds it for an instant; whoever wants it asks again."""
+_OTHER_HOST_SECONDS: Final = 60.0
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds a lease. `heartbeat` is in seconds since the epoch."""
+
+    host: str
+    boot_id: str
+    pid: int
+    start_time: str | None
+    heartbeat: float
+
+
+class Lease:
+    """An acquired lease; `fd` is the locked file, for the runner to inherit."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        process.keep_from_forks(fd)
+        self.beat()
+
+    def beat(self) -> None:
+        """Write who we are, and that we live."""
+        content = msgspec.json.encode(_ourselves())
+        with suppress(OSError):  # the disk is full: the lock holds without a word
+            os.pwrite(self.fd, content, 0)
+            os.ftruncate(self.fd, len(content))
+
+    def release(self) -> None:
+        """Give up our hold; the lock goes when the runner's is gone too."""
+        process.close(self.fd)
+
+
+def acquire(path: Path) -> Lease:
+    """Take the lease.
+
+    Raises `RunBusy` where somebody alive holds it, and `UsageError` where the file system has no working locks.
+    """
+    with process.no_forks():
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        process.keep_from_forks(fd)
+    try:
+        for _ in range(_TRIES):
+            if _try_lock(fd, path, fcntl.LOCK_EX):
+                break
+            time.sleep(_TRY_SECONDS)
+        else:
+            raise RunBusy(f"the run is held by another process ({describe(path)})")
+        _check_locks_work(path)
+        _check_other_host(path)
+    except BaseException:
+        process.close(fd)
+        raise
+    return Lease(fd)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody alive holds the lease."""
+    with process.no_forks():  # a fork would go on holding what we hold for an instant
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(fd, path, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Who holds the lease, or held it last."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Holder)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def describe(path: Path) -> str:
+    """The holder, for a message."""
+    holder = read_holder(path)
+    return f"pid {holder.pid} on {holder.host}" if holder else "which has not written its name yet"
+
+
+def _try_lock(fd: int, path: Path, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise UsageError(
+            f"{path.parent} is on a file system without working locks ({error.strerror}); "
+            "name another place with --home or SPANLINE_HOME"
+        ) from error
+    return True
+
+
+def _check_locks_work(path: Path) -> None:
+    if not is_held(path):
+        raise UsageError(
+            f"{path.parent} is on a file system whose locks exclude nobody; "
+            "name another place with --home or SPANLINE_HOME"
+        )
+
+
+def _check_other_host(path: Path) -> None:
+    holder = read_holder(path)
+    if holder is None or holder.host == platform.node():
+        return
+    if time.time() - holder.heartbeat < _OTHER_HOST_SECONDS:
+        raise RunBusy(f"the run is held by another host ({describe(path)})")
+
+
+def _ourselves() -> Holder:
+    pid = os.getpid()
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot_id = ""
+    return Holder(platform.node(), boot_id, pid, process.start_time(pid), time.time())

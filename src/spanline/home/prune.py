@@ -1,0 +1,91 @@
+"""Prune: bound the runs of a home by age, number and size, never taking one that is live or still owes a backend."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spanline.errors import RunBusy
+from spanline.home import lease
+from spanline.home.cursor import undelivered
+from spanline.home.home import RunDirectory
+
+_REMOVED: Final = ".removed-"
+_HALF_MADE_SECONDS: Final = 86_400.0
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What to keep: runs younger than `age` seconds, at most `number` of them and `size` bytes; None bounds nothing."""
+
+    age: float | None = None
+    number: int | None = None
+    size: int | None = None
+
+
+def beyond(runs: Iterable[RunDirectory], bounds: Bounds, now: float | None = None) -> list[RunDirectory]:
+    """The runs that one of the bounds leaves out, the oldest first."""
+    moment = time.time() if now is None else now
+    total = 0
+    found = []
+    for kept, run in enumerate(sorted(runs, key=lambda run: run.run_id, reverse=True), 1):
+        total += run.size()
+        if (
+            (bounds.number is not None and kept > bounds.number)
+            or (bounds.age is not None and moment - started(run) > bounds.age)
+            or (bounds.size is not None and total > bounds.size)
+        ):
+            found.append(run)
+    return found[::-1]
+
+
+def started(run: RunDirectory) -> float:
+    """When a run was begun, in seconds since the epoch: its id says so."""
+    return (uuid.UUID(run.run_id).int >> 80) / 1000
+
+
+def reason_to_keep(run: RunDirectory, *, undelivered_too: bool) -> str | None:
+    """Why this run must not be removed now, if there is a reason."""
+    if lease.is_held(run.lease):
+        return "it is live"
+    owed = undelivered(run)
+    if owed and not undelivered_too:
+        return f"not everything was delivered to {', '.join(sorted(owed))}"
+    return None
+
+
+def prune(run: RunDirectory, *, undelivered_too: bool, dry_run: bool) -> str | None:
+    """Remove a run, or with `dry_run` leave it; return why it stays, where it does."""
+    try:
+        reason = reason_to_keep(run, undelivered_too=undelivered_too)
+        if reason is None and not dry_run:
+            remove(run)
+    except RunBusy:
+        return "it is live"
+    except OSError as error:  # somebody else's
+        return f"it can't be removed: {error.strerror or error}"
+    return reason
+
+
+def remove(run: RunDirectory) -> None:
+    """Remove a run, first from sight and then from the disk; nobody can take it up meanwhile. Raises `RunBusy`."""
+    held = lease.acquire(run.lease)
+    try:
+        gone = run.path.with_name(f"{_REMOVED}{run.run_id}")
+        run.path.rename(gone)
+        shutil.rmtree(gone)
+    finally:
+        held.release()
+
+
+def sweep(home: Path, now: float | None = None) -> None:
+    """Remove what processes that were killed have left half removed, or half made a day ago or longer."""
+    before = (time.time() if now is None else now) - _HALF_MADE_SECONDS
+    for left in (home / "runs").glob(".*"):
+        if left.name.startswith(_REMOVED) or (left.is_dir() and left.stat().st_mtime < before):
+            shutil.rmtree(left, ignore_errors=True)

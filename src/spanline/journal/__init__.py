@@ -1,0 +1,1 @@
+"""Read and append journals, and what their events amount to."""

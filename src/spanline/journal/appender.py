@@ -1,0 +1,104 @@
+"""Append typed events to a journal, as the runner does; with patience where the disk may be full."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spanline.events import Event, fields_of
+from spanline.runner.shared.writer import Writer
+
+
+class Appender:
+    """Append typed events to a journal, as the runner does with its own."""
+
+    def __init__(self, path: Path, writer: str, on_stop: Callable[[str], None] | None = None) -> None:
+        self._writer = Writer(str(path), writer, on_stop=on_stop)
+        self.redactor = self._writer.redactor
+        self.locate = self._writer.locate
+        self.sync = self._writer.sync
+        self.close = self._writer.close
+        self.resume = self._writer.resume
+
+    def append(self, event: Event, at: int | None = None) -> bool:
+        """Append one event, and return whether it was written.
+
+        The fields that every record carries are the writer's to fill in; `at` is the time, where that isn't now.
+        """
+        kind, fields = fields_of(event)
+        return self._writer.append(kind, fields, at)
+
+
+_RESERVE_BYTES: Final = 256 * 1024
+
+
+class PatientAppender:
+    """The supervisor's appender: an event that can't be written is kept, and those after it, until `settle`."""
+
+    def __init__(self, journal: Path, writer: str) -> None:
+        self._appender = Appender(journal, writer, on_stop=lambda _why: None)
+        self.redactor = self._appender.redactor
+        self._reserve = journal.with_name("reserve")
+        self._kept: list[tuple[tuple[int, int, int], int, Event]] = []
+        self._lock = threading.Lock()
+        self._place = (0, 0, 0)
+        _take_room(self._reserve)
+
+    def locate(self, session: int, step: int, attempt: int) -> None:
+        """See `Writer.locate`."""
+        with self._lock:
+            self._place = (session, step, attempt)
+            self._appender.locate(*self._place)
+
+    def append(self, event: Event) -> None:
+        """Append an event, or keep it."""
+        with self._lock:
+            if self._kept or not self._appender.append(event):
+                self._kept.append((self._place, time.time_ns(), event))
+
+    def make_room(self) -> None:
+        """Give up the reserve."""
+        with contextlib.suppress(OSError):
+            self._reserve.unlink()
+
+    def settle(self) -> list[Event]:
+        """Write what was kept; what can't be written now either won't be, and is returned."""
+        with self._lock:
+            if not self._kept:
+                return []
+            self.make_room()
+            self._appender.resume()
+            left = [event for event in self._kept if not self._write(*event)]
+            self._appender.locate(*self._place)
+            self._kept.clear()
+            return [msgspec.structs.replace(e, session=p[0], step=p[1], attempt=p[2], time=at) for p, at, e in left]
+
+    def _write(self, place: tuple[int, int, int], at: int, event: Event) -> bool:
+        self._appender.locate(*place)
+        return self._appender.append(event, at)
+
+    def sync(self) -> None:
+        """See `Writer.sync`."""
+        self._appender.sync()
+
+    def close(self) -> None:
+        """Close the journal. The reserve goes, too."""
+        self.make_room()
+        self._appender.close()
+
+
+def _take_room(path: Path) -> None:
+    """A file that has room on the disk; where there is none, a run goes without."""
+    with contextlib.suppress(OSError), open(path, "wb") as file:
+        allocate = getattr(os, "posix_fallocate", None)  # macOS has none
+        if allocate is not None:
+            allocate(file.fileno(), 0, _RESERVE_BYTES)
+        else:
+            file.write(bytes(_RESERVE_BYTES))

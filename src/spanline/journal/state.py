@@ -1,0 +1,484 @@
+"""RunState: what a run's events, taken in order, amount to.
+
+A pure fold: `apply` looks at nothing but the state and the event, so the same events, however they were cut into
+reads, give the same state. What an event *means* is said here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import PurePath
+from typing import Any, Final
+
+import msgspec
+
+from spanline import events
+from spanline.events import Event
+from spanline.journal.batches import ModelBatches
+
+RUNNING: Final = "running"
+CANCELLED: Final = "cancelled"
+INTERRUPTED: Final = "interrupted"
+"""Status of a node that was open when its process died; every other status is dbt's own."""
+CUT_OFF: Final = frozenset((CANCELLED, INTERRUPTED))
+
+FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
+
+TIME_OUT: Final = "time limit"
+"""Who asked for a cancel, where it was no person but a limit."""
+
+SUCCESS, FAILURE, DIED = "success", "failed", "died"
+"""With `CANCELLED`, the outcomes of a session."""
+TIMED_OUT: Final = "timed out"
+"""What a reader that judges runs calls the outcome of a session that a limit has cancelled: see `outcome_of`."""
+
+
+class NodeState(msgspec.Struct, kw_only=True):
+    """What is known of one node, hook or operation in a session. Times are nanoseconds since the epoch."""
+
+    unique_id: str
+    status: str
+    attempt: int = 0
+    step: int = 0
+    started: int | None = None
+    started_mono: int = 0
+    finished: int | None = None
+    execution_time: float = 0.0
+    message: str | None = None
+    failures: int | None = None
+    rows_affected: int | None = None
+    cause: str | None = None
+    line: tuple[int, str] | None = None
+
+    @property
+    def said(self) -> str:
+        """Dbt's message of it, or its status where there is none."""
+        return self.message or self.status
+
+    def end(self, status: str, event: Event) -> None:
+        """Have it end by this event."""
+        self.status = status
+        self.finished = event.time if self.started is None else end_of(self.started, self.started_mono, event)
+
+    @property
+    def open(self) -> bool:
+        """Whether the node has started and not ended."""
+        return self.status == RUNNING
+
+    @property
+    def failed(self) -> bool:
+        """Whether the node ended in failure."""
+        return self.status in FAILED
+
+
+def outcome_of(state: RunState, event: events.SessionEnded) -> str:
+    """The outcome of the session that this event ends, with `timed out` where a limit has cancelled it, and nobody."""
+    return TIMED_OUT if event.outcome == CANCELLED and state.cancelled_by_limit else event.outcome
+
+
+def end_of(began: int, began_mono: int, event: Event) -> int:
+    """When this event has ended what began then: by the other clock, where somebody has set the clock back between."""
+    if event.time >= began:
+        return event.time
+    return began + max(0, event.mono - began_mono)
+
+
+class AttemptState(msgspec.Struct, kw_only=True):
+    """One try of a step, in the session that it belongs to."""
+
+    session: int
+    step: int
+    attempt: int
+    argv: list[str] = []
+    invocation_id: str | None = None
+    command: str = ""
+    repeats: str | None = None
+    selection: list[str] = []
+    phase: str | None = None
+    finished: events.DbtFinished | None = None
+    exit_code: int | None = None
+    died: events.RunnerDied | None = None
+    runner_exception: str | None = None
+
+    @property
+    def exception(self) -> str | None:
+        """The exception for which dbt gave up, or which left it, if there was one."""
+        return (self.finished.exception if self.finished is not None else None) or self.runner_exception
+
+
+class RunState(msgspec.Struct, kw_only=True):
+    """The state of a run. `nodes` and `hooks` are those of the last session, by unique id."""
+
+    run_id: str = ""
+    session: events.SessionStarted | None = None
+    session_number: int = 0
+    ended: events.SessionEnded | None = None
+    dbt: events.DbtStarted | None = None
+    config: events.DbtConfigured | None = None
+    cancel: events.CancelRequested | None = None
+    interrupted: bool = False
+    killed: bool = False
+    incomplete: str = ""
+    """Why the session's journal is incomplete, where it is."""
+    attempts: list[AttemptState] = []
+    descriptions: dict[str, events.NodeDescribed] = {}
+    nodes: dict[str, NodeState] = {}
+    hooks: dict[str, NodeState] = {}
+    batches: dict[int, dict[str, ModelBatches]] = {}
+    """The batches of microbatch models, by step and unique id, over all sessions: each goes on where one has ended."""
+    artifacts: dict[str, str] = {}
+    warnings: int = 0
+    begun: int = 0
+    """When the run's first session has begun; `started` is of the last."""
+    started: int = 0
+    last: int = 0
+    """The last event's time, up to the end of the session; what comes behind that is of the sinks."""
+    deliveries: dict[str, events.SinkDelivery] = {}
+    """How far each sink has come, as was last told: what one owes of a session it owes in the next."""
+
+    def apply(self, event: Event) -> None:
+        """Take one event into account."""
+        if not self.begun:
+            self._begin(event)
+        if self.ended is None:
+            self.last = max(self.last, event.time)
+        change = _CHANGES.get(type(event))
+        if change is not None:
+            change(self, event)
+
+    def _begin(self, event: Event) -> None:
+        """Take the run to have begun with this event, also where it isn't the one that says so."""
+        self.begun = self.started = event.time
+        self.session_number = event.session
+        if not isinstance(event, events.SessionStarted):
+            self.incomplete = "its first record cannot be read, so OpenLineage and traces are not told of it"
+
+    def fork(self) -> RunState:
+        """Another state that is as this one is now. Both hold the same events, which are most of what a state takes."""
+        replace = msgspec.structs.replace
+        return replace(
+            self,
+            attempts=[replace(attempt) for attempt in self.attempts],
+            descriptions=dict(self.descriptions),
+            nodes={unique_id: replace(node) for unique_id, node in self.nodes.items()},
+            hooks={unique_id: replace(hook) for unique_id, hook in self.hooks.items()},
+            batches=copy.deepcopy(self.batches),
+            artifacts=dict(self.artifacts),
+            deliveries=dict(self.deliveries),
+        )
+
+    @property
+    def attempt(self) -> AttemptState | None:
+        """The attempt under way, or the last."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def adapter(self) -> str | None:
+        """The adapter's type, once dbt has said it."""
+        return self.config.adapter_type if self.config is not None else None
+
+    @property
+    def project(self) -> str:
+        """The project's name as dbt says it, else its file, else its folder; empty where nothing is known."""
+        if self.config is not None and self.config.project:
+            return self.config.project
+        session = self.session
+        return (session.project or PurePath(session.project_dir).name) if session is not None else ""
+
+    @property
+    def cancelled_by_limit(self) -> bool:
+        """Whether it was a limit of time that asked for the session's cancel, and nobody."""
+        return self.cancel is not None and self.cancel.by == TIME_OUT
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether this session was told to stop."""
+        return self.cancel is not None or self.interrupted
+
+    @property
+    def total(self) -> int:
+        """How many nodes the attempt is to do, as far as is known."""
+        attempt = self.attempt
+        return len(attempt.selection) if attempt is not None else 0
+
+    @property
+    def done(self) -> int:
+        """How many of them have ended."""
+        attempt = self.attempt
+        if attempt is None:
+            return 0
+        nodes = self.nodes
+        return sum(1 for key in attempt.selection if key in nodes and not nodes[key].open)
+
+    @property
+    def completed(self) -> int:
+        """How many of them dbt has brought to an end, good or bad."""
+        keys = self.attempt.selection if self.attempt is not None else []
+        undone = (RUNNING, "skipped", *CUT_OFF)
+        return sum(1 for key in keys if key in self.nodes and self.nodes[key].status not in undone)
+
+    @property
+    def open_nodes(self) -> list[NodeState]:
+        """Nodes and hooks that have started and not ended."""
+        return [node for group in (self.nodes, self.hooks) for node in group.values() if node.open]
+
+    @property
+    def failed(self) -> list[NodeState]:
+        """Nodes and hooks that failed, in the order in which they did."""
+        everything = [*self.nodes.values(), *self.hooks.values()]
+        return sorted((n for n in everything if n.failed), key=lambda n: n.finished or 0)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many nodes have which status."""
+        return dict(Counter(node.status for node in self.nodes.values()))
+
+    def ends_at(self, event: Event) -> int:
+        """When the session has ended, or would have, by this event."""
+        return end_of(self.started, self.session.mono if self.session is not None else 0, event)
+
+    def outcome(self, exit_code: int) -> str:
+        """The outcome of the session if it ended now, its last runner having left `exit_code`."""
+        attempt = self.attempt
+        if attempt is not None and attempt.died is not None and not self.cancelling:
+            return DIED
+        if exit_code == 0:
+            return SUCCESS
+        return CANCELLED if self.cancelling else FAILURE
+
+    def closed(self) -> RunState:
+        """A copy in which what is open has ended: as of a run that has nobody alive who could say so."""
+        return msgspec.structs.replace(self, nodes=self._ended(self.nodes), hooks=self._ended(self.hooks))
+
+    def _ended(self, nodes: dict[str, NodeState]) -> dict[str, NodeState]:
+        return {
+            unique_id: msgspec.structs.replace(node, status=self._cut_off, finished=self.last) if node.open else node
+            for unique_id, node in nodes.items()
+        }
+
+    @property
+    def _cut_off(self) -> str:
+        return CANCELLED if self.cancelling else INTERRUPTED
+
+    def _close_open(self, event: Event, status: str) -> None:
+        for node in self.open_nodes:
+            node.end(status, event)
+
+
+def _session_started(state: RunState, event: events.SessionStarted) -> None:
+    state.run_id = event.run_id
+    state.session = event
+    state.session_number = event.session
+    state.started = event.time
+    state.ended = state.cancel = state.dbt = state.config = None
+    state.last = max(state.last, event.time)
+    state.interrupted = state.killed = False
+    state.incomplete = ""
+    state.attempts, state.nodes, state.hooks = [], {}, {}
+    if not event.resumes:
+        state.batches = {}
+
+
+def _session_ended(state: RunState, event: events.SessionEnded) -> None:
+    state._close_open(event, state._cut_off)
+    state.ended = event
+
+
+def _delivery_ended(state: RunState, event: events.DeliveryEnded) -> None:
+    state.deliveries.update((sink.sink, sink) for sink in event.sinks)
+
+
+def _attempt_started(state: RunState, event: events.AttemptStarted) -> None:
+    state.attempts.append(AttemptState(session=event.session, step=event.step, attempt=event.attempt, argv=event.argv))
+
+
+def _attempt_ended(state: RunState, event: events.AttemptEnded) -> None:
+    if state.attempts:
+        state.attempts[-1].exit_code = event.exit_code
+    state._close_open(event, state._cut_off)
+
+
+def _dbt_exited(state: RunState, event: events.DbtExited) -> None:
+    if state.attempts:
+        state.attempts[-1].exit_code = event.exit_code
+
+
+def _runner_died(state: RunState, event: events.RunnerDied) -> None:
+    if state.attempts:
+        state.attempts[-1].died = event
+    state._close_open(event, state._cut_off)
+
+
+def _runner_failed(state: RunState, event: events.RunnerFailed) -> None:
+    if state.attempts:
+        state.attempts[-1].runner_exception = event.exception
+
+
+def _runner_killed(state: RunState, _event: events.RunnerKilled) -> None:
+    state.killed = True
+
+
+def _journal_stopped(state: RunState, event: events.JournalStopped) -> None:
+    state.incomplete = event.reason
+
+
+def _cancel_requested(state: RunState, event: events.CancelRequested) -> None:
+    state.cancel = state.cancel or event
+
+
+def _interrupt_received(state: RunState, _event: events.InterruptReceived) -> None:
+    state.interrupted = True
+
+
+def _dbt_started(state: RunState, event: events.DbtStarted) -> None:
+    state.dbt = event
+    if state.attempts:
+        state.attempts[-1].invocation_id = event.invocation_id
+        state.attempts[-1].command = event.command
+
+
+def _dbt_configured(state: RunState, event: events.DbtConfigured) -> None:
+    state.config = event
+
+
+def _phase_started(state: RunState, event: events.PhaseStarted) -> None:
+    if state.attempts:
+        state.attempts[-1].phase = event.phase
+
+
+def _selection(state: RunState, event: events.Selection) -> None:
+    if state.attempts:
+        state.attempts[-1].selection = event.unique_ids
+        state.attempts[-1].repeats = event.repeats
+
+
+def _dbt_finished(state: RunState, event: events.DbtFinished) -> None:
+    if state.attempts:
+        state.attempts[-1].finished = event
+    # dbt ended orderly with nodes open: it has cancelled them, because it was told to or by --fail-fast.
+    state._close_open(event, CANCELLED)
+
+
+def _artifact_written(state: RunState, event: events.ArtifactWritten) -> None:
+    state.artifacts[event.artifact_type] = event.path
+
+
+def _log(state: RunState, event: events.Log) -> None:
+    if event.level == "warn":
+        state.warnings += 1
+
+
+def _node_described(state: RunState, event: events.NodeDescribed) -> None:
+    state.descriptions[event.unique_id] = event
+
+
+def _started(event: events.NodeStarted | events.HookStarted) -> NodeState:
+    return NodeState(
+        unique_id=event.unique_id,
+        status=RUNNING,
+        started=event.time,
+        started_mono=event.mono,
+        step=event.step,
+        attempt=event.attempt,
+    )
+
+
+def _node_started(state: RunState, event: events.NodeStarted) -> None:
+    state.nodes[event.unique_id] = _started(event)
+
+
+def _hook_started(state: RunState, event: events.HookStarted) -> None:
+    state.hooks[event.unique_id] = _started(event)
+
+
+def _node_finished(state: RunState, event: events.NodeFinished) -> None:
+    node = state.nodes.get(event.unique_id)
+    if node is None or node.attempt != event.attempt or node.step != event.step:
+        node = NodeState(unique_id=event.unique_id, status=RUNNING, step=event.step, attempt=event.attempt)
+        state.nodes[event.unique_id] = node
+    if event.status == "skipped":
+        node.end(event.status, event)
+        node.message = event.message
+        return
+    # After a cancel dbt may still report an error for what it has just cancelled; of a model, for the batch under way.
+    late = state.cancelling and event.status in FAILED
+    node.end(CANCELLED if late else event.status, event)
+    node.execution_time = max(0.0, event.execution_time)
+    node.message = event.message
+    node.failures = event.failures
+    node.rows_affected = event.rows_affected
+    node.line = event.line
+    if event.batches is not None:
+        _batches(state, event.step, event.unique_id).node_finished(event.batches)
+
+
+def _batches(state: RunState, step: int, unique_id: str) -> ModelBatches:
+    return state.batches.setdefault(step, {}).setdefault(unique_id, ModelBatches())
+
+
+def _batches_planned(state: RunState, event: events.BatchesPlanned) -> None:
+    _batches(state, event.step, event.unique_id).planned(event)
+
+
+def _batch_finished(state: RunState, event: events.BatchFinished) -> None:
+    _batches(state, event.step, event.unique_id).batch_finished(event)
+
+
+def _hook_finished(state: RunState, event: events.HookFinished) -> None:
+    hook = state.hooks.setdefault(event.unique_id, NodeState(unique_id=event.unique_id, status=RUNNING))
+    late = state.cancelling and event.status in FAILED
+    hook.end(CANCELLED if late else event.status, event)
+    hook.execution_time = max(0.0, event.execution_time)
+    hook.message = event.message
+
+
+def _node_skipped(state: RunState, event: events.NodeSkipped) -> None:
+    state.nodes[event.unique_id] = NodeState(
+        unique_id=event.unique_id,
+        status="skipped",
+        finished=event.time,
+        cause=event.cause,
+        step=event.step,
+        attempt=event.attempt,
+    )
+
+
+_CHANGES: Final[dict[type[Event], Callable[[RunState, Any], None]]] = {
+    events.SessionStarted: _session_started,
+    events.SessionEnded: _session_ended,
+    events.DeliveryEnded: _delivery_ended,
+    events.AttemptStarted: _attempt_started,
+    events.AttemptEnded: _attempt_ended,
+    events.RunnerDied: _runner_died,
+    events.RunnerFailed: _runner_failed,
+    events.RunnerKilled: _runner_killed,
+    events.JournalStopped: _journal_stopped,
+    events.CancelRequested: _cancel_requested,
+    events.InterruptReceived: _interrupt_received,
+    events.DbtStarted: _dbt_started,
+    events.DbtConfigured: _dbt_configured,
+    events.PhaseStarted: _phase_started,
+    events.Selection: _selection,
+    events.DbtFinished: _dbt_finished,
+    events.DbtExited: _dbt_exited,
+    events.ArtifactWritten: _artifact_written,
+    events.Log: _log,
+    events.NodeDescribed: _node_described,
+    events.NodeStarted: _node_started,
+    events.NodeFinished: _node_finished,
+    events.BatchesPlanned: _batches_planned,
+    events.BatchFinished: _batch_finished,
+    events.NodeSkipped: _node_skipped,
+    events.HookStarted: _hook_started,
+    events.HookFinished: _hook_finished,
+}
+
+
+def state_of(happened: Iterable[Event]) -> RunState:
+    """The state that these events amount to."""
+    found = RunState()
+    for event in happened:
+        found.apply(event)
+    return found

@@ -1,0 +1,242 @@
+"""RunResult: how a run ended, as plain data, and as an exception for those who want one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from spanline.dbt.arguments import command_of
+from spanline.failures.classify import (
+    Failure,
+    decisive_first,
+    failure_of,
+    failure_of_session,
+    line_of,
+    own_words,
+    place_of,
+)
+from spanline.journal.state import DIED, FAILED, SUCCESS, AttemptState, NodeState, RunState
+from spanline.results.raising import exception_of
+from spanline.runner.shared.lines import FILE, STATEMENT
+
+_TESTS: Final = frozenset(("test", "unit_test"))
+_NAMED: Final = 5
+_OF_SQL: Final = frozenset(("syntax", "not_found", "data"))
+_OF_A_FILE: Final = frozenset(("compilation", "parsing"))
+"""Categories of errors that name a line: of the statement that the warehouse was sent, or of a file of the project."""
+_OPERATION: Final = "run-operation"
+
+
+class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How one node ended. `status` is dbt's, or `cancelled` or `interrupted`; `execution_time` is in seconds.
+
+    `failures` counts the rows that a test found; `cause` is the failed node for which it was skipped; `failure` says
+    what its error is.
+    """
+
+    unique_id: str
+    status: str
+    resource_type: str | None = None
+    name: str | None = None
+    path: str | None = None
+    execution_time: float = 0.0
+    message: str | None = None
+    failures: int | None = None
+    rows_affected: int | None = None
+    cause: str | None = None
+    failure: Failure | None = None
+
+    @property
+    def is_failed_test(self) -> bool:
+        """Whether it is a test, and found what it looks for (one that couldn't run is no such test)."""
+        return self.resource_type in _TESTS and self.status == "fail"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended in failure (a skipped node did not)."""
+        return self.status in FAILED
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended.
+
+    `outcome` is success, failed, cancelled or died. `exit_code` has dbt's meaning: 0 good, 1 nodes failed, 2 anything
+    else. `elapsed` is in seconds. `failure` is the most permanent one of its errors. `conn_id` names the connection to
+    the warehouse. `undelivered` counts what each sink still owes its backend (`spanline replay` sends it).
+    `incomplete` says why the journal doesn't hold everything that happened, where it doesn't. Of the `total` nodes that
+    the last attempt was to do, `completed` have come to an end, good or bad. `timed_out_node` took longer than it may.
+    """
+
+    run_id: str
+    outcome: str
+    exit_code: int
+    elapsed: float
+    directory: str
+    nodes: tuple[NodeResult, ...] = ()
+    completed: int = 0
+    total: int = 0
+    error: str | None = None
+    failure: Failure | None = None
+    conn_id: str | None = None
+    signal: str | None = None
+    timed_out: bool = False
+    timed_out_node: str | None = None
+    incomplete: str | None = None
+    undelivered: Mapping[str, int] = {}
+
+    @property
+    def success(self) -> bool:
+        """Whether everything went well."""
+        return self.outcome == SUCCESS
+
+    @property
+    def failed(self) -> tuple[NodeResult, ...]:
+        """The nodes that failed, in the order in which they did."""
+        return tuple(node for node in self.nodes if node.failed)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many nodes have which status."""
+        found: dict[str, int] = {}
+        for node in self.nodes:
+            found[node.status] = found.get(node.status, 0) + 1
+        return found
+
+    def raise_for_failure(self) -> RunResult:
+        """Raise what fits the outcome, or return this result where all went well.
+
+        Raises a `DbtException`: docs/errors.md says which.
+        """
+        if self.success:
+            return self
+        raise exception_of(self)
+
+
+def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -> RunResult:
+    """The result that a run's state amounts to."""
+    ended = state.ended
+    attempt = state.attempt
+    everything = [*state.nodes.values(), *(hook for hook in state.hooks.values() if hook.failed)]
+    nodes = tuple(_node(node, state) for node in sorted(everything, key=lambda n: n.finished or 0))
+    return RunResult(
+        run_id=state.run_id or Path(directory).name,
+        outcome=ended.outcome if ended else DIED,
+        exit_code=ended.exit_code if ended else 2,
+        elapsed=(state.last - state.started) / 1e9,
+        directory=directory,
+        nodes=nodes,
+        completed=state.completed,
+        total=state.total,
+        error=_error(state),
+        failure=failure_of_session(state),
+        conn_id=_conn_id(state),
+        signal=attempt.died.signal if attempt and attempt.died else None,
+        timed_out=state.cancelled_by_limit,
+        timed_out_node=state.cancel.unique_id if state.cancel is not None and state.cancelled_by_limit else None,
+        incomplete=state.incomplete or None,
+        undelivered=dict(undelivered),
+    )
+
+
+def _node(node: NodeState, state: RunState) -> NodeResult:
+    described = state.descriptions.get(node.unique_id)
+    return NodeResult(
+        unique_id=node.unique_id,
+        status=node.status,
+        resource_type=described.resource_type if described else None,
+        name=described.name if described else None,
+        path=described.path if described else None,
+        execution_time=node.execution_time,
+        message=node.message,
+        failures=node.failures,
+        rows_affected=node.rows_affected,
+        cause=node.cause,
+        failure=failure_of(node.said, state.adapter) if node.failed else None,
+    )
+
+
+def _conn_id(state: RunState) -> str | None:
+    named = state.session.caller.get("conn_id") if state.session is not None else None
+    if named or state.config is None or not state.config.profile:
+        return named
+    return f"{state.config.profile}.{state.config.target}"
+
+
+def _error(state: RunState) -> str | None:
+    ended, attempt = state.ended, state.attempt
+    if ended is not None and ended.outcome == SUCCESS:
+        return None
+    if ended is None or attempt is None:
+        return "the supervisor ended before the run did"
+    if state.cancel is not None and state.cancelled_by_limit:
+        slow = state.descriptions.get(state.cancel.unique_id or "")
+        where = f" ({slow.path})" if slow is not None and slow.path else ""
+        return f"{state.cancel.reason}{where}, and was cancelled"
+    if state.cancelling:
+        return f"the run was cancelled ({state.cancel.by if state.cancel else 'interrupted'})"
+    if attempt.died is not None:
+        return attempt.died.said
+    return _failure(state, attempt)
+
+
+def _failure(state: RunState, attempt: AttemptState) -> str:
+    if not state.failed:
+        return _failure_of_dbt(attempt, state.adapter)
+    first, *others = decisive_first(state.failed, state.adapter)
+    described = state.descriptions.get(first.unique_id)
+    where = _where(described.path if described is not None else None, _line(first.said, state.adapter, first.line))
+    more = f"\n{len(others)} more failed: {_listed(others)}" if others else ""
+    return f"{first.unique_id}{where}: {own_words(first.said)}{more}"
+
+
+def _failure_of_dbt(attempt: AttemptState, adapter: str | None) -> str:
+    """What dbt gave up for, without a node that failed: what was done, what of it, and the words of who refused."""
+    said = (attempt.exception or "").strip()
+    if not said:
+        return f"dbt ended with exit code {attempt.exit_code}"
+    what, path = place_of(said)
+    where = _where(path, _line(said, adapter, attempt.finished.line if attempt.finished is not None else None))
+    return ": ".join([*_doing(attempt, f"{what or ''}{where}"), own_words(said)])
+
+
+def _doing(attempt: AttemptState, of_what: str) -> Iterator[str]:
+    """The command, of an operation its name; and what of it failed, which may be no more than a line."""
+    command = attempt.command or command_of(attempt.argv)
+    did = _operation(attempt.argv) if command == _OPERATION else f"dbt {command}".strip()
+    if of_what.startswith(" "):
+        yield f"{did}{of_what}"
+    else:
+        yield did
+        yield from filter(None, [of_what])
+
+
+def _operation(argv: Sequence[str]) -> str:
+    words = argv[argv.index(_OPERATION) :] if _OPERATION in argv else argv
+    # What stands behind an option may be its value.
+    names = (word for before, word in pairwise(words) if not word.startswith("-") and not before.startswith("-"))
+    return f"operation {next(names, '')}".strip()
+
+
+def _where(path: str | None, line: str | None) -> str:
+    known = list(filter(None, (path, line)))
+    return f" ({', '.join(known)})" if known else ""
+
+
+def _line(message: str, adapter: str | None, traced: tuple[int, str] | None) -> str | None:
+    """The line that an error names, where it is one of code: a data file has lines, too."""
+    number, category = line_of(message), failure_of(message, adapter).category
+    if number is None or (category == "data" and f"LINE {number}:" not in message):
+        return None
+    if category not in _OF_SQL and not (category in _OF_A_FILE and traced):
+        return None
+    line, of = traced or (number, STATEMENT)
+    return f"line {line}" if of == FILE else f"line {line} of the {of}"
+
+
+def _listed(nodes: Sequence[NodeState]) -> str:
+    names = ", ".join(node.unique_id for node in nodes[:_NAMED])
+    return names if len(nodes) <= _NAMED else f"{names}, …"

@@ -1,0 +1,1 @@
+"""Supervise a run: sessions, attempts, retries, cancels, and the sinks beside them."""

@@ -1,0 +1,50 @@
+"""A supervisor in a process of its own, which outlives whoever started it: see `process.spawn_detached`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from spanline.home import lease
+from spanline.home.home import RunDirectory
+from spanline.home.spec import RunSpec
+from spanline.supervisor.cancel import CancelOrder, order_cancel
+from spanline.supervisor.session import Supervisor
+from spanline.system.stdio import Stdio
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Supervise the run in this directory, detached from whoever started us.
+
+    `DIRECTORY LEASE_FD` runs its steps, `--resume DIRECTORY LEASE_FD` those that are left. `--observe DIRECTORY
+    LEASE_FD` only delivers what another process journals there; standard input ends when that process does.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    *how, path, lease_fd = arguments
+    directory = RunDirectory(Path(path))
+    spec = RunSpec.load(directory.spec)
+    held = lease.Lease(int(lease_fd))
+    if how == ["--observe"]:
+        return Supervisor(directory, spec, held, detached=True).observe(0)
+    return _run(directory, spec, held, resumes=how == ["--resume"])
+
+
+def _run(directory: RunDirectory, spec: RunSpec, held: lease.Lease, *, resumes: bool) -> int:
+    with (
+        open(os.devnull, "rb") as nothing,
+        open(directory.stdout, "ab") as out,
+        open(directory.stderr, "ab") as err,
+    ):
+        stdio = Stdio(nothing.fileno(), out.fileno(), err.fileno())
+        supervisor = Supervisor(directory, spec, held, stdio=stdio, detached=True, resumes=resumes)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, lambda number, _frame: _cancel(directory, number))
+        return supervisor.run()
+
+
+def _cancel(directory: RunDirectory, signum: int) -> None:
+    order_cancel(directory, CancelOrder(by=signal.Signals(signum).name))

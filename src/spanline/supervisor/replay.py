@@ -1,0 +1,92 @@
+"""Replay: send what a run's sinks have not delivered, and end in the journal what a dead supervisor has left open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+
+from spanline import events
+from spanline.errors import UsageError
+from spanline.events import SinkDelivery
+from spanline.home import lease
+from spanline.home.cursor import Cursor
+from spanline.home.home import RunDirectory
+from spanline.home.spec import RunSpec
+from spanline.journal.appender import PatientAppender
+from spanline.journal.reader import Reader
+from spanline.journal.state import state_of
+from spanline.sinks.dispatcher import Deliveries, delivery_ended
+from spanline.stats import keep_facts
+from spanline.supervisor.full_disk import end_of_attempt
+
+
+def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapping[str, Cursor]:
+    """Deliver what is behind each sink's cursor, or `everything` again, and return the cursors as they are then.
+
+    Ids, and so messages, are those of the first time. Raises `RunBusy` while the run goes on.
+    """
+    held = lease.acquire(directory.lease)
+    try:
+        close_abandoned(directory)
+        return Deliveries(directory, again=everything).finish(timeout, partial(_tell_delivery, directory))
+    finally:
+        held.release()
+
+
+def _tell_delivery(directory: RunDirectory, cursors: Mapping[str, Cursor]) -> None:
+    """Journal how far the sinks have come, where that is further than was told, or from elsewhere."""
+    state = state_of(record.event for record in Reader(directory.journal).read())
+    told = delivery_ended(directory.journal, cursors, state.last)
+    if not any(_has_moved(state.deliveries.get(sink.sink), sink) for sink in told.sinks):
+        return
+    appender = PatientAppender(directory.journal, "replay")
+    _add_secrets(appender, directory)
+    appender.locate(state.session_number, 0, 0)
+    appender.append(told)
+    appender.settle()
+    appender.close()
+    keep_facts(directory)
+
+
+def _has_moved(before: SinkDelivery | None, now: SinkDelivery) -> bool:
+    if before is None or now.undelivered < before.undelivered or now.lag != before.lag:
+        return True
+    # To owe still more is no news: what is told of a backend that is down is a message that it is owed, too.
+    return now.lag > 0 and before.undelivered == 0 < now.undelivered
+
+
+def close_abandoned(directory: RunDirectory) -> None:
+    """End the last session where its supervisor died before it could. Call it with the lease held."""
+    state = state_of(record.event for record in Reader(directory.journal).read())
+    if state.session is None or state.ended is not None:
+        return
+    appender = PatientAppender(directory.journal, "closer")
+    knows_secrets = _add_secrets(appender, directory)
+    attempt = state.attempt
+    if attempt is not None and attempt.exit_code is None and attempt.died is None:
+        appender.locate(attempt.session, attempt.step, attempt.attempt)
+        died = events.RunnerDied(detail="it ended together with its supervisor")
+        for event in end_of_attempt(state, died, messages=knows_secrets):
+            appender.append(event)
+            state.apply(event)
+    code = attempt.exit_code if attempt is not None and attempt.exit_code is not None else 2
+    appender.locate(state.session_number, 0, 0)
+    outcome = state.outcome(code)
+    last = attempt.step if attempt is not None else 0
+    if outcome == "success" and last < len(state.session.steps):
+        outcome, code = "died", 2
+    appender.append(events.SessionEnded(outcome=outcome, exit_code=code))
+    appender.settle()
+    appender.sync()
+    appender.close()
+
+
+def _add_secrets(appender: PatientAppender, directory: RunDirectory) -> bool:
+    """Have the run's secrets cut, and return whether all are known: their values are not kept."""
+    try:
+        spec = RunSpec.load(directory.spec)
+    except UsageError:
+        return False
+    appender.redactor.add(spec.secrets(os.environ))
+    return all(name in os.environ for name in spec.secret_names)

@@ -1,0 +1,525 @@
+"""Supervise one session of a run: its steps and attempts, time-outs and cancels, and the sinks.
+
+Attached, it is a thread of the caller's process; detached, a process of its own
+(`spanline.supervisor.detached`). It holds the run's lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import select
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from spanline import events
+from spanline._version import __version__
+from spanline.artifacts import collect
+from spanline.dbt import run_results
+from spanline.dbt.project import project_name
+from spanline.dbt.repository import find_repository
+from spanline.home import lease
+from spanline.home.cursor import Cursor
+from spanline.home.home import RunDirectory
+from spanline.home.spec import RunSpec
+from spanline.journal import ids
+from spanline.journal.appender import Appender, PatientAppender
+from spanline.journal.progress import Progress, Restriction
+from spanline.journal.reader import Reader
+from spanline.journal.state import CANCELLED, TIME_OUT, AttemptState, RunState
+from spanline.runner.shared.settings import comments_queries
+from spanline.sinks.dispatcher import Deliveries, delivery_ended, flush_seconds
+from spanline.sinks.enabled import otel_is_configured
+from spanline.stats import keep_facts
+from spanline.supervisor import trace_context
+from spanline.supervisor.attempt import TICK, Ending, Launch, Order, QueryComments, Runner, death
+from spanline.supervisor.cancel import CancelOrder, Orders, order_cancel
+from spanline.supervisor.column_resolver import ResolverProcess, start_resolver
+from spanline.supervisor.full_disk import end_of_attempt, rest_of
+from spanline.supervisor.heartbeat import Silence
+from spanline.supervisor.lineage_parent import lineage_parent
+from spanline.system.stdio import Stdio
+
+if TYPE_CHECKING:
+    from spanline.supervisor.retry import Verdict
+
+_BEAT_SECONDS: Final = 5.0
+_GIT_SECONDS: Final = 1.0
+_COLUMNS_SECONDS: Final = 2.0
+"""How long the end of a session waits for columns that are still being looked for."""
+_UNHANDLED: Final = 2
+_NAMED: Final = 10
+
+log = logging.getLogger("spanline")
+
+
+def open_session(
+    appender: Appender | PatientAppender,
+    spec: RunSpec,
+    number: int,
+    trace: Mapping[str, str],
+    *,
+    above: tuple[events.LineageRun | None, events.LineageRun | None],
+    detached: bool,
+    resumes: bool = False,
+) -> events.SessionStarted:
+    """Write the event with which a session begins.
+
+    `trace` is the trace context that it is part of, `above` its parent and its root in lineage.
+    """
+    parent, root = above
+    started = events.SessionStarted(
+        run_id=spec.run_id,
+        lineage_run_id=ids.lineage_run_id(spec.run_id, number),
+        trace_id=f"{ids.session_trace_id(spec.run_id, number, trace.get('TRACEPARENT')):032x}",
+        spanline_version=__version__,
+        steps=spec.steps,
+        project_dir=spec.project_dir,
+        host=platform.node(),
+        pid=os.getpid(),
+        detached=detached,
+        resumes=resumes,
+        traceparent=trace.get("TRACEPARENT"),
+        tracestate=trace.get("TRACESTATE"),
+        lineage_parent=parent,
+        lineage_root=root,
+        caller=spec.caller,
+        project=project_name(Path(spec.project_dir)),
+    )
+    appender.locate(number, 0, 0)
+    appender.append(started)
+    return started
+
+
+class Supervisor:
+    """One session of one run, from its start to the end of its sinks."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        spec: RunSpec,
+        held: lease.Lease,
+        *,
+        stdio: Stdio | None = None,
+        environment: dict[str, str] | None = None,
+        foreground: bool = False,
+        detached: bool = False,
+        resumes: bool = False,
+    ) -> None:
+        """`foreground` leaves the runner in our process group: on a terminal it must be able to read.
+
+        With `resumes`, steps and nodes that are done according to the journal aren't done again.
+        """
+        self.directory = directory
+        self._spec = spec
+        self._lease = held
+        self._stdio = stdio if stdio is not None else Stdio()
+        self._trace = trace_context.current(os.environ)
+        self._environment = {**os.environ, **self._trace, **spec.environment, **(environment or {})}
+        self._foreground = foreground
+        self._detached = detached
+        self._appender = PatientAppender(directory.journal, f"supervisor-{os.getpid()}")
+        # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
+        self._orders = Orders(directory)
+        self._state = RunState()
+        self._progress = Progress()
+        self._reader = Reader(directory.journal)
+        self._resumes = resumes
+        self._catch_up()
+        self.session = self._state.session_number + 1
+        """The number of the session within its run."""
+        self._checksums = {
+            unique_id: checksum
+            for step in self._progress.steps.values()
+            for unique_id, checksum in step.checksums.items()
+        }
+        self._told_gone: frozenset[str] = frozenset()
+        self._verdict: Verdict | None = None
+        self._beat_at = time.monotonic()
+        self._silence = Silence(directory.journal)
+        self._deliveries: Deliveries | None = None
+        self._git: threading.Thread | None = None
+        self._resolver: ResolverProcess | None = None
+        self._time_out_at: float | None = None
+        self._timed_out = False
+        self.undelivered: dict[str, int] = {}
+        """What each sink had not delivered when the session ended."""
+        self.unwritten: list[events.Event] = []
+        """What the journal should hold at its end, and had no room for."""
+
+    def run(self) -> int:
+        """Do the session and return its exit code. An error of our own ends the session too, and is raised."""
+        self._appender.redactor.add(self._spec.secrets(self._environment))
+        open_session(
+            self._appender,
+            self._spec,
+            self.session,
+            self._trace,
+            above=self._above_in_lineage(),
+            detached=self._detached,
+            resumes=self._resumes,
+        )
+        return self._deliver_while(self._steps)
+
+    def _above_in_lineage(self) -> tuple[events.LineageRun | None, events.LineageRun | None]:
+        """Parent and root: those that the run was given. Who resumes it is another: then our environment's hold."""
+        given = lineage_parent(self._spec.environment) if self.session == 1 else (None, None)
+        return given if any(given) else lineage_parent(os.environ)
+
+    def observe(self, caller_gone: int) -> int:
+        """Deliver what a process that isn't ours journals, until dbt has finished there or the process is gone.
+
+        `caller_gone` is a descriptor that reads end-of-file then. Returns the session's exit code.
+        """
+        self.session = 1  # it has begun already
+        self._appender.redactor.add(self._spec.secrets(self._environment))
+        self._begin_beside()
+
+        def wait() -> int:
+            while not _has_ended(caller_gone, TICK):
+                self._beat()
+            self._catch_up()
+            attempt = self._state.attempt
+            self._appender.locate(self.session, 1, 1)
+            if attempt is None or attempt.exit_code is None:
+                died = events.RunnerDied(detail="the process that called dbt ended before dbt did")
+                for event in end_of_attempt(self._state, died):
+                    self._appender.append(event)
+                self._settle()
+                return _UNHANDLED if attempt is None or attempt.exit_code is None else attempt.exit_code
+            self._appender.append(events.AttemptEnded(exit_code=attempt.exit_code))
+            self._keep_artifacts(attempt)
+            return attempt.exit_code
+
+        return self._deliver_while(wait)
+
+    def _deliver_while(self, work: Callable[[], int]) -> int:
+        code = _UNHANDLED
+        try:
+            code = work()
+        finally:
+            self._catch_up()
+            self._appender.locate(self.session, 0, 0)
+            self._stop_resolver(_COLUMNS_SECONDS if self._state.nodes else 0.0)
+            if self._git is not None:
+                self._git.join(_GIT_SECONDS)
+            outcome = self._state.outcome(code)
+            if outcome == CANCELLED:
+                log.warning("cancelled: %d of %d nodes were completed", self._state.completed, self._state.total)
+            self._appender.append(events.SessionEnded(outcome=outcome, exit_code=code))
+            self._settle()
+            self._appender.sync()
+            try:
+                self._finish_deliveries()
+            finally:
+                self._appender.close()
+                keep_facts(self.directory)
+                self._lease.release()
+        return code
+
+    def _begin_beside(self) -> None:
+        """Begin what goes on beside dbt, once: not before dbt's process, which would wait for all that is imported."""
+        if self._deliveries is None:
+            self._deliveries = Deliveries(self.directory)
+            self._resolver = start_resolver(self.directory, self.session, os.environ)
+            # Who asks for a cancel mustn't wait for git.
+            self._git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
+            self._git.start()
+
+    def _finish_deliveries(self) -> None:
+        def tell(cursors: Mapping[str, Cursor]) -> None:
+            self._catch_up()
+            self._appender.append(delivery_ended(self.directory.journal, cursors, self._state.last))
+            self._settle()
+
+        # Where no attempt was begun, they have not been either.
+        deliveries = self._deliveries or Deliveries(self.directory)
+        cursors = deliveries.finish(flush_seconds(), tell)
+        self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items()}
+        self._deliveries = None  # they have taken most of the memory
+
+    def _stop_resolver(self, timeout: float) -> None:
+        if self._resolver is not None:
+            reason = self._resolver.finish(timeout)
+            self._appender.append(events.ColumnResolverStopped(reason=reason))
+            self._resolver = None
+
+    def _steps(self) -> int:
+        self._catch_up()
+        self._time_out_at = None if self._spec.timeout is None else time.monotonic() + self._spec.timeout
+        code = 0
+        for step, argv in enumerate(self._spec.steps, 1):
+            before = self._progress.steps.get(step)
+            if before is not None and before.done:
+                continue
+            self._appender.locate(self.session, step, 0)
+            self._appender.append(events.StepStarted(argv=argv))
+            code = self._step(step, argv)
+            if code != 0:
+                break
+            if self._state.cancelling and step < len(self._spec.steps):
+                return _UNHANDLED  # asked for too late for this step, in time for the next
+        return code
+
+    # --- one step -------------------------------------------------------------------------------------------------
+
+    def _step(self, step: int, argv: Sequence[str]) -> int:
+        """Try a step until it has ended well, or another attempt is no use; return the last one's exit code."""
+        number = 0
+        self._verdict = None
+
+        def once() -> int:
+            nonlocal number
+            number += 1
+            self._catch_up()
+            if self._state.cancelling or self._orders.given:
+                return _UNHANDLED  # while waiting for this attempt
+            restriction = self._restriction(step)
+            code = self._attempt(step, number, argv, restriction)
+            self._catch_up()
+            self._tell_changes()
+            self._tell_gone(step)
+            # What was left out is still not done.
+            left = self._progress.steps[step].unfinished
+            return 1 if code == 0 and left and restriction is not None else code
+
+        if self._spec.retry.limit == 1:
+            return once()
+        from spanline.supervisor.retry import attempts  # noqa: PLC0415 - tenacity and the rules: most runs need neither
+
+        return int(attempts(self._spec.retry, self._worth_another, self._announce, self._sleep)(once))
+
+    def _restriction(self, step: int) -> Restriction | None:
+        progress = self._progress.steps.get(step)
+        lost = self._verdict.lost if self._verdict is not None else ()
+        return progress.restriction(without=lost) if progress is not None else None
+
+    def _worth_another(self, code: int) -> bool:
+        from spanline.supervisor.retry import verdict  # noqa: PLC0415 - see `_step`
+
+        attempt = self._state.attempt
+        if code == 0 or attempt is None or self._state.cancelling or attempt.died is not None:
+            return False
+        self._verdict = verdict(self._state, attempt, partial=self._spec.retry.partial)
+        return self._verdict.again
+
+    def _announce(self, seconds: float) -> None:
+        reason = self._verdict.reason if self._verdict is not None else ""
+        self._appender.append(events.RetryScheduled(delay=seconds, reason=reason))
+        log.warning("the attempt failed: %s; trying again in %.1f s", reason, seconds)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait for the next attempt, which a cancel makes needless."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self._new_cancel() is None:
+            self._tick()
+            time.sleep(TICK)
+
+    def _tell_changes(self) -> None:
+        """Say which nodes' code isn't what it was when the run was begun."""
+        if not self._checksums:
+            return
+        now = {key: node.checksum for key, node in self._state.descriptions.items() if node.checksum}
+        changed = sorted(key for key, old in self._checksums.items() if now.get(key, old) != old)
+        if changed:
+            self._checksums.update((key, now[key] or "") for key in changed)
+            log.warning("the code has changed since this run began: %s", _named(changed))
+
+    def _tell_gone(self, step: int) -> None:
+        """Say what this run was to do, and no longer can."""
+        gone = self._progress.steps[step].gone
+        new = sorted(gone - self._told_gone)
+        if new:
+            self._told_gone |= gone
+            log.warning(
+                "no longer in the project, or disabled: %s (what is there by another name isn't run; --full does all)",
+                _named(new),
+            )
+
+    def _tell_repository(self) -> None:
+        """Say where the project's code is, while dbt is being imported."""
+        found = find_repository(Path(self._spec.project_dir))
+        if found is not None:
+            self._appender.append(found)
+
+    # --- one attempt ----------------------------------------------------------------------------------------------
+
+    def _attempt(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> int:
+        self._appender.locate(self.session, step, attempt)
+        launch = Launch(
+            python=self._spec.python,
+            cwd=self._spec.cwd,
+            environment=self._environment_of(step, attempt),
+            stdio=self._stdio,
+            foreground=self._foreground,
+            lease_fd=self._lease.fd,
+        )
+        with Runner(launch) as runner:
+            unfinished = len(restriction.unfinished) if restriction is not None else None
+            self._appender.append(
+                events.AttemptStarted(argv=list(argv), pid=runner.pid, python=launch.python, unfinished=unfinished)
+            )
+            runner.give(self._order(step, attempt, argv, restriction))
+            self._begin_beside()
+            ending = runner.wait(self._tick, self._new_cancel, self._tell_killed)
+        return self._conclude(ending)
+
+    def _environment_of(self, step: int, attempt: int) -> dict[str, str]:
+        """What dbt finds in its environment; with traces on, what its process is part of."""
+        if not otel_is_configured(os.environ, "traces"):
+            return self._environment
+        above = ids.level(step, attempt, len(self._spec.steps))
+        parent = self._trace.get("TRACEPARENT")
+        own = trace_context.for_dbt(self._spec.run_id, self.session, parent, above, os.environ)
+        return {**trace_context.without_dbts_own_spans(self._environment), **own}
+
+    def _order(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> Order:
+        return Order(
+            args=list(argv),
+            journal=str(self.directory.journal),
+            faults=str(self.directory.faults),
+            writer=f"runner-{self.session}-{step}-{attempt}",
+            session=self.session,
+            step=step,
+            attempt=attempt,
+            grace=self._spec.grace,
+            restriction=restriction,
+            comments=self._comments(step, attempt),
+        )
+
+    def _comments(self, step: int, attempt: int) -> QueryComments | None:
+        """What dbt's statements say that they are part of, where that is asked for and there are traces."""
+        try:
+            if not comments_queries(os.environ) or not otel_is_configured(os.environ, "traces"):
+                return None
+        except ValueError as error:
+            log.warning("statements carry no trace context: %s", error)
+            return None
+        return QueryComments(self._spec.run_id, self._environment_of(step, attempt)["TRACEPARENT"])
+
+    def _tick(self) -> None:
+        self._beat()
+        self._look_for_time_out()
+
+    def _tell_killed(self) -> None:
+        self._appender.append(events.RunnerKilled(reason="the grace period is over"))
+
+    def _settle(self) -> None:
+        """Write what there was no room for; what there is none for now either is at least known here."""
+        self._catch_up()
+        for event in self._appender.settle():
+            self._state.apply(event)
+            self._progress.apply(event)
+            self.unwritten.append(event)
+        self._catch_up()
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now > self._beat_at + _BEAT_SECONDS:
+            self._beat_at = now
+            self._lease.beat()
+        if self._silence.lasts(now):
+            self._appender.append(events.Heartbeat())
+            self._silence.broken(now)
+        if self._resolver is not None and self._resolver.ended:
+            self._stop_resolver(0.0)
+
+    def _look_for_time_out(self) -> None:
+        """Order a cancel of our own where the session, or a node, takes longer than it may."""
+        now, limit = time.monotonic(), self._spec.node_timeout
+        if self._time_out_at is not None and now > self._time_out_at:
+            self._time_out_at = None
+            self._time_out(f"the run took longer than {self._spec.timeout:g} s")
+        if limit is None or self._timed_out:
+            return
+        self._catch_up()
+        for node in self._state.open_nodes:
+            if node.started is not None and time.monotonic_ns() > node.started_mono + limit * 1e9:
+                self._time_out(f"{node.unique_id} took longer than {limit:g} s", node.unique_id)
+                return
+
+    def _time_out(self, reason: str, unique_id: str | None = None) -> None:
+        self._timed_out = True
+        log.warning("%s: it is cancelled", reason)
+        order_cancel(self.directory, CancelOrder(by=TIME_OUT, reason=reason, unique_id=unique_id))
+
+    def _new_cancel(self) -> float | None:
+        """The grace of a cancel that was asked for since the last look, which is journalled then."""
+        order = self._orders.new()
+        if order is None:
+            return None
+        grace = self._spec.grace if order.grace is None else order.grace
+        self._appender.append(
+            events.CancelRequested(by=order.by, reason=order.reason, grace=grace, unique_id=order.unique_id)
+        )
+        return grace
+
+    def _conclude(self, ending: Ending) -> int:
+        """Say how the runner ended, and keep dbt's artifacts."""
+        self._settle()
+        code = ending.returncode
+        attempt = self._state.attempt
+        if ending.stopped:
+            self._append_rest(ending.stopped)
+        if ending.exit_code is not None and code >= 0:
+            code = ending.exit_code  # not Python's, another where dbt's output could not be written to the end
+            self._appender.append(events.AttemptEnded(exit_code=code))
+        elif attempt is not None and attempt.exit_code is not None and code >= 0:
+            self._appender.append(events.AttemptEnded(exit_code=code))
+        else:
+            self._appender.append(death(code, self.directory.faults, killed=self._state.killed))
+            code = _UNHANDLED
+        self._settle()
+        if attempt is not None and not ending.stopped:
+            self._keep_artifacts(attempt)
+        return code
+
+    def _append_rest(self, why: str) -> None:
+        """End what the runner could not: as dbt's results say, where they are of this invocation."""
+        self._appender.make_room()
+        self._appender.append(events.JournalStopped(reason=why))
+        rest = rest_of(self._state)
+        for event in rest.ends if rest is not None else ():
+            self._appender.append(event)
+
+    def _keep_artifacts(self, attempt: AttemptState) -> None:
+        place = self.directory.artifacts(attempt.session, attempt.step, attempt.attempt)
+        for path in map(Path, self._state.artifacts.values()):
+            try:
+                kept = collect.keep(path, place, attempt.invocation_id)
+            except (OSError, collect.Mixed) as error:
+                log.warning("cannot keep %s: %s", path, error)
+            else:
+                if kept is not None:
+                    self._tell_kept(kept)
+        results = place / run_results.FILE_NAME
+        if attempt.selection and not results.exists():
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                run_results.write(self._state, attempt, results)
+                self._tell_kept(results)
+            except OSError as error:
+                log.warning("cannot write %s: %s", results, error)
+
+    def _tell_kept(self, file: Path) -> None:
+        self._appender.append(events.ArtifactKept(name=file.name, size=file.stat().st_size))
+
+    def _catch_up(self) -> None:
+        for record in self._reader.read():
+            self._state.apply(record.event)
+            self._progress.apply(record.event)
+
+
+def _named(unique_ids: Sequence[str]) -> str:
+    more = f" and {len(unique_ids) - _NAMED} more" if len(unique_ids) > _NAMED else ""
+    return ", ".join(unique_ids[:_NAMED]) + more
+
+
+def _has_ended(fd: int, timeout: float) -> bool:
+    """Whether a pipe reads end-of-file within so many seconds; what else comes through it is nothing to us."""
+    readable, _, _ = select.select([fd], [], [], timeout)
+    return bool(readable) and not os.read(fd, 64)

@@ -1,0 +1,105 @@
+"""Processes: what a fork must not keep, which process a pid is, and how to start one that outlives us."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from spanline.runner.shared import process_tree
+
+_private_fds: Final[set[int]] = set()
+_forks: Final = threading.RLock()
+"""Held by whoever forks, and by whoever makes a descriptor that no fork may keep."""
+
+
+@contextmanager
+def no_forks() -> Iterator[None]:
+    """Have no thread of this process fork meanwhile."""
+    with _forks:
+        yield
+
+
+def private_pipe() -> tuple[int, int]:
+    """A pipe whose write end, the second, is closed in every fork of this process: it must end with *us*."""
+    with _forks:
+        read, write = os.pipe()
+        keep_from_forks(write)
+    return read, write
+
+
+def keep_from_forks(fd: int) -> None:
+    """Have this descriptor closed in every fork of this process: a lease or lifeline must end with *us*."""
+    _private_fds.add(fd)
+
+
+def close(fd: int) -> None:
+    """Close a descriptor that `keep_from_forks` was told of."""
+    _private_fds.discard(fd)
+    os.close(fd)
+
+
+def _close_private_fds() -> None:
+    _forks.release()
+    for fd in _private_fds:
+        with suppress(OSError):
+            os.close(fd)
+    _private_fds.clear()
+
+
+os.register_at_fork(before=_forks.acquire, after_in_parent=_forks.release, after_in_child=_close_private_fds)
+
+
+def start_time(pid: int) -> str | None:
+    """When a process started, in whatever unit the system has: two processes of one pid differ in it.
+
+    None if it is gone, also where nobody has taken note of that yet.
+    """
+    try:
+        fields = process_tree.stat(pid)
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def last_line(log: Path) -> str:
+    """The last that a process has said in its log; nothing where it said nothing."""
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
+
+
+def spawn_detached(
+    module: str,
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    pass_fds: tuple[int, ...] = (),
+    stdin: int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start `module.main(arguments)` in a session of its own, with nothing of our stdio, outliving us."""
+    # `-m` and `-c` put the working directory first on sys.path, where a file of the project could hide a module.
+    code = (
+        f"import sys; sys.path[:] = [p for p in sys.path if p]; from {module} import main; sys.exit(main(sys.argv[1:]))"
+    )
+    with open(log, "ab") as output, no_forks():
+        started = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **(environment or {})},
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+    # Somebody must wait for it, or it stays a zombie of a caller that lives on.
+    threading.Thread(target=started.wait, name="spanline-reaper", daemon=True).start()
+    return started
