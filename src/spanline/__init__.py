@@ -58,8 +58,9 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "spanline.errors"),
-    **dict.fromkeys(("Run", "attach", "retry", "run", "start"), "spanline.api.start"),
-    **dict.fromkeys(("Failure", "classify"), "spanline.failures"),
+    **dict.fromkeys(("attach", "retry", "run", "start"), "spanline.api.start"),
+    "Run": "spanline.api.run",
+    **dict.fromkeys(("Failure", "classify"), "spanline.failures.classify"),
     **dict.fromkeys(("NodeResult", "RunResult"), "spanline.results.result"),
     "callback": "spanline.api.callback",
 }

@@ -534,7 +534,7 @@ def test_a_folder_named_dbt_is_not_taken_for_dbt(project: Project, interpreter: 
 
 def test_help_is_instant_because_it_imports_no_client(tmp_path: Path) -> None:
     code = (
-        "import sys; from spanline.cli import cli; "
+        "import sys; from spanline.cli.main import cli; "
         "print([m for m in ('dbt', 'msgspec', 'rich', 'openlineage', 'opentelemetry', 'yaml') if m in sys.modules])"
     )
     done = command([sys.executable, "-c", code], tmp_path, {})

@@ -265,9 +265,10 @@ def test_of_a_long_message_the_beginning_and_the_last_lines_count() -> None:
 
 
 def test_importing_spanline_reads_no_rules() -> None:
-    code = "import sys, spanline.failures, spanline.cli; print(sorted({'yaml'} & set(sys.modules)))"
+    code = "import sys, spanline.failures.classify, spanline.cli.main; print(sorted({'yaml'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-    code = "import sys, spanline; print('spanline.rules' in sys.modules); print(spanline.classify('x').category)"
+    code = "import sys, spanline; print('spanline.failures.matching' in sys.modules); "
+    code += "print(spanline.classify('x').category)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "unknown"]
 
@@ -302,7 +303,7 @@ rules:
 
 @pytest.mark.parametrize("named", [True, False])
 def test_rules_of_ones_own_come_first(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ("mine.yaml" if named else ".spanline-matching.yml")).write_text(OURS)
+    (tmp_path / ("mine.yaml" if named else ".spanline-rules.yml")).write_text(OURS)
     if named:
         monkeypatch.setenv("SPANLINE_RULES", str(tmp_path / "mine.yaml"))
     restarting = "Database Error in model x (x.sql)\n  Our gateway is restarting"
@@ -430,16 +431,16 @@ def test_an_adapter_without_rules_is_warned_of_and_every_rule_asked(tmp_path: Pa
     begins = "spanline: no rules for nosuch: all are asked; there are some for alloydb, athena, "
     assert done.stderr.startswith(begins)
     assert done.stderr.count("\n") == 1
-    (tmp_path / ".spanline-matching.yml").write_text(OURS.replace("[trino]", "[NoSuch]"))
+    (tmp_path / ".spanline-rules.yml").write_text(OURS.replace("[trino]", "[NoSuch]"))
     own = _command("classify", "--adapter", "nosuch", "he went fishing")
     assert (json.loads(own.stdout)["rule"], own.stderr) == ("ours.everywhere", "")
 
 
 def test_the_command_says_what_is_wrong_with_a_file_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / ".spanline-matching.yml").write_text("rules: [{id: ours.gateway, category: conection, pattern: a}]")
+    (tmp_path / ".spanline-rules.yml").write_text("rules: [{id: ours.gateway, category: conection, pattern: a}]")
     done = _command("classify", "x")
     assert done.returncode == 2
-    wrong = "/.spanline-matching.yml: rule ours.gateway: Invalid enum value 'conection' - at `$.category`\n"
+    wrong = "/.spanline-rules.yml: rule ours.gateway: Invalid enum value 'conection' - at `$.category`\n"
     assert done.stderr == f"spanline: {tmp_path}{wrong}"
     assert wrong in (ROOT / "docs" / "errors.md").read_text()
 

@@ -81,7 +81,7 @@ def test_trace_and_span_ids_have_the_sizes_of_w3c_trace_context_and_are_never_ze
 
 def test_another_process_derives_the_same_ids() -> None:
     code = (
-        f"from spanline import ids; r = {RUN!r}; "
+        f"from spanline.journal import ids; r = {RUN!r}; "
         "print(ids.lineage_run_id(r, 2, 1, 1, 'model.a.b'), ids.trace_id(r, 2), ids.span_id(r, 2, 1, 1, 'model.a.b'))"
     )
     said = [

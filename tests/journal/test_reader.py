@@ -259,7 +259,7 @@ def test_a_text_that_is_no_valid_unicode_is_journalled_all_the_same(tmp_path: Pa
 
 _APPEND_UNTIL_STOPPED = """
 import signal, sys, threading
-from spanline.runner.writer import Writer
+from spanline.runner.shared.writer import Writer
 said = []
 writer = Writer(sys.argv[1], "w", on_stop=said.append)
 for number in range(3000):

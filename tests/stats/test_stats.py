@@ -862,7 +862,7 @@ def test_nothing_half_written_is_left_where_there_is_no_room(tmp_path: Path, mon
 
 
 def test_a_supervisor_needs_nothing_of_the_extra_to_keep_them() -> None:
-    code = "import spanline.supervisor, sys; assert 'spanline.stats.facts' not in sys.modules; "
+    code = "import spanline.supervisor.session, sys; assert 'spanline.stats.facts' not in sys.modules; "
     code += "import spanline.stats.kept; "
     code += "assert not {'duckdb', 'fsspec', 'multiprocessing', 'spanline.stats.cache'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

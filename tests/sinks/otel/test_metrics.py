@@ -838,7 +838,7 @@ def test_without_the_client_library_it_says_what_to_install() -> None:
 
 def test_a_run_without_metrics_imports_none_of_their_libraries(project: Project) -> None:
     code = (
-        "import sys, json, spanline.supervisor\n"
+        "import sys, json, spanline.supervisor.session\n"
         "from spanline.sinks.base import announced\n"
         "assert [point.load()() for point in announced()] == [None] * 5\n"
         "print(json.dumps([name for name in ('opentelemetry.sdk', 'prometheus_client') if name in sys.modules]))"
