@@ -17,7 +17,7 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openlineage.client.serde import Serde
 
@@ -1255,6 +1255,9 @@ def test_a_hundred_thousand_skipped_nodes_are_counted_and_a_thousand_named() -> 
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 ))  # fmt: skip
+@example([""] * 100)
+@example([-1.7976931348623157e308] * 100)
+@example({f"{number:02}": "" for number in range(100)})
 def test_nothing_is_larger_than_it_is_measured(value: object) -> None:
     assert len(json.dumps(value)) <= size_of(value)
 
