@@ -171,7 +171,7 @@ _RECORD = """
 import json, pathlib, shutil, sys
 from dbt.cli.main import dbtRunner
 from spanline.runner.recorder import Recorder
-from spanline.runner.writer import Writer
+from spanline.runner.shared.writer import Writer
 
 for number, args in enumerate(json.loads(sys.argv[1])):
     place = pathlib.Path(sys.argv[2], str(number))
