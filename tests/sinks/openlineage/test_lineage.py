@@ -17,7 +17,7 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openlineage.client.serde import Serde
 
@@ -30,6 +30,7 @@ from spanline.sinks.openlineage import Options, Translator
 from spanline.sinks.openlineage.bounds import size_of
 from spanline.supervisor.lineage_parent import lineage_parent
 from spanline.supervisor.replay import close_abandoned
+from tests.support.examples import examples
 from tests.support.lineage_events import (
     RUN_ID,
     Recording,
@@ -1563,7 +1564,7 @@ def test_what_is_only_compiled_has_columns_of_nothing() -> None:
 
 
 @given(seed=st.integers(0, 2**32), data=st.data())
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_wherever_a_run_is_cut_every_run_that_began_ends_once(build: Recording, seed: int, data: st.DataObject) -> None:
     """With columns that come at once, late, or never, in whatever order."""
     random = Random(seed)
