@@ -12,11 +12,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from tests.support.examples import SAME
 from tests.support.project import FILES, Project
 from tests.support.receivers import Received, Receiver
 
 _OTHERS_VARIABLES = ("OPENLINEAGE_", "OPENLINEAGE__", "OTEL_", "DBT_", "SPANLINE_", "TRACEPARENT")
+
+settings.load_profile(SAME)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,7 @@ import referencing
 
 from spanline import events
 from spanline.journal import ids
-from spanline.runner.shared.secrets import MASK
+from spanline.runner.shared.in_text import MASK
 from tests.support.journals import journal
 from tests.support.project import Project, last_run
 from tests.support.receivers import Receiver

@@ -23,7 +23,8 @@ import msgspec
 
 from spanline.runner.interrupt import Interrupt
 from spanline.runner.recorder import Recorder
-from spanline.runner.shared.secrets import Redactor, secrets_of_environment
+from spanline.runner.shared.masking import Redactor
+from spanline.runner.shared.secrets import secrets_of_environment
 from spanline.runner.shared.writer import Writer
 from tests.benchmarks.cases import clean_environment
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import spanline
@@ -24,6 +24,7 @@ from spanline.errors import UsageError
 from spanline.failures import matching
 from spanline.failures.classify import HEAD, TAIL, Failure, classify, failure_of
 from spanline.failures.matching import Matcher, RuleSet
+from tests.support.examples import examples
 from tests.support.project import SPANLINE, Project
 
 ROOT = Path(__file__).parents[2]
@@ -228,7 +229,7 @@ def _pieces(pattern: re.Pattern[str]) -> list[str]:
     return [piece for piece in literal.split("|") if piece] or ["x"]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(data=st.data())
 def test_no_pattern_searches_without_end(data: st.DataObject) -> None:
     name, pattern = data.draw(st.sampled_from(PATTERNS))

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanline import events
 from spanline.journal.appender import Appender
 from spanline.journal.reader import Reader, follow
 from spanline.runner.shared.writer import Writer
+from tests.support.examples import examples
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 records = st.builds(
@@ -235,7 +236,7 @@ def test_processes_and_threads_that_append_at_once_do_not_mix_their_records(tmp_
 
 
 @given(fields=st.dictionaries(texts, texts | st.integers() | st.none() | st.lists(texts)), at=st.integers(1, 2**62))
-@settings(max_examples=50)
+@examples(50)
 def test_what_is_appended_is_read_back_whatever_it_holds(fields: dict[str, object], at: int) -> None:
     path = place_for(b"")
     Writer(str(path), 'w"\n').append("of_the_future", {f"x{name}": value for name, value in fields.items()}, at)

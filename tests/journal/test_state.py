@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanline import events
@@ -71,7 +71,6 @@ def fold(*happened: Event) -> RunState:
 
 
 @given(before=sequences, after=sequences)
-@settings(max_examples=150, deadline=None)
 def test_a_fork_is_the_same_and_goes_its_own_way(before: list[Event], after: list[Event]) -> None:
     one = fold(*before)
     other = one.fork()
@@ -83,7 +82,6 @@ def test_a_fork_is_the_same_and_goes_its_own_way(before: list[Event], after: lis
 
 
 @given(happened=sequences, cuts=st.lists(st.floats(0, 1), max_size=6), fresh=st.booleans())
-@settings(max_examples=150, deadline=None)
 def test_the_same_events_give_the_same_state_however_they_are_cut_into_reads(
     happened: list[Event], cuts: list[float], *, fresh: bool
 ) -> None:
@@ -101,7 +99,6 @@ def test_the_same_events_give_the_same_state_however_they_are_cut_into_reads(
 
 
 @given(happened=sequences)
-@settings(deadline=None)
 def test_a_fold_leaves_the_events_as_they_are(happened: list[Event]) -> None:
     before = msgspec.json.encode(happened)
     fold(*happened, *happened)
@@ -109,7 +106,6 @@ def test_a_fold_leaves_the_events_as_they_are(happened: list[Event]) -> None:
 
 
 @given(happened=sequences)
-@settings(deadline=None)
 def test_whatever_happened_the_numbers_fit_together(happened: list[Event]) -> None:
     state = fold(*happened)
     assert 0 <= state.done <= state.total
@@ -118,7 +114,6 @@ def test_whatever_happened_the_numbers_fit_together(happened: list[Event]) -> No
 
 
 @given(happened=sequences)
-@settings(deadline=None)
 def test_nothing_is_open_once_a_session_has_ended(happened: list[Event]) -> None:
     state = fold(*happened, events.SessionEnded(outcome="failed", exit_code=1))
     assert state.open_nodes == []

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import duckdb
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanline.lineage import columns
@@ -1583,14 +1583,12 @@ FRAGMENTS = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(), st.lists(FRAGMENTS, max_size=30).map(" ".join)), st.sampled_from(sorted(ADAPTERS)))
 def test_nothing_raises(sql: str, adapter: str) -> None:
     found = analyse(sql, adapter, Schema(adapter), (None, None, "t"))
     assert msgspec.json.decode(msgspec.json.encode(found), type=Analysis) == found or "\ud800" in sql
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(FRAGMENTS, max_size=12).map(" ".join))
 def test_nothing_raises_in_the_middle_of_a_query(middle: str) -> None:
     analyse(

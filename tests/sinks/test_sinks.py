@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openlineage.client.serde import Serde
 
@@ -27,6 +27,7 @@ from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
 from spanline.sinks.openlineage import Translator
 from spanline.supervisor.replay import replay
+from tests.support.examples import examples
 from tests.support.journals import journal, session_started
 from tests.support.project import Project, last_run
 from tests.support.receivers import Receiver, answer, serving
@@ -143,7 +144,7 @@ def lineage_of(happened: list[Event]) -> list[dict]:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_wherever_a_run_is_cut_every_run_that_began_ends_once(build: Delivered, data: st.DataObject) -> None:
     last = next(i for i, e in enumerate(build.events) if isinstance(e, events.DbtFinished))
     cut = data.draw(st.integers(3, last))

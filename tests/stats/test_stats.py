@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanline import events
@@ -583,7 +583,6 @@ def rows(found: Facts, kind: str) -> Rows:
 
 
 @given(journal=journals(), size=st.integers(1, 400))
-@settings(max_examples=300, deadline=None)
 def test_facts_are_those_of_a_plain_reading(journal: bytes, size: int) -> None:
     """Every line decoded, every event folded: whatever the lines hold that aren't read, however they come in pieces."""
     found = facts_of(journal[at : at + size] for at in range(0, len(journal), size))

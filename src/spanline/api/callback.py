@@ -20,7 +20,6 @@ from spanline.home.spec import RunSpec, kept_environment
 from spanline.journal import ids
 from spanline.journal.appender import Appender
 from spanline.runner.recorder import Recorder
-from spanline.runner.shared.secrets import secrets_of_arguments, secrets_of_environment
 from spanline.runner.shared.writer import Writer, warn
 from spanline.supervisor import trace_context
 from spanline.supervisor.lineage_parent import lineage_parent
@@ -83,7 +82,7 @@ class _Observed:
             secret_names=secret_names,
         )
         directory, held = home.create_run(home.home_for(project, os.environ, home_dir), spec.run_id, spec.encode())
-        secrets = [*secrets_of_environment(os.environ), *secrets_of_arguments(args)]
+        secrets = list(spec.secrets(os.environ))
         _announce(directory, spec, secrets)
         writer = Writer(str(directory.journal), "runner-1-1-1")
         writer.redactor.add(secrets)

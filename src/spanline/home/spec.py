@@ -11,7 +11,8 @@ from typing import Annotated
 import msgspec
 
 from spanline.errors import UsageError
-from spanline.runner.shared.secrets import looks_secret, secrets_of_arguments, secrets_of_environment
+from spanline.runner.shared.secrets import secrets_of_run
+from spanline.runner.shared.telling import looks_secret
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 """A finite number: JSON, in which a spec is kept, knows no other."""
@@ -95,10 +96,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, retry=policy, **_given(limits))
 
     def secrets(self, environment: Mapping[str, str]) -> Iterator[str]:
-        """Values that nobody may read in the journal: of this environment, and of the steps' arguments."""
-        yield from secrets_of_environment({**environment, **self.environment})
-        for step in self.steps:
-            yield from secrets_of_arguments(step)
+        """Values that nobody may read in the journal: of this environment, the steps' arguments, the project's vars."""
+        return secrets_of_run({**environment, **self.environment}, self.steps, self.project_dir)
 
     def asks_the_same(self, other: RunSpec) -> bool:
         """Whether two specs ask for the same run."""

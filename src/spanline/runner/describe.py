@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from .shared.secrets import Redactor, looks_secret, secrets_of_address, secrets_of_mapping
+from .shared.in_text import masked_address
+from .shared.secrets import secrets_of_address, secrets_of_mapping
+from .shared.telling import looks_secret
 
 Fields = dict[str, Any]
 """Plain, JSON-able fields of one record."""
@@ -197,7 +199,7 @@ def connection(credentials: Any) -> Fields:
     addressing = {name: getattr(credentials, name, None) for name in ("port", "method", "host")}
     shown = {**addressing, **dict(credentials.connection_info())}
     return {
-        name: Redactor(secrets_of_address(value)).clean(value) if isinstance(value, str) else value
+        name: masked_address(value) if isinstance(value, str) else value
         for name, value in shown.items()
         if isinstance(value, (str, int, float, bool)) and _is_public(name)
     }

@@ -18,7 +18,8 @@ from .comments import comment_queries
 from .interrupt import Interrupt
 from .recorder import Recorder
 from .restrict import restrict
-from .shared.secrets import Redactor, secrets_of_arguments, secrets_of_environment
+from .shared.masking import Redactor
+from .shared.secrets import secrets_of_run
 from .shared.writer import Writer
 
 UNHANDLED = 2
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
     writer = Writer(
         order["journal"],
         order["writer"],
-        _redactor(order["args"]),
+        Redactor(secrets_of_run(os.environ, [order["args"]], order["project_dir"])),
         on_stop=lambda why: _say(order["word_fd"], f"stopped {why}"),
     )
     writer.locate(order["session"], order["step"], order["attempt"])
@@ -177,7 +178,3 @@ def _say(word_fd: int, word: str) -> None:
     """Tell the supervisor what it must know even where nothing can be journalled."""
     with suppress(OSError):  # it is gone
         os.write(word_fd, f"{word}\n".encode())
-
-
-def _redactor(args: list[str]) -> Redactor:
-    return Redactor([*secrets_of_environment(os.environ), *secrets_of_arguments(args)])

@@ -10,15 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote
 
-from spanline.runner.shared.secrets import (
-    MASK,
-    Redactor,
-    looks_secret,
-    masked_address,
-    secrets_of_address,
-    secrets_of_environment,
-    secrets_of_mapping,
-)
+from spanline.runner.shared.in_text import MASK, masked_address
+from spanline.runner.shared.masking import Redactor, in_any_form
+from spanline.runner.shared.secrets import secrets_of_address, secrets_of_environment, secrets_of_mapping
+from spanline.runner.shared.telling import looks_secret
 
 _LONGEST: Final = 600
 _OF_BACKENDS: Final = ("OPENLINEAGE", "OTEL_")
@@ -42,15 +37,18 @@ def in_full(error: BaseException) -> str:
 
 def without_secrets(text: str) -> str:
     """The same text, with what the environment or the text itself shows to be a secret masked."""
-    known = str(Redactor(_secrets(os.environ)).clean(text))
+    # An error has no structure that could be lost: secrets of backends are masked however plain they are.
+    for secret in sorted(set(_of_backends(os.environ)), key=len, reverse=True):
+        text = in_any_form(secret).sub(MASK, text)
+    known = Redactor(secrets_of_environment(os.environ)).text(text)
     return _CREDENTIALS.sub(rf"\1 {MASK}", masked_address(known))
 
 
-def _secrets(environ: Mapping[str, str]) -> Iterator[str]:
-    yield from secrets_of_environment(environ)
+def _of_backends(environ: Mapping[str, str]) -> Iterator[str]:
     for name, value in environ.items():
         if name.startswith(_OF_BACKENDS):
-            for secret in (*secrets_of_address(value), *_headers(name, value), *_configured(value)):
+            named = [value] if looks_secret(name) else []
+            for secret in (*named, *secrets_of_address(value), *_headers(name, value), *_configured(value)):
                 yield from (each for each in (secret, unquote(secret)) if len(each) >= _SHORTEST)
 
 

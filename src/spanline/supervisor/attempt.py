@@ -56,6 +56,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What a runner is to do: dbt's arguments, where to journal and as whom, and how long a cancel may take."""
 
     args: list[str]
+    project_dir: str
     journal: str
     faults: str
     writer: str

@@ -380,6 +380,7 @@ class Supervisor:
     def _order(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> Order:
         return Order(
             args=list(argv),
+            project_dir=self._spec.project_dir,
             journal=str(self.directory.journal),
             faults=str(self.directory.faults),
             writer=f"runner-{self.session}-{step}-{attempt}",

@@ -17,7 +17,7 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openlineage.client.serde import Serde
 
@@ -30,6 +30,7 @@ from spanline.sinks.openlineage import Options, Translator
 from spanline.sinks.openlineage.bounds import size_of
 from spanline.supervisor.lineage_parent import lineage_parent
 from spanline.supervisor.replay import close_abandoned
+from tests.support.examples import examples
 from tests.support.lineage_events import (
     RUN_ID,
     Recording,
@@ -1255,6 +1256,9 @@ def test_a_hundred_thousand_skipped_nodes_are_counted_and_a_thousand_named() -> 
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 ))  # fmt: skip
+@example([""] * 100)
+@example([-1.7976931348623157e308] * 100)
+@example({f"{number:02}": "" for number in range(100)})
 def test_nothing_is_larger_than_it_is_measured(value: object) -> None:
     assert len(json.dumps(value)) <= size_of(value)
 
@@ -1560,7 +1564,7 @@ def test_what_is_only_compiled_has_columns_of_nothing() -> None:
 
 
 @given(seed=st.integers(0, 2**32), data=st.data())
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_wherever_a_run_is_cut_every_run_that_began_ends_once(build: Recording, seed: int, data: st.DataObject) -> None:
     """With columns that come at once, late, or never, in whatever order."""
     random = Random(seed)

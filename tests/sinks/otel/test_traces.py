@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -559,7 +559,6 @@ _SECRET = "zqz"
 _TEXT = st.text("aq'\"\\`$-/*#{}[]()%;\n é😀_&", max_size=9)
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.data(), st.sampled_from(sorted(LITERALS)))
 def test_no_text_of_a_literal_or_comment_survives(data: st.DataObject, adapter: str) -> None:
     makers = data.draw(st.lists(st.sampled_from([*LITERALS[adapter], *_COMMENTS]), min_size=1, max_size=5))
@@ -576,7 +575,6 @@ NUMBERS = [r"[0-9]{1,20}", r"[0-9]{0,9}\.[0-9]{1,9}", r"[0-9]{1,9}\.", r"[0-9]{1
            r"\.[0-9]{1,3}[eE]-[0-9]", "0x[0-9a-fA-F]{1,8}", "[1-9][0-9]{0,2}(_[0-9]{3}){0,3}"]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.data(), st.sampled_from(sorted({*LITERALS} - {"mysql", "databricks"})))
 def test_a_number_is_masked_whole(data: st.DataObject, adapter: str) -> None:
     """Where no name begins with a digit."""

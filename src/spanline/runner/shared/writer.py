@@ -14,7 +14,7 @@ import time
 from json import encoder
 from typing import Any, Callable
 
-from .secrets import Redactor
+from .masking import Redactor
 
 VERSION = 1
 """Version of the record format; a reader skips what it doesn't know, so this changes only when a meaning does."""
@@ -74,9 +74,7 @@ class Writer:
 
         Returns whether it was written.
         """
-        body = _encode(fields)
-        if self.redactor.finds(body):
-            body = _encode(self.redactor.clean(fields))
+        body = _encode(self.redactor.record(type_, fields))
         rest = f",{body[1:]}\n" if len(body) > 2 else "}\n"
         stamps = f',"time":{at or time.time_ns()},"mono":{time.monotonic_ns()}'
         with self._lock:

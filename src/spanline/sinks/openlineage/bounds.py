@@ -21,6 +21,8 @@ _MARK_BYTES: Final = 120_000
 """What is left free for the mark: so many names of so many characters, of six bytes at most."""
 _MOST_NAMED, _NAME_CHARACTERS = 100, 200
 _SCALAR_BYTES: Final = 24
+_SEPARATOR: Final = 2
+"""The bytes between two values, and between a name and its value."""
 _SHORT: Final = 100
 _SMALL_BYTES: Final = EVENT_BYTES // 32
 """As msgspec writes it, without what begins with an underscore: the client's spaces, escapes, producers and addresses
@@ -110,9 +112,9 @@ def size_of(value: Any) -> int:  # noqa: ANN401 - whatever an event is made of
     if kind is str:
         return _length(value)
     if kind is dict:
-        return 4 + sum(map(_length, value)) + sum(map(size_of, value.values()))
+        return 2 + 2 * _SEPARATOR * len(value) + sum(map(_length, value)) + sum(map(size_of, value.values()))
     if kind is list:
-        return 4 + sum(map(size_of, value))
+        return 2 + _SEPARATOR * len(value) + sum(map(size_of, value))
     fixed, parts_of = _shape(kind)
     return fixed + sum(map(size_of, parts_of(value)))
 
@@ -128,7 +130,7 @@ def _length(text: str) -> int:
 def _shape(kind: type) -> tuple[int, Callable[[Any], Sequence[object]]]:
     """What every value of a class takes, and a function that returns its attributes' values."""
     names = [field.name for field in attr.fields(kind)] if attr.has(kind) else []
-    fixed = 4 + sum(len(name) + 4 for name in names) if names else _SCALAR_BYTES
+    fixed = 2 + sum(2 * _SEPARATOR + len(name) + 2 for name in names) if names else _SCALAR_BYTES
     if len(names) > 1:
         return fixed, attrgetter(*names)
     return fixed, lambda value: [getattr(value, name) for name in names]

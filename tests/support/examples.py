@@ -1,0 +1,22 @@
+"""How many examples a property is tried on, and which: always the same, or, in a deep run, ten times as many of any.
+
+`pytest -m hypothesis --hypothesis-profile=deep --hypothesis-seed=N` is the deep run; its seed repeats it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from hypothesis import settings
+
+SAME: Final = "same"
+DEEP: Final = "deep"
+_USUAL: Final = 100
+
+settings.register_profile(SAME, max_examples=_USUAL, derandomize=True, deadline=None)
+settings.register_profile(DEEP, max_examples=10 * _USUAL, print_blob=True, deadline=None)
+
+
+def examples(number: int) -> settings:
+    """Try a property on so many examples, where the usual hundred are too many or too few; a deep run on ten times."""
+    return settings(max_examples=number * settings.default.max_examples // _USUAL)
