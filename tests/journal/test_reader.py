@@ -285,8 +285,24 @@ def _stopped(path: str, prepare: Callable[[], None] | None = None) -> list[str]:
     return warning.split(": ")
 
 
-def test_a_full_disk_stops_the_writer_with_one_warning() -> None:
-    assert "No space left on device" in _stopped("/dev/full")[1]
+def _fill_the_disk_of(path: Path) -> None:
+    """Have what this process has open there be a device that is always full."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    for fd in os.listdir("/proc/self/fd"):
+        if os.path.realpath(f"/proc/self/fd/{fd}") == str(path):
+            os.dup2(full, int(fd))
+    os.close(full)
+
+
+def test_a_full_disk_stops_the_writer_with_one_warning(tmp_path: Path) -> None:
+    said: list[str] = []
+    writer = Writer(str(tmp_path / "journal"), "w", on_stop=said.append)
+    _fill_the_disk_of(tmp_path / "journal")
+    for _ in range(3):
+        writer.append("heartbeat", {})
+    writer.close()
+    (warning,) = said
+    assert "No space left on device" in warning
 
 
 def test_a_file_that_may_not_grow_stops_the_writer_and_what_it_holds_can_be_read(tmp_path: Path) -> None:
@@ -330,12 +346,16 @@ def test_a_disk_that_fills_up_stops_one_writer_and_its_torn_line_spoils_no_later
         subprocess.run(["umount", disk], check=True)
 
 
-def test_without_a_listener_the_warning_goes_to_standard_error_once(capfd: pytest.CaptureFixture[str]) -> None:
-    writer = Writer("/dev/full", "w")
+def test_without_a_listener_the_warning_goes_to_standard_error_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "journal"
+    writer = Writer(str(path), "w")
+    _fill_the_disk_of(path)
     for _ in range(3):
         writer.append("heartbeat", {})
     said = capfd.readouterr().err
-    assert said.startswith("spanline: the journal /dev/full stops here")
+    assert said.startswith(f"spanline: the journal {path} stops here")
     assert said.count("\n") == 1
     writer.close()
 

@@ -32,6 +32,7 @@ from spanline.stats import facts, kept, places
 from spanline.stats.facts import Facts, facts_of, job
 from spanline.stats.gather import gather, moment
 from spanline.stats.report import Report
+from spanline.system import files
 from tests.home.test_prune import id_of_age
 from tests.supervisor.test_retry import LOCKED, held_by_another
 from tests.support.journals import journal, session_started
@@ -701,7 +702,7 @@ def test_a_disk_that_is_full_is_said_in_a_line(written: Written, monkeypatch: py
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept, "write", refuse)
+    monkeypatch.setattr(files, "write", refuse)
     with pytest.raises(UsageError, match=r"cannot keep what is found out of journals in .*: No space left on device"):
         local(written.home)
 
@@ -852,13 +853,6 @@ def test_a_run_ends_as_it_would_where_nothing_can_be_kept(
     said = [record for record in caplog.records if "is kept of the journal" in record.getMessage()]
     assert [(record.levelname, record.exc_info) for record in said] == [("INFO", None)]
     assert gather(places.Local(project.home), "1d").runs.success == 1
-
-
-def test_nothing_half_written_is_left_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "facts.json").mkdir()
-    with pytest.raises(OSError, match=r"facts\.json"):
-        kept.write(tmp_path / "facts.json", b"x")
-    assert [path.name for path in tmp_path.iterdir()] == ["facts.json"]
 
 
 def test_a_supervisor_needs_nothing_of_the_extra_to_keep_them() -> None:

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from spanline.events import Event, TornRecord, decode
+from spanline.system import files
 
 FILE_NAME: Final = "journal.jsonl"
 _CHUNK: Final = 1 << 17
@@ -46,7 +47,7 @@ class Reader:
         A journal that isn't there yet has none. One may stop in the middle, and read on later.
         """
         try:
-            file = self._path.open("rb")
+            file = files.open_to_read(self._path)
         except FileNotFoundError:
             return
         with file:

@@ -20,6 +20,7 @@ from spanline.home import lease
 from spanline.home.home import RunDirectory
 from spanline.journal import reader as journals
 from spanline.stats import kept
+from spanline.system import files
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _SILENT_SECONDS: Final = 300.0
 """A run whose lease can't be asked is over when its journal has not grown for this long: heartbeats come every 30 s."""
 _REMOTE_PIECE: Final = 8 << 20
+_LARGEST_FACTS: Final = 1 << 25
+"""Bytes: a fiftieth of what the journal has."""
 _STAMPS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 _TIMES: Final = ("LastModified", "last_modified", "mtime", "updated", "created")
 
@@ -113,7 +116,7 @@ class Local:
     def kept(self, journal: Journal) -> bytes | None:
         """Read the file beside it."""
         try:
-            return self._run(journal.run_id).facts.read_bytes()
+            return files.read(self._run(journal.run_id).facts, _LARGEST_FACTS)
         except OSError:
             return None
 

@@ -11,7 +11,7 @@ from spanline.errors import UsageError
 from spanline.events import SinkDelivery
 from spanline.home import lease
 from spanline.home.cursor import Cursor
-from spanline.home.home import RunDirectory
+from spanline.home.home import RunDirectory, check_ours
 from spanline.home.spec import RunSpec
 from spanline.journal.appender import PatientAppender
 from spanline.journal.reader import Reader
@@ -24,8 +24,10 @@ from spanline.supervisor.full_disk import end_of_attempt
 def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapping[str, Cursor]:
     """Deliver what is behind each sink's cursor, or `everything` again, and return the cursors as they are then.
 
-    Ids, and so messages, are those of the first time. Raises `RunBusy` while the run goes on.
+    Ids, and so messages, are those of the first time.
+    Raises `RunBusy` while the run goes on, and `UsageError` where it is somebody else's.
     """
+    check_ours(directory)
     held = lease.acquire(directory.lease)
     try:
         close_abandoned(directory)

@@ -14,6 +14,7 @@ import time
 from json import encoder
 from typing import Any, Callable
 
+from .files import open_file
 from .secrets import Redactor
 
 VERSION = 1
@@ -60,7 +61,7 @@ class Writer:
         self._lock = threading.Lock()
         self._seq = 0
         self._stopped = False
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.locate(session=0, step=0, attempt=0)
 
     def locate(self, session: int, step: int, attempt: int) -> None:
