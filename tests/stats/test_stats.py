@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from http.server import SimpleHTTPRequestHandler
@@ -28,6 +29,7 @@ from spanline.errors import UsageError
 from spanline.events import Event
 from spanline.home.home import RunDirectory
 from spanline.journal.state import RunState, outcome_of
+from spanline.runner.shared.writer import LONGEST_RECORD
 from spanline.stats import facts, kept, places
 from spanline.stats.facts import Facts, facts_of, job
 from spanline.stats.gather import gather, moment
@@ -605,6 +607,22 @@ def test_names_come_through_as_they_are(written: Written) -> None:
 
 
 # --- what can be wrong ------------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_is_longer_than_a_record_is_torn_and_not_kept(written: Written) -> None:
+    path = written.run(1, node(1, "model.shop.a", "error"))
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) + 10 * LONGEST_RECORD)  # NULs, which take no room on the disk
+    with path.open("ab") as file:
+        file.write(b"\n" + whole)
+    tracemalloc.start()
+    try:
+        found = facts_of(kept.pieces(path))
+        assert tracemalloc.get_traced_memory()[1] < 2 * LONGEST_RECORD
+    finally:
+        tracemalloc.stop()
+    assert rows(found, "torn") == [("", None, 0.0, 0, 1)]
+    assert [row[0] for row in rows(found, "node")] == ["model.shop.a"] * 2
 
 
 def test_spoilt_journals_break_nothing(written: Written) -> None:
