@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 import time
 import uuid
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from spanline.home import home, lease
+from spanline.home import prune as pruning
 from spanline.home.cursor import Cursor
 from spanline.home.home import RunDirectory
 from tests.support.project import SPANLINE, command
@@ -70,7 +72,6 @@ def test_an_age_may_be_in_minutes_hours_days_or_weeks(
     place: Path, old_run: Callable[..., RunDirectory], text: str, days: float
 ) -> None:
     from spanline.cli.main import _quantity
-    from spanline.home import prune as pruning
 
     seconds = _quantity("--older-than", text, {"m": 60, "h": 3600, "d": 86400, "w": 604800})
     assert seconds == days * DAY
@@ -172,15 +173,54 @@ def test_what_was_left_half_removed_or_half_made_goes(
     assert {path.name for path in (place / "runs").iterdir()} == {run.run_id, just_made.name}
 
 
-def test_a_run_that_somebody_takes_up_meanwhile_stays(old_run: Callable[..., RunDirectory]) -> None:
-    from spanline.errors import RunBusy
-    from spanline.home import prune as pruning
-
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_run_that_cannot_be_removed_is_not_hidden(old_run: Callable[..., RunDirectory], place: Path) -> None:
+    """Who may rename a run's directory need not be able to empty it."""
     run = old_run(DAY)
-    assert pruning.reason_to_keep(run, undelivered_too=False) is None
+    for path in (place, run.path.parent):
+        path.chmod(0o777)
+    run.path.chmod(0o755)
+    run.lease.chmod(0o666)
+    child = os.fork()
+    if child == 0:
+        kept = None
+        try:
+            for path in run.path.parents:
+                if path.stat().st_mode & 0o001 == 0:
+                    path.chmod(path.stat().st_mode | 0o011)
+            os.setuid(12345)
+            kept = pruning.prune(run, undelivered_too=False, dry_run=False)
+        finally:
+            os._exit(0 if (kept or "").startswith("it can't be removed: it belongs to root (uid 0)") else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert left(place) == {run.run_id}
+    assert run.spec.exists()
+
+
+def test_what_cannot_be_removed_of_a_run_is_said_and_goes_later(
+    old_run: Callable[..., RunDirectory], place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = old_run(DAY)
+    busy = run.path / "artifacts"
+    busy.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", busy], capture_output=True, check=False).returncode:
+        pytest.skip("this user cannot mount a file system")
+    gone = run.path.with_name(f".removed-{run.run_id}")
+    try:
+        assert pruning.prune(run, undelivered_too=False, dry_run=False) is None
+    finally:
+        subprocess.run(["umount", gone / "artifacts"], check=True)
+    assert f"{run.run_id}: some of it is left in {gone}: " in caplog.text
+    assert not run.path.exists()
+    pruning.sweep(place)
+    assert left(place) == set()
+
+
+def test_a_run_that_is_taken_up_stays(old_run: Callable[..., RunDirectory]) -> None:
+    run = old_run(DAY)
     held = lease.acquire(run.lease)
-    with pytest.raises(RunBusy):
-        pruning.remove(run)
+    for dry_run in (False, True):
+        assert pruning.prune(run, undelivered_too=True, dry_run=dry_run) == "it is live"
     held.release()
     assert run.spec.exists()
 

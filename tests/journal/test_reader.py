@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 from spanline import events
 from spanline.journal.appender import Appender
 from spanline.journal.reader import Reader, follow
-from spanline.runner.shared.writer import Writer
+from spanline.runner.shared.writer import LONGEST_RECORD, Writer
 from tests.support.examples import examples
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -255,12 +257,116 @@ def test_a_text_that_is_no_valid_unicode_is_journalled_all_the_same(tmp_path: Pa
     assert record.event.message.startswith("caf")
 
 
+# --- lines that are longer than a record
+
+
+@given(parts=pieces, cuts=st.lists(st.integers(0, 1500), max_size=8), longest=st.integers(60, 300))
+def test_a_line_that_is_too_long_is_torn_and_spoils_no_other(
+    parts: list[events.Event | bytes], cuts: list[int], longest: int
+) -> None:
+    path = place_for(contents([*parts, b"\n"]))
+    whole = [part for part in parts if not isinstance(part, bytes) and len(written(part)) - 2 <= longest]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spanline.journal.LONGEST_RECORD", longest)
+        patch.setattr("spanline.journal._CHUNK", 50)  # as it is: shorter than a record may be
+        reader = Reader(path)
+        found = []
+        for limit in [*sorted(cuts), path.stat().st_size]:
+            found += reader.read(limit=limit)
+    assert [record.event for record in found] == whole
+    assert reader.torn == len(parts) - len(whole)
+    assert reader.offset == path.stat().st_size
+
+
+def a_long_line(path: Path, size: int, end: bytes) -> None:
+    """A line of so many NULs, which take no room on the disk, between two records."""
+    path.write_bytes(written(events.Heartbeat(seq=1)))
+    os.truncate(path, path.stat().st_size + size)
+    with path.open("ab") as file:
+        file.write(end)
+
+
+def test_a_long_line_is_read_once_and_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    a_long_line(path, 10 * LONGEST_RECORD, written(events.Heartbeat(seq=2)))
+    reader = Reader(path)
+    tracemalloc.start()
+    try:
+        before = bytes_read()
+        assert [record.event.seq for record in reader.read()] == [1, 2]
+        assert bytes_read() - before < 11 * LONGEST_RECORD
+        assert tracemalloc.get_traced_memory()[1] < 3 * LONGEST_RECORD
+    finally:
+        tracemalloc.stop()
+    assert reader.torn == 1
+    assert reader.offset == path.stat().st_size
+
+
+def test_what_was_read_of_a_line_without_an_end_is_not_read_again(tmp_path: Path) -> None:
+    """Else who follows a journal reads it all whenever a byte is added."""
+    path = tmp_path / "journal"
+    a_long_line(path, 2 * LONGEST_RECORD, b"")
+    reader = Reader(path)
+    assert [record.event.seq for record in reader.read()] == [1]
+    assert (reader.torn, reader.offset) == (0, len(written(events.Heartbeat(seq=1))))
+    before = bytes_read()
+    with path.open("ab") as file:
+        file.write(written(events.Heartbeat(seq=2)))
+    assert [record.event.seq for record in reader.read()] == [2]
+    assert bytes_read() - before < LONGEST_RECORD
+    assert (reader.torn, reader.offset) == (1, path.stat().st_size)
+
+
+def bytes_read() -> int:
+    """What this process has read so far, from wherever."""
+    return int(re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())[1])
+
+
+@pytest.mark.parametrize("character", ["x", "\u20ac", "\u0001"])  # in JSON one, three and six bytes
+def test_a_record_that_would_be_too_long_is_written_with_its_texts_cut(tmp_path: Path, character: str) -> None:
+    path = tmp_path / "journal"
+    writer = Writer(str(path), "w")
+    sql = character * (LONGEST_RECORD // 2 + LONGEST_RECORD // 3)
+    assert writer.append("query_started", {"query": 7, "sql": sql + sql})
+    writer.append("heartbeat", {})
+    writer.close()
+    reader = Reader(path)
+    query, heartbeat = (record.event for record in reader.read())
+    assert isinstance(query, events.QueryStarted)
+    assert query.query == 7
+    assert query.sql.endswith("…")
+    assert set(query.sql[:-1]) == {character}
+    assert len(query.sql) >= 1 << 18
+    assert (reader.torn, heartbeat.seq) == (0, 2)
+
+
+def test_of_a_record_that_cannot_be_cut_it_is_said_that_it_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    writer = Writer(str(path), "w")
+    assert writer.append("selection", {"unique_ids": ["m" * 30] * (LONGEST_RECORD // 30)})
+    writer.close()
+    (record,) = Reader(path).read()
+    assert isinstance(record.event, events.Log)
+    assert re.fullmatch(r"a record of type selection is left out: it would have \d{8} bytes", record.event.message)
+
+
+def test_the_ids_of_a_hundred_thousand_nodes_are_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    unique_ids = [f"test.a_package.not_null_a_model_of_some_length_{number}.0123456789" for number in range(100_000)]
+    writer = Writer(str(path), "w")
+    writer.append("selection", {"unique_ids": unique_ids})
+    writer.close()
+    (record,) = Reader(path).read()
+    assert isinstance(record.event, events.Selection)
+    assert record.event.unique_ids == unique_ids
+
+
 # --- disks that are full
 
 
 _APPEND_UNTIL_STOPPED = """
 import signal, sys, threading
-from spanline.runner.shared.writer import Writer
+from spanline.runner.shared.writer import LONGEST_RECORD, Writer
 said = []
 writer = Writer(sys.argv[1], "w", on_stop=said.append)
 for number in range(3000):
@@ -286,8 +392,24 @@ def _stopped(path: str, prepare: Callable[[], None] | None = None) -> list[str]:
     return warning.split(": ")
 
 
-def test_a_full_disk_stops_the_writer_with_one_warning() -> None:
-    assert "No space left on device" in _stopped("/dev/full")[1]
+def _fill_the_disk_of(path: Path) -> None:
+    """Have what this process has open there be a device that is always full."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    for fd in os.listdir("/proc/self/fd"):
+        if os.path.realpath(f"/proc/self/fd/{fd}") == str(path):
+            os.dup2(full, int(fd))
+    os.close(full)
+
+
+def test_a_full_disk_stops_the_writer_with_one_warning(tmp_path: Path) -> None:
+    said: list[str] = []
+    writer = Writer(str(tmp_path / "journal"), "w", on_stop=said.append)
+    _fill_the_disk_of(tmp_path / "journal")
+    for _ in range(3):
+        writer.append("heartbeat", {})
+    writer.close()
+    (warning,) = said
+    assert "No space left on device" in warning
 
 
 def test_a_file_that_may_not_grow_stops_the_writer_and_what_it_holds_can_be_read(tmp_path: Path) -> None:
@@ -331,12 +453,16 @@ def test_a_disk_that_fills_up_stops_one_writer_and_its_torn_line_spoils_no_later
         subprocess.run(["umount", disk], check=True)
 
 
-def test_without_a_listener_the_warning_goes_to_standard_error_once(capfd: pytest.CaptureFixture[str]) -> None:
-    writer = Writer("/dev/full", "w")
+def test_without_a_listener_the_warning_goes_to_standard_error_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "journal"
+    writer = Writer(str(path), "w")
+    _fill_the_disk_of(path)
     for _ in range(3):
         writer.append("heartbeat", {})
     said = capfd.readouterr().err
-    assert said.startswith("spanline: the journal /dev/full stops here")
+    assert said.startswith(f"spanline: the journal {path} stops here")
     assert said.count("\n") == 1
     writer.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -11,7 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
@@ -28,10 +31,13 @@ from spanline.errors import UsageError
 from spanline.events import Event
 from spanline.home.home import RunDirectory
 from spanline.journal.state import RunState, outcome_of
+from spanline.runner.shared.writer import LONGEST_RECORD
 from spanline.stats import facts, kept, places
 from spanline.stats.facts import Facts, facts_of, job
 from spanline.stats.gather import gather, moment
 from spanline.stats.report import Report
+from spanline.stats.web import LONGEST_ANSWER
+from spanline.system import files
 from tests.home.test_prune import id_of_age
 from tests.supervisor.test_retry import LOCKED, held_by_another
 from tests.support.journals import journal, session_started
@@ -605,6 +611,22 @@ def test_names_come_through_as_they_are(written: Written) -> None:
 # --- what can be wrong ------------------------------------------------------------------------------------------------
 
 
+def test_a_line_that_is_longer_than_a_record_is_torn_and_not_kept(written: Written) -> None:
+    path = written.run(1, node(1, "model.shop.a", "error"))
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) + 10 * LONGEST_RECORD)  # NULs, which take no room on the disk
+    with path.open("ab") as file:
+        file.write(b"\n" + whole)
+    tracemalloc.start()
+    try:
+        found = facts_of(kept.pieces(path))
+        assert tracemalloc.get_traced_memory()[1] < 2 * LONGEST_RECORD
+    finally:
+        tracemalloc.stop()
+    assert rows(found, "torn") == [("", None, 0.0, 0, 1)]
+    assert [row[0] for row in rows(found, "node")] == ["model.shop.a"] * 2
+
+
 def test_spoilt_journals_break_nothing(written: Written) -> None:
     torn = written.run(1, node(1, "model.shop.a"))
     text = torn.read_bytes()
@@ -700,7 +722,7 @@ def test_a_disk_that_is_full_is_said_in_a_line(written: Written, monkeypatch: py
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept, "write", refuse)
+    monkeypatch.setattr(files, "write", refuse)
     with pytest.raises(UsageError, match=r"cannot keep what is found out of journals in .*: No space left on device"):
         local(written.home)
 
@@ -853,13 +875,6 @@ def test_a_run_ends_as_it_would_where_nothing_can_be_kept(
     assert gather(places.Local(project.home), "1d").runs.success == 1
 
 
-def test_nothing_half_written_is_left_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "facts.json").mkdir()
-    with pytest.raises(OSError, match=r"facts\.json"):
-        kept.write(tmp_path / "facts.json", b"x")
-    assert [path.name for path in tmp_path.iterdir()] == ["facts.json"]
-
-
 def test_a_supervisor_needs_nothing_of_the_extra_to_keep_them() -> None:
     code = "import spanline.supervisor.session, sys; assert 'spanline.stats.facts' not in sys.modules; "
     code += "import spanline.stats.kept; "
@@ -944,6 +959,116 @@ def test_a_home_on_a_web_server_has_the_same_figures(
             gather(places.place(f"{url}/nowhere", refuse), "30d", now=NOW)
     here = local(with_artifacts.home)
     assert (there.runs, there.failing_nodes, there.alerts) == (here.runs, here.failing_nodes, here.alerts)
+
+
+# --- web servers that answer too much -------------------------------------------------------------------------------
+
+RUN_ID = "01a2143b-e679-7a9e-bdb6-e2186d2d3777"
+
+
+class Web(SimpleHTTPRequestHandler):
+    """A server of one run, whose journal says nothing but is listed as of `size` bytes."""
+
+    listing = f'<a href="{RUN_ID}/">x</a>'.encode()
+    folder = b'<a href="journal.jsonl">x</a>'
+    size = 0
+    encoding = "identity"
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(self.size))
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Encoding", self.encoding)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for piece in self.answer():
+                self.wfile.write(piece)
+
+    def answer(self) -> Iterable[bytes]:
+        name = self.path.rstrip("/").rpartition("/")[2]
+        return [{"runs": self.listing, RUN_ID: self.folder, "again": self.folder}.get(name, b"\n")]
+
+
+@contextlib.contextmanager
+def web(**different: object) -> Iterator[tuple[str, list[str]]]:
+    """Such a server, but for what is different; its address, and what it is asked for."""
+    asked: list[str] = []
+    with serving(type("Different", (Web,), {"asked": asked, **different})) as url:
+        yield url, asked
+
+
+def refused_by_stats(url: str, place: Path) -> tuple[str, float]:
+    """What statistics of this home say on standard error, and the memory that they took at most, in MB."""
+    with open(place / "said", "wb") as said:
+        started = subprocess.Popen(
+            [SPANLINE, "--home", url, "stats", "--since", "2020-01-01"],
+            env={**os.environ, "XDG_CACHE_HOME": str(place)}, stdout=said, stderr=said,
+        )  # fmt: skip
+        _, _, used = eventually(lambda: (found := os.wait4(started.pid, os.WNOHANG))[0] and found)
+    started.returncode = 2
+    return (place / "said").read_text(), used.ru_maxrss / 1024
+
+
+def endless(_: Web) -> Iterator[bytes]:
+    while True:
+        yield b"<a>" * 100_000
+
+
+def packed(_: Web) -> Iterator[bytes]:
+    """Half a gigabyte, made piece by piece, as a process that this one starts counts its memory for its own."""
+    pack = zlib.compressobj(wbits=31)
+    yield from (pack.compress(bytes(1 << 20)) for _ in range(500))
+    yield pack.flush()
+
+
+@pytest.mark.parametrize("kind", ["endless", "packed"])
+def test_a_listing_is_read_no_further_than_one_may_be(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("aiohttp")
+    different = {"answer": endless} if kind == "endless" else {"encoding": "gzip", "answer": packed}
+    with web(**different) as (url, _):
+        said, megabytes = refused_by_stats(url, tmp_path)
+    why = f"with more than {LONGEST_ANSWER} bytes" if kind == "endless" else "in gzip, which it was not asked for"
+    assert said == f"spanline: cannot read {url}: {url}/runs/ answers {why}\n"
+    assert megabytes < 400
+
+
+def test_a_listing_that_names_itself_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with web(folder=b'<a href="again/">x</a>') as (url, asked):
+        assert places.place(url, refuse).journals() == []
+    assert len(asked) < 20
+
+
+def test_a_journal_ends_where_the_server_has_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever size it has said before."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with web(size=1 << 50) as (url, _):
+        place = places.place(url, refuse)
+        (found,) = place.journals()
+        assert found.size == 1 << 50
+        assert list(place.read(found)) == [b"\n"]
+
+
+def test_a_server_that_sends_no_parts_is_not_read_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends all of the journal whatever part is asked for: one that has one part only can be read."""
+    pytest.importorskip("aiohttp")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    whole = b"x" * (20 << 20)
+    with web(size=len(whole), answer=lambda self: [whole] if "." in self.path else Web.answer(self)) as (url, _):
+        place = places.place(url, refuse)
+        (found,) = place.journals()
+        with pytest.raises(OSError, match="sends whole files where parts are asked for"):
+            list(place.read(found))
+        assert b"".join(place.read(msgspec.structs.replace(found, size=1000))) == whole[:1000]
 
 
 def test_a_home_at_a_url_that_is_not_there_is_not_healthy(tmp_path: Path) -> None:

@@ -179,10 +179,11 @@ def retry(
     for those that are given here, which hold for the run from now on. With `full`, everything is done again.
     `detached` gives the session a supervisor of its own, which outlives this process.
     A run that is under way is attached to, as it is; one that is only ending is waited for.
-    Raises `RunNotFound`, and `UsageError` where it can't be resumed.
+    Raises `RunNotFound`, and `UsageError` where it can't be resumed, or is somebody else's.
     """
     open_descriptors()
     run = attach(reference, home_dir=home_dir)
+    home.check_ours(run.directory)
     held = _taken_over(run)
     if held is None:
         log.warning("run %s is under way: following it, as it is", run.id)

@@ -7,11 +7,12 @@ is left may be a piece of each: https://docs.getdbt.com/reference/artifacts/dbt-
 from __future__ import annotations
 
 import mmap
-import shutil
 import uuid
 from pathlib import Path
 
 import msgspec
+
+from spanline.system import files
 
 
 class Mixed(Exception):  # noqa: N818
@@ -32,11 +33,11 @@ def keep(path: Path, place: Path, invocation_id: str | None) -> Path | None:
     None where another invocation wrote it, or where it doesn't say which did (the semantic manifest).
     Raises `Mixed`, and `OSError`.
     """
-    place.mkdir(parents=True, exist_ok=True)
+    files.make_folder(place)
     # The copy is what is looked at: the file itself may be another dbt's a moment later.
     copy = place / f".{uuid.uuid4().hex}"
     try:
-        shutil.copyfile(path, copy)
+        files.copy(path, copy)
         if _invocation_of(copy) != invocation_id:
             return None
         return copy.replace(place / path.name)

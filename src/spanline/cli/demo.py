@@ -33,6 +33,7 @@ from spanline.errors import UsageError
 from spanline.home.home import HOME_VARIABLE
 from spanline.results.result import RunResult
 from spanline.results.summary import duration
+from spanline.system import files
 
 DIRECTORY: Final = "spanline-demo"
 _LEADS_AWAY: Final = tuple(
@@ -111,7 +112,7 @@ def demo(directory: Path | None, python: str | None, home: str | None) -> int:
         )
         result = run.wait()
         dbt_ended = run.state.last / 1e9
-    (project / "openlineage.jsonl").write_bytes(b"".join(body + b"\n" for _, body in received.lineage))
+    files.write(project / "openlineage.jsonl", b"".join(body + b"\n" for _, body in received.lineage), 0o644)
     console.print()
     _show_spans(console, received)
     _show_lineage(console, received)

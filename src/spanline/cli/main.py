@@ -515,9 +515,15 @@ def replay(options: Options, reference: str, timeout: float, *, everything: bool
         if as_json:
             _echo_json({"sink": name, **_plain(cursor)})
         else:
-            click.echo(f"{name}: {cursor.delivered} delivered, {cursor.undelivered} still owed{_rejected(cursor)}")
+            click.echo(f"{name}: {cursor.delivered} delivered, {_owed(cursor)}{_rejected(cursor)}")
     if not all(cursor.complete for cursor in cursors.values()):
         sys.exit(1)
+
+
+def _owed(cursor: Cursor) -> str:
+    """How much, as far as that was counted, and why."""
+    owed = f"{cursor.undelivered if cursor.undelivered or cursor.complete else 'some'} still owed"
+    return owed if cursor.complete or cursor.error is None else f"{owed}: {cursor.error}"
 
 
 def _rejected(cursor: Cursor) -> str:

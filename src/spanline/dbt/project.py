@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from spanline.dbt.arguments import option
+from spanline.system import files
 
 _FILE: Final = "dbt_project.yml"
 _NAME: Final = re.compile(r"[^\d\W]\w*")
@@ -23,7 +24,7 @@ def project_name(folder: Path) -> str | None:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        with (folder / _FILE).open("rb") as file:
+        with files.open_to_read(folder / _FILE, follow=True) as file:
             name = _name(yaml.parse(file, Loader=loader))
     except (OSError, ValueError, yaml.YAMLError):
         return None

@@ -15,6 +15,7 @@ import msgspec
 
 from spanline.journal.batches import ModelBatches
 from spanline.journal.state import CUT_OFF, AttemptState, NodeState, RunState
+from spanline.system import files
 
 FILE_NAME: Final = "run_results.json"
 _SCHEMA: Final = "https://schemas.getdbt.com/dbt/run-results/v6.json"
@@ -36,7 +37,7 @@ def write(state: RunState, attempt: AttemptState, path: Path) -> None:
         # dbt's retry asks for these.
         "args": {"which": attempt.command, "invocation_command": " ".join(["dbt", *attempt.argv])},
     }
-    path.write_bytes(msgspec.json.encode(content))
+    files.write(path, msgspec.json.encode(content))
 
 
 def _results(state: RunState, attempt: AttemptState) -> Iterator[dict[str, object]]:

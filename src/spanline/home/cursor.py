@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from spanline.home.home import RunDirectory
+from spanline.system import files
 
 
 class Cursor(msgspec.Struct):
@@ -27,15 +27,13 @@ class Cursor(msgspec.Struct):
     def load(cls, path: Path) -> Cursor:
         """Read a cursor; one that isn't there, or can't be read, is at the start."""
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
+            return msgspec.json.decode(files.read(path), type=cls)
         except (OSError, msgspec.MsgspecError):
             return cls()
 
     def save(self, path: Path) -> None:
-        """Write the cursor, whole or not at all."""
-        new = path.with_suffix(f".{os.getpid()}.new")
-        new.write_bytes(msgspec.json.encode(self))
-        new.replace(path)
+        """Write the cursor, whole or not at all. Raises `OSError`."""
+        files.write(path, msgspec.json.encode(self))
 
 
 def undelivered(directory: RunDirectory) -> dict[str, int]:

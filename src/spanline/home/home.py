@@ -1,10 +1,12 @@
 """Where runs are kept: the home, its run directories, and how a run is found again.
 
-The home is `SPANLINE_HOME`, else `.spanline` in the dbt project, else `~/.spanline`.
+The home is `SPANLINE_HOME`, else `.spanline` in the dbt project, else `~/.spanline`. What is made there is for its
+owner alone; a home that is there keeps its mode, but must belong to this user or to root.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -20,6 +22,7 @@ from spanline.dbt.project import _PROJECT_FILE
 from spanline.errors import RunNotFound, UsageError
 from spanline.home import lease
 from spanline.journal import reader
+from spanline.system import files
 
 HOME_VARIABLE: Final = "SPANLINE_HOME"
 LATEST: Final = "latest"
@@ -137,20 +140,21 @@ def check_run_id(run_id: str) -> None:
 def create_run(home: Path, run_id: str, spec: bytes) -> tuple[RunDirectory, lease.Lease]:
     """Make a run's directory, whole or not at all, with its lease held from the first moment that others can see it.
 
-    Raises `UsageError` where the home can't be written, or the id isn't a UUIDv7 or is taken.
+    Raises `UsageError` where the home can't be written or is somebody else's, or the id isn't a UUIDv7 or is taken.
     """
     check_run_id(run_id)
     directory = RunDirectory(home / "runs" / run_id)
     new = directory.path.with_name(f".{run_id}.{uuid.uuid4().hex}")
     try:
-        directory.path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (home, home / "runs"):
+            files.make_folder(folder)
+            files.check_owner(folder)
         ignore = home / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n")
-        new.mkdir(mode=0o700)
-        (new / "cursors").mkdir()
-        with open(new / "spec.json", "wb", opener=lambda p, f: os.open(p, f, 0o600)) as file:
-            file.write(spec)
+        if not os.path.lexists(ignore):
+            files.write(ignore, b"*\n", 0o644)
+        for folder in (new, new / "cursors"):
+            files.make_folder(folder)
+        files.write(new / "spec.json", spec)
         held = lease.acquire(new / "lease")
     except OSError as error:
         shutil.rmtree(new, ignore_errors=True)
@@ -178,10 +182,33 @@ def _cannot_keep(home: Path, error: OSError) -> UsageError:
 def runs(home: Path) -> list[RunDirectory]:
     """Every run of this home, the oldest first."""
     try:
-        names = sorted(entry.name for entry in (home / "runs").iterdir())
+        with os.scandir(home / "runs") as entries:
+            names = sorted(entry.name for entry in entries if _RUN_ID.fullmatch(entry.name) and _is_folder(entry))
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [RunDirectory(home / "runs" / name) for name in names if _RUN_ID.fullmatch(name)]
+    return [RunDirectory(home / "runs" / name) for name in names]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is one itself: a link might lead to anybody's."""
+    return entry.is_dir(follow_symlinks=False)
+
+
+def check_ours(run: RunDirectory) -> None:
+    """Raise `UsageError` where a run is somebody else's, or could be: what it says is done would be done as this user.
+
+    Its directory, and those that this is in, must belong to this user or to root.
+    """
+    runs_folder = run.path.parent
+    try:
+        if run.path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(run.path))
+        for folder in (run.path, runs_folder, runs_folder.parent):
+            files.check_owner(folder)
+    except OSError as error:
+        raise UsageError(
+            f"run {run.run_id} is not yours: {error.filename}: {error.strerror}; do this as the user who started it"
+        ) from error
 
 
 def find_run(home: Path, reference: str) -> RunDirectory:

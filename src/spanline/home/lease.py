@@ -19,7 +19,8 @@ from typing import Final
 import msgspec
 
 from spanline.errors import RunBusy, UsageError
-from spanline.system import process
+from spanline.runner.shared.files import open_file
+from spanline.system import files, process
 
 _TRIES: Final = 20
 _TRY_SECONDS: Final = 0.02
@@ -60,10 +61,11 @@ class Lease:
 def acquire(path: Path) -> Lease:
     """Take the lease.
 
-    Raises `RunBusy` where somebody alive holds it, and `UsageError` where the file system has no working locks.
+    Raises `RunBusy` where somebody alive holds it, `UsageError` where the file system has no working locks, and
+    `OSError` where the file can't be opened or is none.
     """
     with process.no_forks():
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_file(path, os.O_RDWR | os.O_CREAT)
         process.keep_from_forks(fd)
     try:
         for _ in range(_TRIES):
@@ -81,10 +83,10 @@ def acquire(path: Path) -> Lease:
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody alive holds the lease."""
+    """Whether somebody alive holds the lease. Raises as `acquire` does, but for `RunBusy`."""
     with process.no_forks():  # a fork would go on holding what we hold for an instant
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_file(path, os.O_RDONLY)
         except FileNotFoundError:
             return False
         try:
@@ -96,7 +98,7 @@ def is_held(path: Path) -> bool:
 def read_holder(path: Path) -> Holder | None:
     """Who holds the lease, or held it last."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Holder)
+        return msgspec.json.decode(files.read(path), type=Holder)
     except (OSError, msgspec.MsgspecError):
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
 import time
 import uuid
@@ -15,9 +17,12 @@ from spanline.errors import RunBusy
 from spanline.home import lease
 from spanline.home.cursor import undelivered
 from spanline.home.home import RunDirectory
+from spanline.system import files
 
 _REMOVED: Final = ".removed-"
 _HALF_MADE_SECONDS: Final = 86_400.0
+
+log = logging.getLogger("spanline")
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,36 +54,45 @@ def started(run: RunDirectory) -> float:
     return (uuid.UUID(run.run_id).int >> 80) / 1000
 
 
-def reason_to_keep(run: RunDirectory, *, undelivered_too: bool) -> str | None:
-    """Why this run must not be removed now, if there is a reason."""
-    if lease.is_held(run.lease):
+def prune(run: RunDirectory, *, undelivered_too: bool, dry_run: bool) -> str | None:
+    """Remove a run, or with `dry_run` leave it; return why it stays, where it does."""
+    try:
+        if dry_run:
+            return "it is live" if lease.is_held(run.lease) else _reason_to_keep(run, undelivered_too=undelivered_too)
+        return _remove(run, undelivered_too=undelivered_too)
+    except RunBusy:
         return "it is live"
+    except OSError as error:
+        return f"it can't be removed: {error.strerror or error}"
+
+
+def _reason_to_keep(run: RunDirectory, *, undelivered_too: bool) -> str | None:
+    """Why this run, which isn't live, must not be removed, if there is a reason. Raises `OSError` where it can't be."""
+    if os.geteuid() != files.ROOT:
+        files.check_owner(run.path, or_root=False)
     owed = undelivered(run)
     if owed and not undelivered_too:
         return f"not everything was delivered to {', '.join(sorted(owed))}"
     return None
 
 
-def prune(run: RunDirectory, *, undelivered_too: bool, dry_run: bool) -> str | None:
-    """Remove a run, or with `dry_run` leave it; return why it stays, where it does."""
-    try:
-        reason = reason_to_keep(run, undelivered_too=undelivered_too)
-        if reason is None and not dry_run:
-            remove(run)
-    except RunBusy:
-        return "it is live"
-    except OSError as error:  # somebody else's
-        return f"it can't be removed: {error.strerror or error}"
-    return reason
+def _remove(run: RunDirectory, *, undelivered_too: bool) -> str | None:
+    """Remove a run, first from sight and then from the disk, unless there is a reason to keep it.
 
-
-def remove(run: RunDirectory) -> None:
-    """Remove a run, first from sight and then from the disk; nobody can take it up meanwhile. Raises `RunBusy`."""
+    Nobody can take it up between the decision and its end. Raises `RunBusy`, and `OSError` while it is there as it was.
+    """
     held = lease.acquire(run.lease)
     try:
+        reason = _reason_to_keep(run, undelivered_too=undelivered_too)
+        if reason is not None:
+            return reason
         gone = run.path.with_name(f"{_REMOVED}{run.run_id}")
         run.path.rename(gone)
-        shutil.rmtree(gone)
+        try:
+            shutil.rmtree(gone)
+        except OSError as error:  # it is removed all the same, and what is left goes with the next `sweep`
+            log.warning("%s: some of it is left in %s: %s", run.run_id, gone, error.strerror or error)
+        return None
     finally:
         held.release()
 

@@ -6,13 +6,18 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from spanline.errors import UsageError
 from spanline.runner.shared.secrets import secrets_of_run
 from spanline.runner.shared.telling import looks_secret
+from spanline.system import files
+
+_LARGEST: Final = 1 << 24
+"""Bytes that a spec may have; of what is passed to a process, the system takes less."""
+
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 """A finite number: JSON, in which a spec is kept, knows no other."""
@@ -74,21 +79,23 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(cls, path: Path) -> RunSpec:
-        """Read `spec.json`. Raises `UsageError` where it isn't there or can't be read."""
+        """Read `spec.json`. Raises `UsageError` where it isn't there, can't be read, or is somebody else's.
+
+        It names programs that are started.
+        """
         try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError) as error:
+            return msgspec.json.decode(files.read(path, _LARGEST, trusted=True), type=cls)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+        except msgspec.MsgspecError as error:
             raise UsageError(f"cannot read {path}: {error}") from error
 
     def keep(self, path: Path) -> None:
         """Write `spec.json` anew, whole or not at all. Raises `UsageError` where that can't be done."""
-        new = path.with_name(f"{path.name}.new")
         try:
-            with open(new, "wb", opener=lambda place, flags: os.open(place, flags, 0o600)) as file:
-                file.write(self.encode())
-            new.replace(path)
+            files.write(path, self.encode())
         except OSError as error:
-            raise UsageError(f"cannot write {path}: {error}") from error
+            raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
     def amended(self, retry: Mapping[str, object], limits: Mapping[str, object]) -> RunSpec:
         """The same run with another retry policy or other limits: fields by name, None for those that stay."""

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from spanline.events import Event, fields_of
+from spanline.runner.shared.files import open_file
 from spanline.runner.shared.writer import Writer
 
 
@@ -96,7 +97,7 @@ class PatientAppender:
 
 def _take_room(path: Path) -> None:
     """A file that has room on the disk; where there is none, a run goes without."""
-    with contextlib.suppress(OSError), open(path, "wb") as file:
+    with contextlib.suppress(OSError), os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT), "wb") as file:
         allocate = getattr(os, "posix_fallocate", None)  # macOS has none
         if allocate is not None:
             allocate(file.fileno(), 0, _RESERVE_BYTES)

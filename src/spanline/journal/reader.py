@@ -6,6 +6,7 @@ unfinished.
 
 from __future__ import annotations
 
+import collections
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,6 +16,8 @@ from typing import Final
 import msgspec
 
 from spanline.events import Event, TornRecord, decode
+from spanline.runner.shared.writer import LONGEST_RECORD
+from spanline.system import files
 
 FILE_NAME: Final = "journal.jsonl"
 _CHUNK: Final = 1 << 17
@@ -31,42 +34,84 @@ class Record(msgspec.Struct, frozen=True):
     offset: int
 
 
+class Unfinished:
+    """A line of which not all has been read: in the pieces that have come, or its length only, where it is too long."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """Read on, without coming to the line's end."""
+        self.length += len(piece)
+        self._pieces.append(piece)
+        if self.length > LONGEST_RECORD:
+            self._pieces.clear()
+
+    def end(self, piece: bytes) -> bytes | None:
+        """The whole line, of which this is the last piece, and begin anew; None where it is longer than a record is."""
+        self.add(piece)
+        line = b"".join(self._pieces) if self.length <= LONGEST_RECORD else None
+        self.length = 0
+        self._pieces.clear()
+        return line
+
+
 class Reader:
-    """Reads one journal once, in order. `offset` is where it stands; `torn` counts the lines that were no records."""
+    """Reads one journal once, in order. `offset` is where it stands; `torn` counts the lines that were no records.
+
+    It holds one line, and what was read with its end. A line that is longer than a record may be is skipped, and torn.
+    """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self.offset = offset
         self.torn = 0
         self._path = path
         self._seen = offset
+        self._lines: collections.deque[bytes | None] = collections.deque()
+        self._unfinished = Unfinished()
+        self._skipped = 0
+        """Bytes of the line that is None, of which there is at most one."""
 
     def read(self, limit: int | None = None) -> Iterator[Record]:
         """Yield the records that are there and not yet read, at most up to the byte offset `limit`.
 
         A journal that isn't there yet has none. One may stop in the middle, and read on later.
+        Raises `OSError` where the journal can't be read, or is no file.
         """
         try:
-            file = self._path.open("rb")
+            file = files.open_to_read(self._path)
         except FileNotFoundError:
             return
         with file:
-            file.seek(self.offset)
-            rest = b""
-            self._seen = self.offset
+            file.seek(self._seen)
             while True:
+                while self._lines:
+                    line = self._lines.popleft()
+                    self.offset += (self._skipped if line is None else len(line)) + 1
+                    record = self._record(line)
+                    if record is not None:
+                        yield record
                 room = _CHUNK if limit is None else min(_CHUNK, limit - self._seen)
                 chunk = file.read(room) if room > 0 else b""
                 if not chunk:
                     return
                 self._seen += len(chunk)
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    self.offset += len(line) + 1
-                    record = self._record(line)
-                    if record is not None:
-                        yield record
+                self._cut(chunk)
 
-    def _record(self, line: bytes) -> Record | None:
+    def _cut(self, chunk: bytes) -> None:
+        first, *others = chunk.split(b"\n")
+        if others:
+            self._skipped = self._unfinished.length + len(first)
+            self._lines.append(self._unfinished.end(first))
+            *whole, first = others
+            self._lines.extend(whole)
+        self._unfinished.add(first)
+
+    def _record(self, line: bytes | None) -> Record | None:
+        if line is None:
+            self.torn += 1
+            return None
         if not line or line.isspace():
             return None
         try:

@@ -20,6 +20,7 @@ import msgspec
 from spanline._version import __version__
 from spanline.events import Column
 from spanline.lineage import columns
+from spanline.system import files
 
 _VERSION: Final = 2
 _KEEP_SECONDS: Final = 60 * 24 * 3600
@@ -125,7 +126,9 @@ class Cache:
 
 def _connect(path: Path) -> sqlite3.Connection | None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
+        files.check_owner(path.parent)
+        files.open_to_append(path).close()  # SQLite would follow a link
         # Each write is a transaction: one left open while dbt is busy would hold up all other runs.
         connection = sqlite3.connect(path, timeout=2.0, isolation_level=None)
         connection.executescript("pragma journal_mode = wal; pragma synchronous = off;" + _TABLES)

@@ -6,10 +6,12 @@ import logging
 import math
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from spanline.events import Column
+from spanline.system import files
 
 
 class Catalog(msgspec.Struct, frozen=True):
@@ -18,6 +20,9 @@ class Catalog(msgspec.Struct, frozen=True):
     columns: dict[str, list[Column]] = {}
     generated: float = math.inf
 
+
+_LARGEST: Final = 1 << 28
+"""Bytes: of 10,000 relations a catalog has some fifty million."""
 
 log = logging.getLogger("spanline")
 
@@ -45,7 +50,7 @@ class _Catalog(msgspec.Struct):
 def load(path: Path) -> Catalog:
     """The catalog at this path; an empty one where there is none, or none that can be read."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_Catalog)
+        found = msgspec.json.decode(files.read(path, _LARGEST, follow=True), type=_Catalog)
     except FileNotFoundError:
         return Catalog()
     except (OSError, msgspec.MsgspecError) as error:

@@ -18,6 +18,7 @@ from .comments import comment_queries
 from .interrupt import Interrupt
 from .recorder import Recorder
 from .restrict import restrict
+from .shared.files import open_file
 from .shared.masking import Redactor
 from .shared.secrets import secrets_of_run
 from .shared.writer import Writer
@@ -53,7 +54,8 @@ def main(argv: list[str]) -> int:
     )
     writer.locate(order["session"], order["step"], order["attempt"])
     with suppress(OSError):  # of a full disk
-        faults = open(order["faults"], "w")  # noqa: SIM115 - open until the process ends, for a crash to write to
+        # Open until the process ends, for a crash to write to.
+        faults = os.fdopen(open_file(order["faults"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w")
         faulthandler.enable(faults)
     threading.Thread(target=_listen, args=(control, interrupt), name="spanline-lifeline", daemon=True).start()
     watch = partial(

@@ -78,6 +78,8 @@ class Deliveries:
         self._ends = Ends(threading.Event(), threading.Event())
         self._again = again
         self._points = announced()
+        self.off: dict[str, str] = {}
+        """Sinks that are configured and could not be set up, and why."""
         self._changed = threading.Condition()
         self._unready = {point.name for point in self._points}
         self._ours = {point.name for point in self._points if _is_ours(point)}
@@ -142,7 +144,8 @@ class Deliveries:
             if sink is not None:
                 delivery = Delivery(point.name, sink, self._directory, again=self._again)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, the run goes on without it
-            log.warning("%s is off: %s", point.name, in_short(error))
+            self.off[point.name] = in_short(error)
+            log.warning("%s is off: %s", point.name, self.off[point.name])
         with self._changed:
             self._unready.discard(point.name)
             self._changed.notify_all()

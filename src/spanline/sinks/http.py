@@ -1,21 +1,32 @@
-"""A session of `requests` for many small requests to one address: what is the same in each is worked out once.
+"""Many small requests to one address: what is the same in each is worked out once, and no answer is trusted.
 
 Of the time that `requests` takes for a small POST, over a half goes into headers, cookies, `.netrc`, proxies and
 certificates that are what they were the last time. It also sends the head and the body of a request one after the
 other, which wakes the backend twice; on one machine, it takes the processor from dbt twice.
+
+Of an answer `requests` keeps all that comes, unpacked, for as long as a byte comes before each time-out. Here it is
+64 KiB of text at most, in the time that one read may take.
 """
 
 from __future__ import annotations
 
 import copy
+import io
+import time
+from functools import partial
+from http.client import HTTPResponse
 from typing import Any, Final
 from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
 
+LONGEST_ANSWER: Final = 1 << 16
+"""Bytes: backends say in a line what is wrong with an event. What else comes is left, and the connection closed."""
 _SAME_REQUEST: Final = frozenset((307, 308))
 """Redirects that keep method and body: https://www.rfc-editor.org/rfc/rfc9110#name-redirection-3xx."""
 
@@ -30,7 +41,7 @@ class RepeatingSession(requests.Session):
     def __init__(self) -> None:
         super().__init__()
         for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter())
+            self.mount(scheme, Adapter())
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """The last request with another body, where nothing else differs."""
@@ -63,14 +74,84 @@ class RepeatingSession(requests.Session):
             if answer.status_code not in _SAME_REQUEST or not options["allow_redirects"]:
                 raise Redirected(answer)
             *_, answer = self.resolve_redirects(answer, request, **connection)
-        answer.content  # noqa: B018 - reads it, which gives the connection back
         return answer
 
 
-class _WritesOnce:
-    """Of a connection: what a request consists of is sent together."""
+class Adapter(HTTPAdapter):
+    """Sends a request at once, and takes of its answer what may be wanted: for any session of `requests`."""
 
+    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as `requests` has it
+        """See `requests`'."""
+        super().init_poolmanager(*arguments, **named)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:  # noqa: ANN401 - as above
+        """Ask for text as it is: what is packed may be of any size, and is left unread."""
+        request.headers["Accept-Encoding"] = "identity"
+
+    def send(self, *arguments: Any, **named: Any) -> requests.Response:  # noqa: ANN401 - as above
+        """Send, and read the answer, of which no more is left to be read."""
+        answer = super().send(*arguments, **named)
+        try:
+            content = _start_of(answer.raw)
+        except HTTPError as error:
+            raise requests.ConnectionError(error, request=answer.request) from error
+        if len(content) > LONGEST_ANSWER:
+            answer.close()
+        packed = answer.headers.get("Content-Encoding", "identity") != "identity"
+        answer._content = b"" if packed else content[:LONGEST_ANSWER]
+        answer._content_consumed = True
+        return answer
+
+
+def _start_of(raw: BaseHTTPResponse) -> bytes:
+    """The first bytes of what is sent as an answer: all of it, or more than is wanted."""
+    found = b""
+    while len(found) <= LONGEST_ANSWER and (piece := raw.read(LONGEST_ANSWER + 1 - len(found), decode_content=False)):
+        found += piece
+    return found
+
+
+class _Answer(HTTPResponse):
+    """An answer that has to be there, head and body, by a moment: monotonic, in seconds; never where there is none."""
+
+    def __init__(self, sock: Any, *arguments: Any, until: float | None, **named: Any) -> None:  # noqa: ANN401
+        super().__init__(sock, *arguments, **named)
+        if until is not None:
+            self.fp = io.BufferedReader(_InTime(self.fp.detach(), sock, until))
+
+
+class _InTime(io.RawIOBase):
+    """What a socket brings until a moment. Without it each byte would have as long as all of them together."""
+
+    def __init__(self, raw: io.RawIOBase, sock: Any, until: float) -> None:  # noqa: ANN401 - plain, or TLS
+        self._raw, self._sock, self._until = raw, sock, until
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - as `io` has it
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer takes too long")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Carefully:
+    """Of a connection: what a request consists of is sent together, and its answer has one time-out for all of it."""
+
+    timeout: float | None
+    response_class: Any
     _held: list[bytes] | None = None
+
+    def connect(self) -> None:
+        self._expect_answer()  # a proxy's, to CONNECT
+        super().connect()  # type: ignore[misc]
 
     def request(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as `urllib3` has it
         self._held = []
@@ -86,12 +167,22 @@ class _WritesOnce:
         else:
             self._held.append(data)
 
+    def getresponse(self) -> Any:  # noqa: ANN401 - as above
+        self._expect_answer()
+        answer = super().getresponse()  # type: ignore[misc]
+        answer.drain_conn = answer.close  # before another try, all of it would be read
+        return answer
 
-class _Connection(_WritesOnce, HTTPConnection):
+    def _expect_answer(self) -> None:
+        until = None if self.timeout is None else time.monotonic() + self.timeout
+        self.response_class = partial(_Answer, until=until)
+
+
+class _Connection(_Carefully, HTTPConnection):
     pass
 
 
-class _SecureConnection(_WritesOnce, HTTPSConnection):
+class _SecureConnection(_Carefully, HTTPSConnection):
     pass
 
 
@@ -101,12 +192,6 @@ class _Pool(HTTPConnectionPool):
 
 class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
-
-
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as `requests` has it
-        super().init_poolmanager(*arguments, **named)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
 
 class Redirected(requests.RequestException):

@@ -1,14 +1,13 @@
 """Metrics as a Prometheus textfile, for those without OTLP: node-exporter reads it from its directory.
 
-One file for each (project, target, command), written whole by the Prometheus client library. It says what the last run
-was and keeps, of outcomes that this run didn't have, when and how long the last such run was. Names are those that
-Prometheus gives to the OTLP metrics: https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/.
+One file for each (project, target, command), which appears whole. It says what the last run was and keeps, of outcomes
+that this run didn't have, when and how long the last such run was. Names are those that Prometheus gives to the OTLP
+metrics: https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/.
 """
 
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -46,8 +45,12 @@ from spanline.results.measures import (
 )
 from spanline.sinks.base import Message, Rejected
 from spanline.sinks.enabled import TEXTFILE_VARIABLE
+from spanline.system import files
 
 NAME: Final = "prometheus_textfile"
+_FOR_ALL: Final = 0o644
+"""Another user's node-exporter reads the files."""
+_LARGEST: Final = 1 << 24
 _UNITS: Final = {"s": "seconds", "By": "bytes"}
 
 
@@ -116,14 +119,14 @@ def _file(directory: Path, name: str) -> Iterator[Path]:
             "`spanline replay RUN --all` writes this run's figures then"
         )
     path = directory / name
-    with path.with_suffix(".lock").open("ab") as lock:
+    with files.open_to_append(path.with_suffix(".lock"), _FOR_ALL) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield path
 
 
 def _read(path: Path) -> list[Metric]:
     try:
-        return list(text_string_to_metric_families(path.read_text()))
+        return list(text_string_to_metric_families(files.read(path, _LARGEST).decode()))
     except (FileNotFoundError, ValueError):  # none yet, or none of ours
         return []
 
@@ -131,7 +134,7 @@ def _read(path: Path) -> list[Metric]:
 def _write(path: Path, families: Iterable[Metric]) -> None:
     registry = prometheus_client.CollectorRegistry(auto_describe=False)
     registry.register(_Families([family for family in families if family.samples]))
-    prometheus_client.write_to_textfile(os.fspath(path), registry)
+    files.write(path, prometheus_client.generate_latest(registry), _FOR_ALL)
 
 
 class _Families(Collector):

@@ -23,6 +23,7 @@ from typing import Final
 from spanline.errors import UsageError
 from spanline.stats import facts, kept
 from spanline.stats.places import Journal, Place
+from spanline.system import files
 
 log = logging.getLogger("spanline")
 
@@ -38,7 +39,8 @@ def opened(place: Place) -> Iterator[Path]:
     """The folder for what is kept; one of this moment only where nothing can be."""
     folder = place.cache / f"v{facts.VERSION}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
+        files.check_owner(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -149,7 +151,7 @@ def _read(place: Place, folder: Path, journal: Journal) -> str | None:
     except OSError:
         return journal.run_id
     try:
-        kept.write(_file(folder, journal), content)
+        files.write(_file(folder, journal), content)
     except OSError as error:
         raise UsageError(f"cannot keep what is found out of journals in {folder}: {error.strerror}") from error
     return None

@@ -17,6 +17,7 @@ import msgspec
 
 from spanline import events
 from spanline.events import Event, TornRecord
+from spanline.journal.reader import Unfinished
 from spanline.journal.state import CUT_OFF, RUNNING, RunState, outcome_of
 
 VERSION: Final = 1
@@ -111,6 +112,9 @@ def facts_of(journal: Iterable[bytes]) -> Facts:
     reading = _Reading()
     decode = _decoder.decode
     for line in _lines(journal):
+        if line is None:
+            reading.torn += 1
+            continue
         try:
             event = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -123,17 +127,22 @@ def facts_of(journal: Iterable[bytes]) -> Facts:
     return reading.end()
 
 
-def _lines(journal: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines to be read, each with the newline before it; only a line that two pieces share is copied to join it."""
-    rest = b"\n"
+def _lines(journal: Iterable[bytes]) -> Iterator[bytes | None]:
+    """The lines to be read, each with the newline before it; None for one that is longer than a record.
+
+    Only a line that two pieces share is copied to join it.
+    """
+    unfinished = Unfinished()
+    unfinished.add(b"\n")
     for piece in journal:
         first, last = piece.find(b"\n"), piece.rfind(b"\n")
         if first < 0:
-            rest += piece
+            unfinished.add(piece)
             continue
-        yield from _LINE.findall(rest + piece[:first])
+        line = unfinished.end(piece[:first])
+        yield from (None,) if line is None else _LINE.findall(line)
         yield from _LINE.findall(piece, first, last)
-        rest = piece[last:]
+        unfinished.add(piece[last:])
 
 
 class _Reading:

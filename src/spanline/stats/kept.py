@@ -7,9 +7,6 @@ size says which state it is in.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -19,6 +16,7 @@ import msgspec
 from spanline.home.home import RunDirectory
 from spanline.stats import facts
 from spanline.stats.facts import Facts, facts_of
+from spanline.system import files
 
 _PIECE: Final = 1 << 16
 """Bytes of a journal that are looked at in one go: they fit a core's own cache, and a supervisor hardly feels them."""
@@ -58,24 +56,11 @@ def fits(content: bytes, run_id: str, size: int) -> bool:
 
 def pieces(journal: Path) -> Iterator[bytes]:
     """The content of a journal that is a file. Raises `OSError`."""
-    with journal.open("rb") as file:
+    with files.open_to_read(journal) as file:
         while piece := file.read(_PIECE):
             yield piece
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file that appears whole, for its owner alone, as a journal is. Raises `OSError`."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(content)
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
-
-
 def keep_beside(run: RunDirectory) -> None:
     """Keep what statistics need of a run beside its journal, for the first look at it. Raises `OSError`."""
-    write(run.facts, made_of(run.run_id, pieces(run.journal)))
+    files.write(run.facts, made_of(run.run_id, pieces(run.journal)))

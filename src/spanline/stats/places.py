@@ -20,6 +20,7 @@ from spanline.home import lease
 from spanline.home.home import RunDirectory
 from spanline.journal import reader as journals
 from spanline.stats import kept
+from spanline.system import files
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _SILENT_SECONDS: Final = 300.0
 """A run whose lease can't be asked is over when its journal has not grown for this long: heartbeats come every 30 s."""
 _REMOTE_PIECE: Final = 8 << 20
+_LARGEST_FACTS: Final = 1 << 25
+"""Bytes: a fiftieth of what the journal has."""
 _STAMPS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 _TIMES: Final = ("LastModified", "last_modified", "mtime", "updated", "created")
 
@@ -113,7 +116,7 @@ class Local:
     def kept(self, journal: Journal) -> bytes | None:
         """Read the file beside it."""
         try:
-            return self._run(journal.run_id).facts.read_bytes()
+            return files.read(self._run(journal.run_id).facts, _LARGEST_FACTS)
         except OSError:
             return None
 
@@ -158,7 +161,7 @@ class Remote:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._files, self._root = _file_system(self._url)
+        self._files, self._root, self._deepest = _file_system(self._url)
         self._sizes: dict[str, int] = {}
         self._kept: dict[str, str] = {}
 
@@ -197,7 +200,8 @@ class Remote:
         with self._errors():
             self._files.invalidate_cache()
             try:
-                return cast("Mapping[str, Mapping[str, object]]", self._files.find(folder, detail=True))
+                found = self._files.find(folder, maxdepth=self._deepest, detail=True)
+                return cast("Mapping[str, Mapping[str, object]]", found)
             except FileNotFoundError:
                 return {}
 
@@ -223,7 +227,11 @@ class Remote:
     def read(self, journal: Journal) -> Iterator[bytes]:
         """Ask for ranges: whole journals of several threads could be more than memory holds."""
         for start in range(0, journal.size, _REMOTE_PIECE):
-            yield self._range(journal.path, start, min(start + _REMOTE_PIECE, journal.size))
+            end = min(start + _REMOTE_PIECE, journal.size)
+            piece = self._range(journal.path, start, end)
+            yield piece
+            if len(piece) < end - start:
+                return  # it is shorter than was said
 
     def kept(self, journal: Journal) -> bytes | None:
         """Ask for it, where the listing has it: it is a fiftieth of the journal."""
@@ -235,9 +243,14 @@ class Remote:
 
     def _range(self, path: str, start: int | None, end: int | None) -> bytes:
         try:
-            return bytes(self._files.cat_file(path, start=start, end=end))
+            content = bytes(self._files.cat_file(path, start=start, end=end))
         except Exception as error:
             raise OSError(_first_line(error)) from error
+        if start is None or end is None or len(content) <= end - start:
+            return content
+        if start:
+            raise OSError(f"{self.name} sends whole files where parts are asked for")
+        return content[:end]
 
     def is_live(self, journal: Journal) -> bool:
         """A lock on another machine can't be asked."""
@@ -257,17 +270,24 @@ def _is_run_id(name: str) -> bool:
     return True
 
 
-def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
+def _file_system(url: str) -> tuple[AbstractFileSystem, str, int | None]:
+    """What reads such URLs, the path in there, and how deep its listings may lead; None where it has one for all."""
     scheme = url.partition("://")[0]
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - a home on this machine needs none of it
     except ImportError as error:
         raise UsageError(f"to read {scheme}://… install fsspec: pip install 'spanline[stats]'") from error
+    options: dict[str, object] = {}
+    deepest = None
     try:
-        files, root = url_to_fs(url)
+        if scheme in ("http", "https"):
+            from spanline.stats import web  # noqa: PLC0415 - needs aiohttp
+
+            options, deepest = web.options(), web.DEEPEST
+        files, root = url_to_fs(url, **options)
     except (ImportError, ValueError, OSError) as error:
         raise UsageError(f"cannot read {scheme}://…: {_first_line(error)}") from error
-    return files, str(root).rstrip("/")
+    return files, str(root).rstrip("/"), deepest
 
 
 def _first_line(error: Exception) -> str:

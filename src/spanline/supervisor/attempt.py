@@ -24,7 +24,7 @@ from spanline import events
 from spanline.dbt.interpreter import RUNNER
 from spanline.journal.progress import Restriction
 from spanline.runner.shared import process_tree
-from spanline.system import process
+from spanline.system import files, process
 from spanline.system.stdio import Stdio
 
 TICK: Final = 0.05
@@ -194,7 +194,7 @@ class Runner:
 def death(returncode: int, faults: Path, *, killed: bool) -> events.RunnerDied:
     """What is known of the death of a runner: `faults` is what faulthandler left, `killed` whether we did it."""
     try:
-        detail = _crash(faults.read_text(errors="replace"))
+        detail = _crash(files.read_start(faults).decode(errors="replace"))
     except OSError:
         detail = ""
     if returncode >= 0:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from typing import Final
 
 import msgspec
 
 from spanline.home.home import RunDirectory
+from spanline.system import files
 
+_FOR_ALL: Final = 0o644
+"""Who sees a run's directory may see who cancels it."""
 BOUNCE_SECONDS: Final = 1.0
 """A second Ctrl-C sooner than this is the same keystroke; later it means: now."""
 
@@ -30,11 +32,11 @@ class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
     """Ask for a run's cancel. Who supervises it sees that within a twentieth of a second."""
-    # A name for each order: a signal handler may order while its own thread is about to.
-    new = directory.cancel.with_name(f"cancel.{uuid.uuid4().hex}.new")
-    with contextlib.suppress(OSError):  # on a full disk it stays empty, and is an order all the same
-        new.write_bytes(msgspec.json.encode(order))
-    new.replace(directory.cancel)
+    # A signal handler may order while its own thread is about to; and root a cancel that others have to read.
+    try:
+        files.write(directory.cancel, msgspec.json.encode(order), _FOR_ALL)
+    except OSError:  # on a full disk it is empty, and an order all the same
+        files.write(directory.cancel, b"", _FOR_ALL)
 
 
 class Orders:
@@ -54,14 +56,14 @@ class Orders:
     def new(self) -> CancelOrder | None:
         """The order that was given since the last look, if one was."""
         try:
-            found = os.stat(self._file)  # noqa: PTH116 - twenty times a second
+            found = os.lstat(self._file)  # twenty times a second
             changed = (found.st_mtime_ns, found.st_ino)
             if changed == self._seen:
                 return None
-            order = msgspec.json.decode(self._file.read_bytes(), type=CancelOrder)
+            order = msgspec.json.decode(files.read(self._file), type=CancelOrder)
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError:
+        except (OSError, msgspec.MsgspecError):
             order = CancelOrder(by="an unreadable cancel file")
         self._seen = changed
         return order

@@ -13,7 +13,7 @@ from spanline.home.home import RunDirectory
 from spanline.home.spec import RunSpec
 from spanline.supervisor.cancel import CancelOrder, order_cancel
 from spanline.supervisor.session import Supervisor
-from spanline.system import process
+from spanline.system import files
 from spanline.system.stdio import Stdio
 
 
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str]) -> int:
 def _run(directory: RunDirectory, spec: RunSpec, held: lease.Lease, *, resumes: bool) -> int:
     with (
         open(os.devnull, "rb") as nothing,
-        open(directory.stdout, "ab", opener=process.private) as out,
-        open(directory.stderr, "ab", opener=process.private) as err,
+        files.open_to_append(directory.stdout) as out,
+        files.open_to_append(directory.stderr) as err,
     ):
         stdio = Stdio(nothing.fileno(), out.fileno(), err.fileno())
         supervisor = Supervisor(directory, spec, held, stdio=stdio, detached=True, resumes=resumes)

@@ -17,7 +17,10 @@ import msgspec
 from spanline import events
 from spanline.events import Event
 from spanline.journal.state import RunState
+from spanline.system import files
 
+_LARGEST_RESULTS: Final = 1 << 28
+"""Bytes of dbt's results: of 1,500 nodes they are three million."""
 _MESSAGE_CHARACTERS: Final = 1000
 _UNDONE: Final = frozenset(("error", "fail", "runtime error", "skipped", "partial success"))
 """Statuses for which dbt's own exit code is 1."""
@@ -66,7 +69,7 @@ def rest_of(state: RunState, *, messages: bool = True) -> Rest | None:
         return None
     path = Path(config.project_dir or "", config.target_path or "target", "run_results.json")
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_RunResults)
+        found = msgspec.json.decode(files.read(path, _LARGEST_RESULTS, follow=True), type=_RunResults)
     except (OSError, msgspec.MsgspecError):
         return None
     if found.metadata.invocation_id != attempt.invocation_id:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from spanline import events
 from spanline.errors import UsageError
 from spanline.events import SinkDelivery
 from spanline.home import lease
 from spanline.home.cursor import Cursor
-from spanline.home.home import RunDirectory
+from spanline.home.home import RunDirectory, check_ours
 from spanline.home.spec import RunSpec
 from spanline.journal.appender import PatientAppender
 from spanline.journal.reader import Reader
@@ -24,14 +25,32 @@ from spanline.supervisor.full_disk import end_of_attempt
 def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapping[str, Cursor]:
     """Deliver what is behind each sink's cursor, or `everything` again, and return the cursors as they are then.
 
-    Ids, and so messages, are those of the first time. Raises `RunBusy` while the run goes on.
+    Ids, and so messages, are those of the first time. A sink that could not begin has a cursor that says why.
+    Raises `RunBusy` while the run goes on, and `UsageError` where the run is somebody else's, its journal says nothing,
+    or no sink could begin.
     """
+    check_ours(directory)
     held = lease.acquire(directory.lease)
     try:
+        if next(Reader(directory.journal).read(), None) is None:
+            raise UsageError(
+                f"nothing can be sent of run {directory.run_id}: there are no events in {directory.journal}"
+            )
         close_abandoned(directory)
-        return Deliveries(directory, again=everything).finish(timeout, partial(_tell_delivery, directory))
+        deliveries = Deliveries(directory, again=everything)
+        cursors = deliveries.finish(timeout, partial(_tell_delivery, directory))
     finally:
         held.release()
+    if deliveries.off and not cursors:
+        why = "; ".join(f"{name}: {reason}" for name, reason in sorted(deliveries.off.items()))
+        raise UsageError(f"nothing could be sent of run {directory.run_id}: {why}")
+    return cursors | {name: _not_begun(directory.cursor(name), why) for name, why in deliveries.off.items()}
+
+
+def _not_begun(path: Path, why: str) -> Cursor:
+    cursor = Cursor.load(path)
+    cursor.complete, cursor.error = False, f"it could not begin: {why}"
+    return cursor
 
 
 def _tell_delivery(directory: RunDirectory, cursors: Mapping[str, Cursor]) -> None:

@@ -42,6 +42,7 @@ from spanline.supervisor.column_resolver import ResolverProcess, start_resolver
 from spanline.supervisor.full_disk import end_of_attempt, rest_of
 from spanline.supervisor.heartbeat import Silence
 from spanline.supervisor.lineage_parent import lineage_parent
+from spanline.system import files
 from spanline.system.stdio import Stdio
 
 if TYPE_CHECKING:
@@ -500,7 +501,7 @@ class Supervisor:
         results = place / run_results.FILE_NAME
         if attempt.selection and not results.exists():
             try:
-                place.mkdir(parents=True, exist_ok=True)
+                files.make_folder(place)
                 run_results.write(self._state, attempt, results)
                 self._tell_kept(results)
             except OSError as error:

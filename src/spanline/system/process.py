@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from spanline.runner.shared import process_tree
+from spanline.system import files
 
 _private_fds: Final[set[int]] = set()
 _forks: Final = threading.RLock()
@@ -67,15 +68,10 @@ def start_time(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def private(path: str, flags: int) -> int:
-    """An `opener` of files that are for their owner's eyes: dbt may print anything."""
-    return os.open(path, flags, 0o600)
-
-
 def last_line(log: Path) -> str:
     """The last that a process has said in its log; nothing where it said nothing."""
     try:
-        lines = log.read_text(errors="replace").strip().splitlines()
+        lines = files.read_end(log).decode(errors="replace").strip().splitlines()
     except OSError:
         return ""
     return lines[-1] if lines else ""
@@ -95,7 +91,7 @@ def spawn_detached(
     code = (
         f"import sys; sys.path[:] = [p for p in sys.path if p]; from {module} import main; sys.exit(main(sys.argv[1:]))"
     )
-    with open(log, "ab", opener=private) as output, no_forks():
+    with files.open_to_append(log) as output, no_forks():
         started = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             stdin=subprocess.DEVNULL if stdin is None else stdin,

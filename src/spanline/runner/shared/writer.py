@@ -14,10 +14,16 @@ import time
 from json import encoder
 from typing import Any, Callable
 
+from .files import open_file
 from .masking import Redactor
 
 VERSION = 1
 """Version of the record format; a reader skips what it doesn't know, so this changes only when a meaning does."""
+LONGEST_RECORD = 16 << 20
+"""Bytes of a line, in which all ids of 100,000 nodes fit: a longer one is none of ours, and readers skip it."""
+_LONGEST_BODY = LONGEST_RECORD - 4096
+_TEXTS = (1 << 18, 1 << 12, 1 << 6)
+"""To how many characters the texts of a record are cut that would be too long."""
 
 _encode_each = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
 
@@ -60,7 +66,7 @@ class Writer:
         self._lock = threading.Lock()
         self._seq = 0
         self._stopped = False
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.locate(session=0, step=0, attempt=0)
 
     def locate(self, session: int, step: int, attempt: int) -> None:
@@ -75,6 +81,8 @@ class Writer:
         Returns whether it was written.
         """
         body = _encode(self.redactor.record(type_, fields))
+        if len(body) > _LONGEST_BODY // 4:  # of so many characters, which have at most four bytes each
+            type_, body = _fitting(type_, body)
         rest = f",{body[1:]}\n" if len(body) > 2 else "}\n"
         stamps = f',"time":{at or time.time_ns()},"mono":{time.monotonic_ns()}'
         with self._lock:
@@ -119,6 +127,32 @@ class Writer:
         with self._lock:
             self._stopped = True
             os.close(self._fd)
+
+
+def _fitting(type_: str, body: str) -> tuple[str, str]:
+    """The type and content of a record that readers take: its texts are cut, else it only says what is missing."""
+    size = _size(body)
+    if size <= _LONGEST_BODY:
+        return type_, body
+    for most in _TEXTS:
+        cut = _encode(_cut(json.loads(body), most))
+        if _size(cut) <= _LONGEST_BODY:
+            return type_, cut
+    message = f"a record of type {type_} is left out: it would have {size} bytes"
+    return "log", _encode({"level": "warn", "name": "RecordTooLong", "message": message})
+
+
+def _size(body: str) -> int:
+    return len(body.encode("utf-8", "replace"))
+
+
+def _cut(value: Any, most: int) -> Any:
+    """The same value with its texts cut to so many characters; keys stay as they are."""
+    if isinstance(value, str):
+        return value if len(value) <= most else f"{value[: most - 1]}…"
+    if isinstance(value, dict):
+        return {key: _cut(each, most) for key, each in value.items()}
+    return [_cut(each, most) for each in value] if isinstance(value, list) else value
 
 
 def warn(message: str) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import attr
@@ -15,14 +15,18 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.client import Event as OpenLineageEvent
 from openlineage.client.event_v2 import JobEvent, RunEvent
 from openlineage.client.transport.async_http import AsyncHttpTransport
+from openlineage.client.transport.composite import CompositeTransport
 from openlineage.client.transport.console import ConsoleTransport
 from openlineage.client.transport.http import HttpTransport
+from openlineage.client.transport.transform import TransformTransport
+from openlineage.client.transport.transport import Transport
+from urllib3.util import Retry
 
 from spanline.events import Event
 from spanline.journal.state import RunState
 from spanline.sinks.base import Later, Message, Rejected
 from spanline.sinks.error_text import without_secrets
-from spanline.sinks.http import RepeatingSession
+from spanline.sinks.http import Adapter, RepeatingSession
 from spanline.sinks.openlineage.translate import Options, Translator
 
 _HTTP_LANES: Final = 8
@@ -34,6 +38,7 @@ _NO_RUN: Final = 500
 """What a backend answers that knows run events only (DataHub) to an event of a job."""
 _TRIES_OF_JOB: Final = 4
 """After so many of one event it isn't a backend that is only starting: no event of a job is worth another try."""
+_ANSWER_BYTES: Final = 4096
 _ANSWER_CHARACTERS: Final = 300
 _CONSOLE: Final = "openlineage.client.transport.console"
 
@@ -50,6 +55,8 @@ class OpenLineageSink:
         self._takes_jobs: bool | None = None
         self._translator = Translator(Options.of_environment(os.environ))
         transport = self._client.transport
+        for sender in _senders(transport):
+            sender.config.adapter = Adapter(max_retries=Retry(**sender.config.retry))
         # Only HTTP gains by several connections; files and consoles must be written by one.
         self.lanes = _HTTP_LANES if isinstance(transport, HttpTransport) else 1
         # What sends in a thread of its own is waited for: seldom, as it looks a hundred times a second.
@@ -117,10 +124,21 @@ class OpenLineageSink:
         if client is None:
             client = self._of_threads.client = copy.copy(self._client)
             # A failure is for `Delivery` to try again: for as long as there is time, and no longer.
-            own = HttpTransport(attr.evolve(transport.config, retry={"total": 0, "raise_on_status": False}))
+            own = HttpTransport(attr.evolve(transport.config, adapter=Adapter()))
             own.session = RepeatingSession()
             client.transport = own
         return client
+
+
+def _senders(transport: Transport) -> Iterator[HttpTransport]:
+    """The HTTP transports that this one is, or hands its events to."""
+    if isinstance(transport, HttpTransport):
+        yield transport
+    elif isinstance(transport, CompositeTransport):
+        for each in transport.transports:
+            yield from _senders(each)
+    elif isinstance(transport, TransformTransport):
+        yield from _senders(transport.transport)
 
 
 def _status(error: BaseException) -> int | None:
@@ -142,7 +160,10 @@ def _answer(error: BaseException | None) -> object:
 def _reason(payload: RunEvent | JobEvent, error: BaseException) -> str:
     """Which event was refused, and why: the answer's body says what is wrong with it."""
     kind = payload.eventType.value if isinstance(payload, RunEvent) and payload.eventType is not None else "event"
-    answer = " ".join(str(getattr(_answer(error), "text", "")).split())
+    content = getattr(_answer(error), "content", None)
+    # Its encoding isn't worth being guessed.
+    answer = content[:_ANSWER_BYTES].decode(errors="replace") if isinstance(content, bytes) else ""
+    answer = " ".join(answer.split())
     said = without_secrets(answer)[:_ANSWER_CHARACTERS]  # cut first, it could show the beginning of one
     return ": ".join(filter(None, (f"{kind} of {payload.job.name}", str(error), said)))
 
