@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from spanline import events
 from spanline.dbt.arguments import command_of
-from spanline.journal.appender import Appender
+from spanline.journal.appender import Appender, PatientAppender
 from spanline.journal.reader import Reader
 from spanline.runner.shared.in_text import MASK
 from spanline.runner.shared.masking import Redactor
@@ -219,6 +219,18 @@ def test_where_the_warehouse_is_is_said_unless_it_is_a_secret_that_stands_apart(
         "connection": {**connection, "user": MASK},
         "project": "db",
     }
+
+
+def test_what_could_not_be_journalled_is_told_without_its_secrets_too(tmp_path: Path) -> None:
+    appender = PatientAppender(tmp_path / "journal.jsonl", "w")
+    appender.redactor.add(["hush-of-vars"])
+    appender.locate(1, 2, 3)
+    appender.close()
+    appender.append(events.RunnerDied(signal="SIGKILL", detail="said hush-of-vars"))
+    (left,) = appender.settle()
+    assert left == events.RunnerDied(
+        signal="SIGKILL", detail=f"said {MASK}", session=1, step=2, attempt=3, time=left.time
+    )
 
 
 # --- keys

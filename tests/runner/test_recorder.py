@@ -83,7 +83,8 @@ def test_a_record_of_dbts_says_where_it_belongs_and_is_numbered_by_its_writer(bu
 
 
 def test_the_supervisors_events_frame_dbts(build: Invocation) -> None:
-    kinds = [type(event) for event in build.events if not isinstance(event, events.ArtifactKept)]
+    beside = (events.ArtifactKept, events.Heartbeat)  # a heartbeat where the machine is slow
+    kinds = [type(event) for event in build.events if not isinstance(event, beside)]
     assert kinds[:3] == [events.SessionStarted, events.StepStarted, events.AttemptStarted]
     assert kinds[-4:] == [events.DbtFinished, events.DbtExited, events.AttemptEnded, events.SessionEnded]
 

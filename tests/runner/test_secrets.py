@@ -181,6 +181,7 @@ class TrustingCredentials:
     type = "trusting"
     host, port, password = "db.example.com", 50000, "hush-hush-1"
     path = "md:shop?motherduck_token=hush-hush-2&saas_mode=true"
+    schema = "marts_of_production"
     dsn = "https://someone:hush-hush-3@db.example.com/x"
 
     def _connection_keys(self) -> tuple[str, ...]:
@@ -191,7 +192,7 @@ class TrustingCredentials:
 
     def to_dict(self, *, omit_none: bool) -> dict[str, object]:
         assert omit_none
-        return {**dict(self.connection_info()), "port": self.port}
+        return {**dict(self.connection_info()), "port": self.port, "schema": self.schema}
 
 
 def test_what_an_adapter_shows_of_its_secrets_is_not_public() -> None:

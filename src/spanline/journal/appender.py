@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from spanline.events import Event, fields_of
+from spanline.events import Event, decode, fields_of
 from spanline.runner.shared.files import open_file
 from spanline.runner.shared.writer import Writer
 
@@ -35,6 +35,11 @@ class Appender:
         """
         kind, fields = fields_of(event)
         return self._writer.append(kind, fields, at)
+
+    def masked(self, event: Event) -> Event:
+        """The same event without secrets, as it would be read again; what every record carries is left out."""
+        kind, fields = fields_of(event)
+        return decode(msgspec.json.encode({"type": kind, **self.redactor.record(kind, fields)}))
 
 
 _RESERVE_BYTES: Final = 256 * 1024
@@ -79,7 +84,11 @@ class PatientAppender:
             left = [event for event in self._kept if not self._write(*event)]
             self._appender.locate(*self._place)
             self._kept.clear()
-            return [msgspec.structs.replace(e, session=p[0], step=p[1], attempt=p[2], time=at) for p, at, e in left]
+            masked = self._appender.masked
+            return [
+                msgspec.structs.replace(masked(event), session=place[0], step=place[1], attempt=place[2], time=at)
+                for place, at, event in left
+            ]
 
     def _write(self, place: tuple[int, int, int], at: int, event: Event) -> bool:
         self._appender.locate(*place)

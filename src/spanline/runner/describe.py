@@ -216,7 +216,8 @@ def credential_secrets(credentials: Any) -> Iterator[str]:
     A text that also stands among the public ones (a password equal to the user's name) can't be told from it,
     and is left.
     """
-    public = set(map(str, connection(credentials).values())) | {credentials.type}
+    public = {*map(str, connection(credentials).values()), credentials.type}
+    public |= {getattr(credentials, name, None) for name in ("database", "schema")}  # not every adapter shows them
     shown = set(filter(_is_public, credentials._connection_keys())) | {
         "type",
         "threads",
