@@ -238,12 +238,14 @@ def test_processes_and_threads_that_append_at_once_do_not_mix_their_records(tmp_
 @settings(max_examples=50)
 def test_what_is_appended_is_read_back_whatever_it_holds(fields: dict[str, object], at: int) -> None:
     path = place_for(b"")
-    Writer(str(path), 'w"\n').append("of_the_future", {f"x{name}": value for name, value in fields.items()}, at)
+    Writer(str(path), 'w"\n').append(
+        "of_the_future", {f"x{name}": value for name, value in fields.items()}, (at, at // 2)
+    )
     (record,) = Reader(path).read()
     assert isinstance(record.event, events.Unknown)
     own = {name: value for name, value in record.event.raw.items() if name.startswith("x")}
     assert own == {f"x{name}": value for name, value in fields.items()}
-    assert (record.event.time, record.event.writer) == (at, 'w"\n')
+    assert (record.event.time, record.event.mono, record.event.writer) == (at, at // 2, 'w"\n')
 
 
 def test_a_text_that_is_no_valid_unicode_is_journalled_all_the_same(tmp_path: Path) -> None:

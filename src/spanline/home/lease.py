@@ -138,8 +138,4 @@ def _check_other_host(path: Path) -> None:
 
 def _ourselves() -> Holder:
     pid = os.getpid()
-    try:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot_id = ""
-    return Holder(platform.node(), boot_id, pid, process.start_time(pid), time.time())
+    return Holder(platform.node(), process.boot_id(), pid, process.start_time(pid), time.time())

@@ -40,12 +40,12 @@ _STOP_SECONDS: Final = 5.0
 log = logging.getLogger("spanline")
 
 
-def delivery_ended(journal: Path, cursors: Mapping[str, Cursor], last: int) -> DeliveryEnded:
-    """What is to be told of sinks whose cursors these are; `last` is the time of the run's last event."""
+def delivery_ended(journal: Path, cursors: Mapping[str, Cursor], state: RunState) -> DeliveryEnded:
+    """What is to be told of the sinks of a run in this state whose cursors these are."""
 
     def of_one(name: str, cursor: Cursor) -> SinkDelivery:
         owed = next(Reader(journal, cursor.offset).read(), None) if not cursor.complete else None
-        lag = max(0, last - owed.event.time) / 1e9 if owed is not None else 0.0
+        lag = max(0, state.last - state.clock.at(owed.event)) / 1e9 if owed is not None else 0.0
         error = cursor.error if cursor.undelivered or owed is not None else None
         return SinkDelivery(name, cursor.undelivered, lag, error)
 

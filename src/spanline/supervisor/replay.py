@@ -37,7 +37,7 @@ def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapp
 def _tell_delivery(directory: RunDirectory, cursors: Mapping[str, Cursor]) -> None:
     """Journal how far the sinks have come, where that is further than was told, or from elsewhere."""
     state = state_of(record.event for record in Reader(directory.journal).read())
-    told = delivery_ended(directory.journal, cursors, state.last)
+    told = delivery_ended(directory.journal, cursors, state)
     if not any(_has_moved(state.deliveries.get(sink.sink), sink) for sink in told.sinks):
         return
     appender = PatientAppender(directory.journal, "replay")
@@ -61,7 +61,7 @@ def close_abandoned(directory: RunDirectory) -> None:
     state = state_of(record.event for record in Reader(directory.journal).read())
     if state.session is None or state.ended is not None:
         return
-    appender = PatientAppender(directory.journal, "closer")
+    appender = PatientAppender(directory.journal, "closer", state.clock.stamps)
     knows_secrets = _add_secrets(appender, directory)
     attempt = state.attempt
     if attempt is not None and attempt.exit_code is None and attempt.died is None:

@@ -42,6 +42,7 @@ from spanline.supervisor.column_resolver import ResolverProcess, start_resolver
 from spanline.supervisor.full_disk import end_of_attempt, rest_of
 from spanline.supervisor.heartbeat import Silence
 from spanline.supervisor.lineage_parent import lineage_parent
+from spanline.system import process
 from spanline.system.stdio import Stdio
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def open_session(
         lineage_root=root,
         caller=spec.caller,
         project=project_name(Path(spec.project_dir)),
+        boot_id=process.boot_id(),
     )
     appender.locate(number, 0, 0)
     appender.append(started)
@@ -233,7 +235,7 @@ class Supervisor:
     def _finish_deliveries(self) -> None:
         def tell(cursors: Mapping[str, Cursor]) -> None:
             self._catch_up()
-            self._appender.append(delivery_ended(self.directory.journal, cursors, self._state.last))
+            self._appender.append(delivery_ended(self.directory.journal, cursors, self._state))
             self._settle()
 
         # Where no attempt was begun, they have not been either.
@@ -438,7 +440,7 @@ class Supervisor:
             return
         self._catch_up()
         for node in self._state.open_nodes:
-            if node.started is not None and time.monotonic_ns() > node.started_mono + limit * 1e9:
+            if node.started is not None and self._state.clock.now() > node.started + limit * 1e9:
                 self._time_out(f"{node.unique_id} took longer than {limit:g} s", node.unique_id)
                 return
 

@@ -69,22 +69,24 @@ class Writer:
             f'"v":{VERSION},"writer":{_encode(self._name)},"session":{session},"step":{step},"attempt":{attempt},"seq":'
         )
 
-    def append(self, type_: str, fields: dict[str, Any], at: int | None = None) -> bool:
-        """Append one record of the given type, stamped with the time `at` (nanoseconds since the epoch) or now.
+    def append(self, type_: str, fields: dict[str, Any], stamps: tuple[int, int] | None = None) -> bool:
+        """Append one record of the given type, and return whether it was written.
 
-        Returns whether it was written.
+        `stamps` are the system's time and the monotonic one, in nanoseconds, where they aren't those of now.
         """
         body = _encode(fields)
         if self.redactor.finds(body):
             body = _encode(self.redactor.clean(fields))
         rest = f",{body[1:]}\n" if len(body) > 2 else "}\n"
-        stamps = f',"time":{at or time.time_ns()},"mono":{time.monotonic_ns()}'
+        now, mono = both_clocks() if stamps is None else stamps
         with self._lock:
             if self._stopped:
                 return False
             self._seq += 1
             # Half a surrogate pair (of a file's name that is no UTF-8) has no place in JSON, not even escaped.
-            line = f'\n{{"type":"{type_}",{self._place}{self._seq}{stamps}{rest}'.encode("utf-8", "replace")
+            line = f'\n{{"type":"{type_}",{self._place}{self._seq},"time":{now},"mono":{mono}{rest}'.encode(
+                "utf-8", "replace"
+            )
             # `os.write` gives up the GIL: to have it back among dbt's threads takes longer than the write.
             written = _libc_write(self._fd, line, len(line))
             if written == len(line):
@@ -121,6 +123,11 @@ class Writer:
         with self._lock:
             self._stopped = True
             os.close(self._fd)
+
+
+def both_clocks() -> tuple[int, int]:
+    """The system's clock and the monotonic one, in nanoseconds: the second goes on when somebody sets the first."""
+    return time.time_ns(), time.monotonic_ns()
 
 
 def warn(message: str) -> None:
