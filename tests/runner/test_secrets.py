@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from spanline import events
 from spanline.api.run import Run
-from spanline.home.spec import RunSpec, kept_environment
+from spanline.home.spec import RunSpec
+from spanline.home.variables import kept_environment
 from spanline.journal.reader import Reader
 from spanline.runner import describe
 from spanline.runner.shared.secrets import (

@@ -21,7 +21,8 @@ from spanline.errors import RunBusy, SpanlineError, UsageError
 from spanline.failures import matching
 from spanline.home import home, lease
 from spanline.home.home import RunDirectory
-from spanline.home.spec import RetryPolicy, RunSpec, kept_environment, variables_of
+from spanline.home.spec import RetryPolicy, RunSpec
+from spanline.home.variables import kept_environment, variables_of
 from spanline.journal import ids
 from spanline.journal.progress import Progress, progress_of
 from spanline.journal.reader import Reader
@@ -62,8 +63,8 @@ def start(
 
     `steps` is one dbt command's arguments, `["build", "--select", "marts"]`, or several such lists, done in order.
     dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), with the caller's
-    environment and what `environment` adds to it, which may name the parent in lineage. `caller` says who asks, so that
-    the run can be found again.
+    environment and what `environment` adds to it, which may name the parent in lineage and in a trace. What of that
+    may hold a credential is kept nowhere. `caller` says who asks, so that the run can be found again.
     A step that fails is tried up to `retry_limit` times in all, where everything that failed may pass by itself (with
     `retry_partial`, where something of it may); `retry_delay` seconds lie between, doubled each time, and none begins
     more than `retry_within` seconds after the first. What succeeded isn't run again. A run that takes longer than
@@ -159,6 +160,7 @@ def run(
 def retry(
     reference: str,
     *,
+    environment: Mapping[str, str] | None = None,
     home_dir: str | Path | None = None,
     full: bool = False,
     grace: float | None = None,
@@ -176,27 +178,31 @@ def retry(
 
     What succeeded according to the journal isn't run again, but for hooks, which belong to the command, as in dbt.
     Arguments, variables and remaining steps are the run's own. So are its grace, retry policy and limits of time, but
-    for those that are given here, which hold for the run from now on. With `full`, everything is done again.
+    for those that are given here, which hold for the run from now on. So do the variables in `environment`; those that
+    may hold a credential are kept nowhere, so each resume needs them again, here or in the caller's own environment.
+    With `full`, everything is done again.
     `detached` gives the session a supervisor of its own, which outlives this process.
     A run that is under way is attached to, as it is; one that is only ending is waited for.
     Raises `RunNotFound`, and `UsageError` where it can't be resumed.
     """
     open_descriptors()
+    passed = variables_of(environment)
     run = attach(reference, home_dir=home_dir)
     held = _taken_over(run)
     if held is None:
         log.warning("run %s is under way: following it, as it is", run.id)
         return run
     try:
-        close_abandoned(run.directory)
+        close_abandoned(run.directory, {**os.environ, **passed})
         before = RunSpec.load(run.directory.spec)
         spec = before.amended(
             {"limit": retry_limit, "delay": retry_delay, "within": retry_within, "partial": retry_partial},
             {"grace": grace, "timeout": timeout, "node_timeout": node_timeout},
-        ).check()
+        )
+        spec = spec.given(passed).check()
         check_dbt(spec.python)
         matching.of_file()
-        environment = _secrets_again(spec)
+        given = {**_secrets_again(spec, passed), **passed}
         progress = progress_of(record.event for record in Reader(run.directory.journal).read())
         if not full and _is_complete(progress, spec):
             held.release()
@@ -204,9 +210,10 @@ def retry(
         if spec != before:
             spec.keep(run.directory.spec)
         if detached:
-            return _start_detached(run, held, environment, () if full else ("--resume",))
+            # Its sinks are configured by its environment.
+            return _start_detached(run, held, {**spec.environment, **given}, () if full else ("--resume",))
         supervisor = Supervisor(
-            run.directory, spec, held, stdio=stdio, environment=environment, foreground=foreground, resumes=not full
+            run.directory, spec, held, stdio=stdio, environment=given, foreground=foreground, resumes=not full
         )
     except BaseException:
         held.release()
@@ -253,11 +260,12 @@ def _is_gone(pid: int, directory: RunDirectory) -> bool:
     return now is None or (holder is not None and holder.pid == pid and holder.start_time != now)
 
 
-def _secrets_again(spec: RunSpec) -> dict[str, str]:
-    missing = [name for name in spec.secret_names if name not in os.environ]
+def _secrets_again(spec: RunSpec, passed: Mapping[str, str]) -> dict[str, str]:
+    known = {**os.environ, **passed}
+    missing = [name for name in spec.secret_names if name not in known]
     if missing:
         raise UsageError(f"to resume this run, set {', '.join(missing)}: secrets are not kept")
-    return {name: os.environ[name] for name in spec.secret_names}
+    return {name: known[name] for name in spec.secret_names}
 
 
 def _is_complete(progress: Progress, spec: RunSpec) -> bool:
@@ -302,7 +310,7 @@ def _start_attached(
             spec,
             held,
             stdio=stdio,
-            environment=dict(environment),
+            environment=environment,
             foreground=foreground,
         )
     except BaseException:
@@ -327,7 +335,7 @@ def _start_detached(run: Run, held: lease.Lease, environment: Mapping[str, str],
             "spanline.supervisor.detached",
             [*how, str(directory.path), str(held.fd)],
             directory.supervisor_log,
-            environment={**environment, **trace_context.current(os.environ)},
+            environment={**environment, **trace_context.current(os.environ, environment)},
             pass_fds=(held.fd,),
         )
     finally:

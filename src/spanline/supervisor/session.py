@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from spanline import events
@@ -107,21 +108,23 @@ class Supervisor:
         held: lease.Lease,
         *,
         stdio: Stdio | None = None,
-        environment: dict[str, str] | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
         foreground: bool = False,
         detached: bool = False,
         resumes: bool = False,
     ) -> None:
-        """`foreground` leaves the runner in our process group: on a terminal it must be able to read.
+        """`environment` are variables that the session is given, beside those that the spec keeps, and our own.
 
+        `foreground` leaves the runner in our process group: on a terminal it must be able to read.
         With `resumes`, steps and nodes that are done according to the journal aren't done again.
         """
         self.directory = directory
         self._spec = spec
         self._lease = held
         self._stdio = stdio if stdio is not None else Stdio()
-        self._trace = trace_context.current(os.environ)
-        self._environment = {**os.environ, **self._trace, **spec.environment, **(environment or {})}
+        self._given = environment
+        self._trace = trace_context.current(os.environ, environment)
+        self._environment = {**os.environ, **spec.environment, **environment, **self._trace}
         self._foreground = foreground
         self._detached = detached
         self._appender = PatientAppender(directory.journal, f"supervisor-{os.getpid()}")
@@ -168,8 +171,8 @@ class Supervisor:
         return self._deliver_while(self._steps)
 
     def _above_in_lineage(self) -> tuple[events.LineageRun | None, events.LineageRun | None]:
-        """Parent and root: those that the run was given. Who resumes it is another: then our environment's hold."""
-        given = lineage_parent(self._spec.environment) if self.session == 1 else (None, None)
+        """Parent and root: those that the session was given, else those of our environment."""
+        given = lineage_parent(self._given)
         return given if any(given) else lineage_parent(os.environ)
 
     def observe(self, caller_gone: int) -> int:

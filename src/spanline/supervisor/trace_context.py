@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from spanline.journal import ids
@@ -23,9 +24,15 @@ _DBTS_OWN: Final = "DBT_ENGINE_SNOWFLAKE_PROJECTS_OTEL"
 """Turns on dbt Core 1.12's own spans, of the same nodes."""
 
 
-def current(environ: Mapping[str, str]) -> dict[str, str]:
-    """The context around the caller: that of an active OpenTelemetry span in this thread, else the environment's."""
-    found = _active() or {name: environ[name] for name in VARIABLES if environ.get(name)}
+def current(environ: Mapping[str, str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """The context that a run was given, else that around the caller.
+
+    That is an active OpenTelemetry span's in this thread, else the environment's.
+    """
+    if "TRACEPARENT" in given:
+        found = {name: given.get(name, "") for name in VARIABLES}
+    else:
+        found = _active() or {name: environ[name] for name in VARIABLES if environ.get(name)}
     if not ids.is_traceparent(found.get("TRACEPARENT", "")):
         found.pop("TRACESTATE", None)  # it means nothing without
     return found
