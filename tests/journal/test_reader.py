@@ -328,6 +328,7 @@ def test_a_disk_that_fills_up_stops_one_writer_and_its_torn_line_spoils_no_later
         assert len(found) == whole + 1
         assert found[-1].writer == "later"
         assert reader.torn <= 1
+        del reader  # which keeps the journal open
     finally:
         subprocess.run(["umount", disk], check=True)
 

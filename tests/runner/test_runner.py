@@ -16,6 +16,7 @@ from tests.support.project import DEADLINE
 
 def test_a_cancel_may_stand_in_the_pipe_before_the_order_is_read(tmp_path: Path) -> None:
     journal, lease = tmp_path / "journal.jsonl", os.open(tmp_path / "lease", os.O_CREAT | os.O_RDWR)
+    journal_fd = os.open(journal, os.O_CREAT | os.O_RDWR | os.O_APPEND)
     control, control_end = os.pipe()
     word, word_end = os.pipe()
     order = {
@@ -28,6 +29,7 @@ def test_a_cancel_may_stand_in_the_pipe_before_the_order_is_read(tmp_path: Path)
         "attempt": 1,
         "grace": 30.0,
         "lease_fd": lease,
+        "journal_fd": journal_fd,
         "word_fd": word_end,
     }
     os.write(control_end, json.dumps(order).encode() + b"\ncancel\n")
@@ -37,9 +39,9 @@ def test_a_cancel_may_stand_in_the_pipe_before_the_order_is_read(tmp_path: Path)
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        pass_fds=(control, lease, word_end),
+        pass_fds=(control, lease, journal_fd, word_end),
     )
-    for fd in (control, lease, word_end):
+    for fd in (control, lease, journal_fd, word_end):
         os.close(fd)
     said, _ = runner.communicate(timeout=DEADLINE)
     os.close(control_end)

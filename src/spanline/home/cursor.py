@@ -32,7 +32,8 @@ class Cursor(msgspec.Struct):
             return cls()
 
     def save(self, path: Path) -> None:
-        """Write the cursor, whole or not at all."""
+        """Write the cursor, whole or not at all; its folder is made anew where it is gone. Raises `OSError`."""
+        path.parent.mkdir(exist_ok=True)
         new = path.with_suffix(f".{os.getpid()}.new")
         new.write_bytes(msgspec.json.encode(self))
         new.replace(path)

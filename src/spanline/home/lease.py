@@ -20,6 +20,7 @@ import msgspec
 
 from spanline.errors import RunBusy, UsageError
 from spanline.system import process
+from spanline.system.open_file import OpenFile
 
 _TRIES: Final = 20
 _TRY_SECONDS: Final = 0.02
@@ -80,17 +81,16 @@ def acquire(path: Path) -> Lease:
     return Lease(fd)
 
 
-def is_held(path: Path) -> bool:
-    """Whether somebody alive holds the lease."""
+def is_held(lease: OpenFile | Path) -> bool:
+    """Whether somebody alive holds the lease: of one that is open, also where its file was removed meanwhile."""
+    file = lease if isinstance(lease, OpenFile) else OpenFile(lease)
     with process.no_forks():  # a fork would go on holding what we hold for an instant
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        if file.fd is None:
             return False
-        try:
-            return not _try_lock(fd, path, fcntl.LOCK_SH)
-        finally:
-            os.close(fd)
+        if not _try_lock(file.fd, file.path, fcntl.LOCK_SH):
+            return True
+        fcntl.flock(file.fd, fcntl.LOCK_UN)
+        return False
 
 
 def read_holder(path: Path) -> Holder | None:

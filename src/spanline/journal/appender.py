@@ -18,8 +18,11 @@ from spanline.runner.shared.writer import Writer, both_clocks
 class Appender:
     """Append typed events to a journal, as the runner does with its own."""
 
-    def __init__(self, path: Path, writer: str, on_stop: Callable[[str], None] | None = None) -> None:
-        self._writer = Writer(str(path), writer, on_stop=on_stop)
+    def __init__(
+        self, path: Path, writer: str, on_stop: Callable[[str], None] | None = None, fd: int | None = None
+    ) -> None:
+        self._writer = Writer(str(path), writer, on_stop=on_stop, fd=fd)
+        self.fd = self._writer.fd
         self.redactor = self._writer.redactor
         self.locate = self._writer.locate
         self.sync = self._writer.sync
@@ -46,6 +49,8 @@ class PatientAppender:
         self._stamps = stamps
         self._appender = Appender(journal, writer, on_stop=lambda _why: None)
         self.redactor = self._appender.redactor
+        self.fd = self._appender.fd
+        """The journal's descriptor, open to append and to read."""
         self._reserve = journal.with_name("reserve")
         self._kept: list[tuple[tuple[int, int, int], tuple[int, int], Event]] = []
         self._lock = threading.Lock()

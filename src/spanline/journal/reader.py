@@ -1,7 +1,7 @@
 """Read a journal: from an offset, to its end or following it; the same way for every reader.
 
 The cursor of a reader is a byte offset that never passes the last newline: an unterminated tail is not torn but
-unfinished.
+unfinished. Who has a journal open reads it to its end, be it that somebody has removed it meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from spanline.events import Event, TornRecord, decode
+from spanline.system.open_file import OpenFile
 
 FILE_NAME: Final = "journal.jsonl"
 _CHUNK: Final = 1 << 17
@@ -34,37 +35,32 @@ class Record(msgspec.Struct, frozen=True):
 class Reader:
     """Reads one journal once, in order. `offset` is where it stands; `torn` counts the lines that were no records."""
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
+    def __init__(self, journal: OpenFile | Path, offset: int = 0) -> None:
         self.offset = offset
         self.torn = 0
-        self._path = path
+        self._journal = journal if isinstance(journal, OpenFile) else OpenFile(journal)
         self._seen = offset
 
     def read(self, limit: int | None = None) -> Iterator[Record]:
         """Yield the records that are there and not yet read, at most up to the byte offset `limit`.
 
-        A journal that isn't there yet has none. One may stop in the middle, and read on later.
+        A journal that isn't there yet has none. One may stop in the middle, and read on later. Raises `OSError`.
         """
-        try:
-            file = self._path.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
-            file.seek(self.offset)
-            rest = b""
-            self._seen = self.offset
-            while True:
-                room = _CHUNK if limit is None else min(_CHUNK, limit - self._seen)
-                chunk = file.read(room) if room > 0 else b""
-                if not chunk:
-                    return
-                self._seen += len(chunk)
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    self.offset += len(line) + 1
-                    record = self._record(line)
-                    if record is not None:
-                        yield record
+        rest = b""
+        self._seen = self.offset
+        while True:
+            room = _CHUNK if limit is None else min(_CHUNK, limit - self._seen)
+            fd = self._journal.fd
+            chunk = os.pread(fd, room, self._seen) if fd is not None and room > 0 else b""
+            if not chunk:
+                return
+            self._seen += len(chunk)
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self.offset += len(line) + 1
+                record = self._record(line)
+                if record is not None:
+                    yield record
 
     def _record(self, line: bytes) -> Record | None:
         if not line or line.isspace():
@@ -77,10 +73,7 @@ class Reader:
 
     def has_more(self) -> bool:
         """Whether the journal has grown since the last read."""
-        try:
-            return os.stat(self._path).st_size > self._seen  # noqa: PTH116 - called a hundred times a second
-        except FileNotFoundError:
-            return False
+        return self._journal.size > self._seen
 
 
 def bursts(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS) -> Iterator[Iterator[Record]]:

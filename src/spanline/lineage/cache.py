@@ -125,7 +125,7 @@ class Cache:
 
 def _connect(path: Path) -> sqlite3.Connection | None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)  # in its home, unless somebody has removed that
         # Each write is a transaction: one left open while dbt is busy would hold up all other runs.
         connection = sqlite3.connect(path, timeout=2.0, isolation_level=None)
         connection.executescript("pragma journal_mode = wal; pragma synchronous = off;" + _TABLES)

@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     control = os.fdopen(control_fd, "rb", buffering=0)
     order, behind = _read_order(control)
     # What dbt starts must hold neither the lease nor the pipe.
-    for fd in (control_fd, order["lease_fd"], order["word_fd"]):
+    for fd in (control_fd, order["lease_fd"], order["word_fd"], order["journal_fd"]):
         os.set_inheritable(fd, False)
     say_farewell = watchdog.start(control_fd, order["grace"], [order["lease_fd"]])
 
@@ -49,6 +49,7 @@ def main(argv: list[str]) -> int:
         order["writer"],
         _redactor(order["args"]),
         on_stop=lambda why: _say(order["word_fd"], f"stopped {why}"),
+        fd=order["journal_fd"],
     )
     writer.locate(order["session"], order["step"], order["attempt"])
     with suppress(OSError):  # of a full disk

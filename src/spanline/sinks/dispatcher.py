@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Final
 
 from spanline.events import DeliveryEnded, SinkDelivery
@@ -25,6 +24,7 @@ from spanline.journal.state import RunState
 from spanline.sinks.base import announced
 from spanline.sinks.delivery import Delivery, Ends, begin
 from spanline.sinks.error_text import in_short
+from spanline.system.open_file import OpenFile
 
 FLUSH_VARIABLE: Final = "SPANLINE_FLUSH_TIMEOUT"
 FLUSH_SECONDS: Final = 5.0
@@ -40,7 +40,7 @@ _STOP_SECONDS: Final = 5.0
 log = logging.getLogger("spanline")
 
 
-def delivery_ended(journal: Path, cursors: Mapping[str, Cursor], state: RunState) -> DeliveryEnded:
+def delivery_ended(journal: OpenFile, cursors: Mapping[str, Cursor], state: RunState) -> DeliveryEnded:
     """What is to be told of the sinks of a run in this state whose cursors these are."""
 
     def of_one(name: str, cursor: Cursor) -> SinkDelivery:
@@ -72,9 +72,10 @@ class Deliveries:
     share a reader; one of somebody else's has its own, so that nothing it does can hold up another.
     """
 
-    def __init__(self, directory: RunDirectory, *, again: bool = False) -> None:
+    def __init__(self, directory: RunDirectory, journal: OpenFile, *, again: bool = False) -> None:
         """Deliver what is behind each sink's cursor (with `again`, everything) until `finish`."""
         self._directory = directory
+        self._journal = journal
         self._ends = Ends(threading.Event(), threading.Event())
         self._again = again
         self._points = announced()
@@ -140,7 +141,7 @@ class Deliveries:
         try:
             sink = point.load()()
             if sink is not None:
-                delivery = Delivery(point.name, sink, self._directory, again=self._again)
+                delivery = Delivery(point.name, sink, self._directory, self._journal, again=self._again)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, the run goes on without it
             log.warning("%s is off: %s", point.name, in_short(error))
         with self._changed:
@@ -169,7 +170,7 @@ class Deliveries:
     def _read(self, together: list[Delivery]) -> None:
         """Have these take what is journalled. Those for which that is too much are left alone, and taken off."""
         state = RunState()
-        for burst in self._ends.bursts(Reader(self._directory.journal)) if together else ():
+        for burst in self._ends.bursts(Reader(self._journal)) if together else ():
             for record in burst or ():
                 state.apply(record.event)
                 for delivery in [delivery for delivery in together if not delivery.take(record, state)]:

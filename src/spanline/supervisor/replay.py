@@ -19,6 +19,7 @@ from spanline.journal.state import state_of
 from spanline.sinks.dispatcher import Deliveries, delivery_ended
 from spanline.stats import keep_facts
 from spanline.supervisor.full_disk import end_of_attempt
+from spanline.system.open_file import OpenFile
 
 
 def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapping[str, Cursor]:
@@ -29,15 +30,18 @@ def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapp
     held = lease.acquire(directory.lease)
     try:
         close_abandoned(directory)
-        return Deliveries(directory, again=everything).finish(timeout, partial(_tell_delivery, directory))
+        journal = OpenFile(directory.journal)
+        return Deliveries(directory, journal, again=everything).finish(
+            timeout, partial(_tell_delivery, directory, journal)
+        )
     finally:
         held.release()
 
 
-def _tell_delivery(directory: RunDirectory, cursors: Mapping[str, Cursor]) -> None:
+def _tell_delivery(directory: RunDirectory, journal: OpenFile, cursors: Mapping[str, Cursor]) -> None:
     """Journal how far the sinks have come, where that is further than was told, or from elsewhere."""
-    state = state_of(record.event for record in Reader(directory.journal).read())
-    told = delivery_ended(directory.journal, cursors, state)
+    state = state_of(record.event for record in Reader(journal).read())
+    told = delivery_ended(journal, cursors, state)
     if not any(_has_moved(state.deliveries.get(sink.sink), sink) for sink in told.sinks):
         return
     appender = PatientAppender(directory.journal, "replay")

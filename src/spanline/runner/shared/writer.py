@@ -52,7 +52,9 @@ class Writer:
         name: str,
         redactor: Redactor | None = None,
         on_stop: Callable[[str], None] | None = None,
+        fd: int | None = None,
     ) -> None:
+        """`fd` is the journal, open to append, where somebody else has opened it: its path may lead nowhere by now."""
         self.redactor = redactor if redactor is not None else Redactor()
         self._on_stop = on_stop if on_stop is not None else warn
         self._path = path
@@ -60,7 +62,8 @@ class Writer:
         self._lock = threading.Lock()
         self._seq = 0
         self._stopped = False
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600) if fd is None else fd
+        """The journal, open to append, and to read."""
         self.locate(session=0, step=0, attempt=0)
 
     def locate(self, session: int, step: int, attempt: int) -> None:
@@ -88,7 +91,7 @@ class Writer:
                 "utf-8", "replace"
             )
             # `os.write` gives up the GIL: to have it back among dbt's threads takes longer than the write.
-            written = _libc_write(self._fd, line, len(line))
+            written = _libc_write(self.fd, line, len(line))
             if written == len(line):
                 return True
             self._seq -= 1  # it was no record
@@ -112,7 +115,7 @@ class Writer:
     def sync(self) -> None:
         """Have the operating system put what was written on the disk."""
         try:
-            os.fsync(self._fd)
+            os.fsync(self.fd)
         except OSError as error:
             with self._lock:
                 if not self._stopped:
@@ -122,7 +125,7 @@ class Writer:
         """Close the journal; later records are dropped."""
         with self._lock:
             self._stopped = True
-            os.close(self._fd)
+            os.close(self.fd)
 
 
 def both_clocks() -> tuple[int, int]:
