@@ -313,15 +313,17 @@ def _start_attached(
             environment=environment,
             foreground=foreground,
         )
-    except BaseException:
+    except BaseException as error:
         held.release()
         shutil.rmtree(directory.path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UsageError(f"the run can't begin: {error}") from error
         raise
     return _supervised(supervisor, directory)
 
 
 def _supervised(supervisor: Supervisor, directory: RunDirectory) -> Run:
-    started = Run(directory, threading.Event(), supervisor.session)
+    started = Run(directory, supervisor)
     # No daemon: a caller's process that ends waits for the run.
     threading.Thread(target=started.supervise, args=(supervisor,), name=f"spanline-{directory.run_id}").start()
     return started
@@ -348,5 +350,7 @@ def _start_detached(run: Run, held: lease.Lease, environment: Mapping[str, str],
             break
         time.sleep(0.02)
     supervisor.kill()  # one that is slow must not begin when nobody expects it any more
-    said = process.last_line(directory.supervisor_log)
-    raise SpanlineError(f"the supervisor did not start: {said or 'it said nothing'}")
+    said = process.last_line(directory.supervisor_log) or "it said nothing"
+    if not directory.path.exists():
+        said = f"{directory.path} is gone"
+    raise SpanlineError(f"the supervisor did not start: {said}")
