@@ -54,7 +54,8 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     """A supervisor has taken the run in hand. `lineage_run_id` and `trace_id` name it to the backends.
 
     `project` is the name in `dbt_project.yml`, known before dbt has read that. One that `resumes` goes on where the
-    session before has ended, else all is done from the start.
+    session before has ended, else all is done from the start. `boot_id` names the boot of the host that monotonic times
+    of the session count from.
     """
 
     run_id: str
@@ -73,6 +74,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     lineage_root: LineageRun | None = None
     caller: dict[str, str] = {}
     project: str | None = None
+    boot_id: str = ""
 
 
 class SessionEnded(Event, frozen=True, kw_only=True):

@@ -241,12 +241,14 @@ def test_processes_and_threads_that_append_at_once_do_not_mix_their_records(tmp_
 @examples(50)
 def test_what_is_appended_is_read_back_whatever_it_holds(fields: dict[str, object], at: int) -> None:
     path = place_for(b"")
-    Writer(str(path), 'w"\n').append("of_the_future", {f"x{name}": value for name, value in fields.items()}, at)
+    Writer(str(path), 'w"\n').append(
+        "of_the_future", {f"x{name}": value for name, value in fields.items()}, (at, at // 2)
+    )
     (record,) = Reader(path).read()
     assert isinstance(record.event, events.Unknown)
     own = {name: value for name, value in record.event.raw.items() if name.startswith("x")}
     assert own == {f"x{name}": value for name, value in fields.items()}
-    assert (record.event.time, record.event.writer) == (at, 'w"\n')
+    assert (record.event.time, record.event.mono, record.event.writer) == (at, at // 2, 'w"\n')
 
 
 def test_a_text_that_is_no_valid_unicode_is_journalled_all_the_same(tmp_path: Path) -> None:
@@ -449,6 +451,7 @@ def test_a_disk_that_fills_up_stops_one_writer_and_its_torn_line_spoils_no_later
         assert len(found) == whole + 1
         assert found[-1].writer == "later"
         assert reader.torn <= 1
+        del reader  # which keeps the journal open
     finally:
         subprocess.run(["umount", disk], check=True)
 

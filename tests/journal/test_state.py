@@ -276,4 +276,4 @@ def test_unknown_events_change_nothing_but_the_time() -> None:
     state = fold(*BEGIN, started(A))
     before = msgspec.to_builtins(state)
     state.apply(events.Unknown(name="future", raw={}, time=99 * T))
-    assert {**before, "last": 99 * T} == msgspec.to_builtins(state)
+    assert {**before, "now": 99 * T, "last": 99 * T} == msgspec.to_builtins(state)

@@ -35,6 +35,7 @@ from spanline.supervisor import column_resolver
 from spanline.supervisor.column_resolver import ResolverProcess, start_resolver
 from spanline.supervisor.heartbeat import Silence
 from spanline.supervisor.session import Supervisor
+from spanline.system.open_file import OpenFile
 from tests.support.journals import journal
 from tests.support.lineage_events import (
     RUN_ID,
@@ -584,8 +585,16 @@ def said(directory: RunDirectory) -> list[ColumnsResolved]:
     return [msgspec.structs.replace(event, writer="", seq=0, time=0, mono=0) for event in found]
 
 
+def resolver(directory: RunDirectory, session: int) -> ResolverProcess:
+    journal_fd = os.open(directory.journal, os.O_RDWR | os.O_APPEND)
+    try:
+        return ResolverProcess(directory, journal_fd, session)
+    finally:
+        os.close(journal_fd)
+
+
 def beside_once(directory: RunDirectory) -> list[ColumnsResolved]:
-    process = ResolverProcess(directory, 1)
+    process = resolver(directory, 1)
     assert process.finish(30) == "done"
     return said(directory)
 
@@ -623,7 +632,7 @@ def test_the_process_only_warns_of_its_cache(directory: RunDirectory, how: str) 
 
 
 def test_the_process_follows_the_journal_of_its_own_session(directory: RunDirectory) -> None:
-    process = ResolverProcess(directory, 2)
+    process = resolver(directory, 2)
     eventually(lambda: any(isinstance(e, events.ColumnResolverStarted) for e in read(directory)), "its start")
     assert said(directory) == []
     of_second = [msgspec.structs.replace(event, session=2) for event in SHOP]
@@ -637,7 +646,7 @@ def test_the_process_follows_the_journal_of_its_own_session(directory: RunDirect
 
 
 def test_the_process_is_of_low_priority(directory: RunDirectory) -> None:
-    process = ResolverProcess(directory, 1)
+    process = resolver(directory, 1)
     try:
         eventually(lambda: said(directory), "that it works")
         (found,) = resolvers(directory)
@@ -647,13 +656,13 @@ def test_the_process_is_of_low_priority(directory: RunDirectory) -> None:
 
 
 def test_a_process_that_fails_says_why(directory: RunDirectory) -> None:
-    process = ResolverProcess(directory, "no number")  # type: ignore[arg-type]
+    process = resolver(directory, "no number")  # type: ignore[arg-type]
     eventually(lambda: process.ended, "its end")
     assert process.finish(0) == "it ended with 1: ValueError: invalid literal for int() with base 10: 'no number'"
 
 
 def test_a_process_that_is_killed_says_so(directory: RunDirectory) -> None:
-    process = ResolverProcess(directory, 1)
+    process = resolver(directory, 1)
     eventually(lambda: said(directory), "that it works")
     resolvers(directory)[0].kill()
     eventually(lambda: process.ended, "its end")
@@ -661,7 +670,7 @@ def test_a_process_that_is_killed_says_so(directory: RunDirectory) -> None:
 
 
 def test_a_process_that_hangs_is_killed_when_the_time_is_over(directory: RunDirectory) -> None:
-    process = ResolverProcess(directory, 1)
+    process = resolver(directory, 1)
     eventually(lambda: said(directory), "that it works")
     (found,) = resolvers(directory)
     found.suspend()
@@ -686,14 +695,14 @@ def test_where_nobody_is_told_of_columns_there_is_no_process(
 ) -> None:
     monkeypatch.chdir(directory.path)
     monkeypatch.setattr(column_resolver, "ResolverProcess", lambda *_: pytest.fail("it was started"))
-    assert start_resolver(directory, 1, environ) is None
+    assert start_resolver(directory, -1, 1, environ) is None
 
 
 def test_a_process_that_cannot_be_started_is_no_error_of_the_run(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(directory.path / "gone"))
-    assert start_resolver(directory, 1, {"OPENLINEAGE_URL": "http://localhost:1"}) is None
+    assert start_resolver(directory, -1, 1, {"OPENLINEAGE_URL": "http://localhost:1"}) is None
     assert "their resolver can't be started: [Errno 2]" in caplog.text
 
 
@@ -873,7 +882,7 @@ def test_columns_are_those_that_the_warehouse_has_though_the_sql_has_others(
 def test_a_heartbeat_is_due_two_seconds_after_the_last_event_and_then_every_thirty(tmp_path: Path) -> None:
     place = tmp_path / "journal.jsonl"
     place.write_text("an event\n")
-    silence = Silence(place)
+    silence = Silence(OpenFile(place))
 
     def write_more() -> None:
         with place.open("a") as file:
@@ -896,7 +905,7 @@ def test_a_heartbeat_is_due_two_seconds_after_the_last_event_and_then_every_thir
 
 def test_writing_puts_a_heartbeat_off(tmp_path: Path) -> None:
     place = tmp_path / "journal.jsonl"
-    silence = Silence(place)
+    silence = Silence(OpenFile(place))
     for second in range(10):
         with place.open("a") as file:
             file.write("an event\n")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from spanline.home.spec import RunSpec, kept_environment
+from spanline.home.spec import RunSpec
+from spanline.home.variables import kept_environment
 from spanline.runner import describe
 from spanline.runner.shared.in_text import MASK
 from spanline.runner.shared.secrets import (

@@ -17,11 +17,12 @@ from spanline.home.home import RunDirectory
 from spanline.journal import ids
 from spanline.journal.appender import Appender
 from spanline.journal.reader import Reader
-from spanline.journal.state import RunState
+from spanline.journal.state import RunState, state_of
 from spanline.sinks import delivery, dispatcher
 from spanline.sinks.base import Message, Rejected, Sink
 from spanline.sinks.dispatcher import Deliveries
 from spanline.supervisor import replay
+from spanline.system.open_file import OpenFile
 
 MANY = 3 * delivery._PENDING
 
@@ -93,7 +94,7 @@ def directory(tmp_path: Path) -> RunDirectory:
 def deliver(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deliveries]:
     def start(*sinks: Recorded) -> Deliveries:
         monkeypatch.setattr(dispatcher, "announced", lambda: [Point(sink) for sink in sinks])
-        return Deliveries(directory)
+        return Deliveries(directory, OpenFile(directory.journal))
 
     return start
 
@@ -140,17 +141,17 @@ def test_how_far_sinks_have_come_is_journalled_and_delivered_behind_all_else(
     dead, told = Recorded("dead", batch=1), Told("told", batch=1, linger=60.0)
     dead.gate.clear()
     write(directory, 0, 10)
-    first, *_, last = (record.event.time for record in Reader(directory.journal).read())
+    state = state_of(record.event for record in Reader(directory.journal).read())
     found: list[events.DeliveryEnded] = []
 
     def tell(cursors: Mapping[str, Cursor]) -> None:
         assert told.delivered == expected(10)
-        found.append(dispatcher.delivery_ended(directory.journal, cursors, last))
+        found.append(dispatcher.delivery_ended(OpenFile(directory.journal), cursors, state))
         append(directory, found[0])
 
     cursors = deliver(dead, told).finish(0.5, tell)
     assert found[0].sinks == [
-        events.SinkDelivery("dead", undelivered=10, lag=(last - first) / 1e9),
+        events.SinkDelivery("dead", undelivered=10, lag=(state.last - state.started) / 1e9),
         events.SinkDelivery("told"),
     ]
     assert told.delivered == [*expected(10), "dead owes 10, told owes 0"]
@@ -160,7 +161,7 @@ def test_how_far_sinks_have_come_is_journalled_and_delivered_behind_all_else(
     dead.gate.set()
     again = Told("told", batch=1)
     cursors = finish(deliver(Recorded("dead"), again))
-    assert dispatcher.delivery_ended(directory.journal, cursors, last).sinks == [
+    assert dispatcher.delivery_ended(OpenFile(directory.journal), cursors, state).sinks == [
         events.SinkDelivery("dead"),
         events.SinkDelivery("told"),
     ]
@@ -432,7 +433,8 @@ def test_a_sink_that_stops_delivers_no_more_and_owes_what_was_under_way(
     stopped = Stops("stopped", batch=1)
     told: list[events.SinkDelivery] = []
     cursors = deliver(stopped).finish(
-        0.5, lambda cursors: told.extend(dispatcher.delivery_ended(directory.journal, cursors, 0).sinks)
+        0.5,
+        lambda cursors: told.extend(dispatcher.delivery_ended(OpenFile(directory.journal), cursors, RunState()).sinks),
     )
     assert (told[0].undelivered, told[0].error) == (7, "RuntimeError: no")
     assert (cursors["stopped"].complete, cursors["stopped"].offset) == (False, 0)
@@ -441,7 +443,8 @@ def test_a_sink_that_stops_delivers_no_more_and_owes_what_was_under_way(
 
 def test_the_lag_is_from_the_event_that_is_owed(directory: RunDirectory, deliver: Callable[..., Deliveries]) -> None:
     write(directory, 0, 10)
-    *_, last = Reader(directory.journal).read()
+    *before, last = Reader(directory.journal).read()
+    state = state_of(record.event for record in (*before, last))
 
     class OnlyTheLast(Recorded):
         def translate(self, event: Event, state: RunState) -> Iterable[Message]:
@@ -451,7 +454,7 @@ def test_the_lag_is_from_the_event_that_is_owed(directory: RunDirectory, deliver
     dead.gate.clear()
     told: list[events.SinkDelivery] = []
     deliver(dead).finish(
-        0.3, lambda cursors: told.extend(dispatcher.delivery_ended(directory.journal, cursors, last.event.time).sinks)
+        0.3, lambda cursors: told.extend(dispatcher.delivery_ended(OpenFile(directory.journal), cursors, state).sinks)
     )
     assert told == [events.SinkDelivery("dead", undelivered=1, lag=0.0)]
     assert Cursor.load(directory.cursor("dead")).offset > 0

@@ -16,7 +16,8 @@ from spanline import events
 from spanline.dbt.project import find_project
 from spanline.home import home
 from spanline.home.home import RunDirectory
-from spanline.home.spec import RunSpec, kept_environment
+from spanline.home.spec import RunSpec
+from spanline.home.variables import kept_environment
 from spanline.journal import ids
 from spanline.journal.appender import Appender
 from spanline.runner.recorder import Recorder

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
 import os
 import platform
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Final
+
+import msgspec
 
 from spanline.errors import UsageError
 from spanline.events import Event
@@ -20,10 +23,12 @@ from spanline.journal.state import RunState
 from spanline.results.result import RunResult, result_of
 from spanline.supervisor.cancel import BOUNCE_SECONDS, CancelOrder, order_cancel
 from spanline.supervisor.session import Supervisor
+from spanline.system.latch import Latch
+from spanline.system.open_file import OpenFile
 
-_LEASE_LOOKS: Final = 0.25
+log = logging.getLogger("spanline")
 
-
+LEASE_LOOKS: Final = 0.25
 _SIGNAL_LOOKS: Final = 0.1
 """How long the main thread waits before it looks for signals, in seconds.
 
@@ -35,21 +40,16 @@ handlers, goes on waiting.
 class Run:
     """One run, whoever supervises it: this process, a detached supervisor, or somebody else."""
 
-    def __init__(
-        self, directory: RunDirectory, over: threading.Event | None = None, session: int | None = None
-    ) -> None:
-        """Use `start` or `attach`.
-
-        `over` is set when this process has done with supervising the run, in the session of that number.
-        """
+    def __init__(self, directory: RunDirectory, supervisor: Supervisor | None = None) -> None:
+        """Use `start` or `attach`. `supervisor` is that of this process, where it is this one that supervises."""
         self.directory = directory
-        self._over = over
-        self._session = session
-        self._failure: list[BaseException] = []
-        self._unwritten: list[Event] = []
-        self._reader = Reader(directory.journal)
-        self._state = RunState()
-        self._lock = threading.Lock()
+        self._supervisor = supervisor
+        self._over = Latch()
+        self._exit_code: int | None = None
+        self._failure: BaseException | None = None
+        self._journal = supervisor.journal if supervisor is not None else OpenFile(directory.journal)
+        self._lease = OpenFile(directory.lease)
+        self._known = _Known()
 
     @property
     def id(self) -> str:
@@ -59,33 +59,46 @@ class Run:
     @property
     def live(self) -> bool:
         """Whether somebody alive supervises it, or runs dbt for it."""
-        if self._over is not None and not self._over.is_set():
+        if self._supervisor is not None and not self._over.is_set():
             return True
-        return lease.is_held(self.directory.lease)
+        return lease.is_held(self._lease)
 
     @property
     def supervised_here(self) -> bool:
         """Whether this process supervises the run."""
-        return self._over is not None
+        return self._supervisor is not None
 
     @property
     def session(self) -> int:
         """The number of the session that is supervised here, else of the last one; a resumed run has had others."""
-        return self._session if self._session is not None else self.state.session_number
+        return self._supervisor.session if self._supervisor is not None else self.state.session_number
 
     @property
     def state(self) -> RunState:
-        """What is known of the run now."""
-        with self._lock:
-            for record in self._reader.read():
-                self._state.apply(record.event)
-            while self._unwritten:
-                self._state.apply(self._unwritten.pop(0))
-            return self._state
+        """What is known of the run now. It doesn't change any more: who asks later gets another.
+
+        It takes no lock: a signal handler may ask, whatever it interrupts. Of two who ask at once each reads by itself.
+        """
+        known = self._known
+        reader = Reader(self._journal, known.offset)
+        news = itertools.chain((record.event for record in reader.read()), self._unwritten[known.unwritten :])
+        first = next(news, None)
+        if first is None:
+            return known.state
+        state = known.state.fork()
+        for event in itertools.chain([first], news):
+            state.apply(event)
+        self._known = _Known(state, reader.offset, len(self._unwritten))
+        return state
+
+    @property
+    def _unwritten(self) -> Sequence[Event]:
+        """What the journal should hold at its end, and doesn't."""
+        return self._supervisor.unwritten if self._supervisor is not None and self._over.is_set() else ()
 
     def records(self, *, live: bool = True) -> Iterator[Record]:
         """Every record of the journal from its start; with `live`, on to the end of the run and of its sinks."""
-        reader = Reader(self.directory.journal)
+        reader = Reader(self._journal)
         if not live:
             return reader.read()
         return follow(reader, self._end_of_run())
@@ -96,7 +109,7 @@ class Run:
 
     async def aevents(self) -> AsyncIterator[Event]:
         """`events` for an event loop."""
-        async for record in afollow(Reader(self.directory.journal), self._end_of_run()):
+        async for record in afollow(Reader(self._journal), self._end_of_run()):
             yield record.event
 
     def wait(self, timeout: float | None = None) -> RunResult:
@@ -112,6 +125,8 @@ class Run:
             if self.supervised_here:
                 self._cancel_and_wait()
             raise
+        if not self.supervised_here and self._journal.is_gone:
+            log.warning("%s", self.directory.loss)
         return self.result()
 
     def _cancel_and_wait(self) -> None:
@@ -129,26 +144,24 @@ class Run:
     def supervise(self, supervisor: Supervisor) -> None:
         """Do the session in this thread; an error of ours is raised where somebody waits for the run."""
         try:
-            supervisor.run()
+            self._exit_code = supervisor.run()
         except BaseException as error:  # noqa: BLE001
-            self._failure.append(error)
+            self._failure = error
         finally:
-            self._unwritten = supervisor.unwritten
-            if self._over is not None:
-                self._over.set()
+            self._over.set()
 
     def _wait(self, timeout: float | None) -> None:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        looks = _SIGNAL_LOOKS if self.supervised_here else _LEASE_LOOKS
+        looks = _SIGNAL_LOOKS if self.supervised_here else LEASE_LOOKS
         while not self._ends_within(min(looks, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"run {self.id} goes on after {timeout} s")
-        if self._failure:
-            raise self._failure[0]
+        if self._failure is not None:
+            raise self._failure
 
     def _ends_within(self, seconds: float) -> bool:
-        if self._over is not None:
-            # An event, as a KeyboardInterrupt in Thread.join makes Python 3.11 believe that the thread has ended.
+        if self.supervised_here:
+            # Not Thread.join: a KeyboardInterrupt in it makes Python 3.11 believe that the thread has ended.
             return self._over.wait(seconds)
         if self.live:
             time.sleep(seconds)
@@ -159,18 +172,49 @@ class Run:
         """Ask for a cancel: dbt cancels its queries and ends; what still lives after `grace` seconds is killed.
 
         Without a `grace` it is the one that the run was started with. Returns at once; `wait` waits for the end.
+        A signal handler may ask. Raises `UsageError` where who supervises the run, elsewhere, can't be told.
         """
-        who = by or f"pid {os.getpid()} on {platform.node()}"
-        order_cancel(self.directory, CancelOrder(by=who, reason=reason, grace=grace))
+        order = CancelOrder(by=by or f"pid {os.getpid()} on {platform.node()}", reason=reason, grace=grace)
+        if self._supervisor is not None:
+            self._supervisor.cancel(order)
+            return
+        try:
+            order_cancel(self.directory, order)
+        except OSError as error:
+            session = self.state.session
+            who = f"pid {session.pid} on {session.host}" if session is not None else "it"
+            raise UsageError(
+                f"run {self.id} can't be told: {error.filename}: {error.strerror}; a SIGTERM to {who} cancels it"
+            ) from error
 
     def result(self) -> RunResult:
         """The result of a run that has ended. Raises `UsageError` while it goes on."""
         if self.live:
             raise UsageError(f"run {self.id} goes on; wait() waits for its end")
-        return result_of(self.state.closed(), str(self.directory.path), undelivered(self.directory))
+        lost = self.directory.loss if self._journal.is_gone else ""
+        return result_of(
+            self.state.closed(), str(self.directory.path), self._undelivered(), exit_code=self._exit_code, lost=lost
+        )
+
+    def _undelivered(self) -> Mapping[str, int]:
+        """What sinks owe by their cursors; where these can't be read, what they owed when the session ended."""
+        try:
+            if not self._journal.is_gone:
+                return undelivered(self.directory)
+        except OSError as error:
+            log.info("the cursors of run %s cannot be read: %s", self.id, error)
+        return self._supervisor.undelivered if self._supervisor is not None else {}
 
     def _end_of_run(self) -> _EndOfRun:
         return _EndOfRun(self)
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What is known of a run: its state up to an offset of the journal, and of so many events that are not in it."""
+
+    state: RunState = msgspec.field(default_factory=RunState)
+    offset: int = 0
+    unwritten: int = 0
 
 
 class _EndOfRun:
@@ -184,6 +228,6 @@ class _EndOfRun:
     def __call__(self) -> bool:
         now = time.monotonic()
         if not self._ended and (self._run.supervised_here or now >= self._look_at):
-            self._look_at = now + _LEASE_LOOKS
+            self._look_at = now + LEASE_LOOKS
             self._ended = not self._run.live
         return self._ended

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from spanline.api.run import _LEASE_LOOKS, Run
+from spanline.api.run import LEASE_LOOKS, Run
 from spanline.dbt.arguments import steps_of
 from spanline.dbt.interpreter import check as check_dbt
 from spanline.dbt.interpreter import find_interpreter
@@ -21,7 +21,8 @@ from spanline.errors import RunBusy, SpanlineError, UsageError
 from spanline.failures import matching
 from spanline.home import home, lease
 from spanline.home.home import RunDirectory
-from spanline.home.spec import RetryPolicy, RunSpec, kept_environment, variables_of
+from spanline.home.spec import RetryPolicy, RunSpec
+from spanline.home.variables import kept_environment, variables_of
 from spanline.journal import ids
 from spanline.journal.progress import Progress, progress_of
 from spanline.journal.reader import Reader
@@ -62,8 +63,8 @@ def start(
 
     `steps` is one dbt command's arguments, `["build", "--select", "marts"]`, or several such lists, done in order.
     dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), with the caller's
-    environment and what `environment` adds to it, which may name the parent in lineage. `caller` says who asks, so that
-    the run can be found again.
+    environment and what `environment` adds to it, which may name the parent in lineage and in a trace. What of that
+    may hold a credential is kept nowhere. `caller` says who asks, so that the run can be found again.
     A step that fails is tried up to `retry_limit` times in all, where everything that failed may pass by itself (with
     `retry_partial`, where something of it may); `retry_delay` seconds lie between, doubled each time, and none begins
     more than `retry_within` seconds after the first. What succeeded isn't run again. A run that takes longer than
@@ -159,6 +160,7 @@ def run(
 def retry(
     reference: str,
     *,
+    environment: Mapping[str, str] | None = None,
     home_dir: str | Path | None = None,
     full: bool = False,
     grace: float | None = None,
@@ -176,12 +178,15 @@ def retry(
 
     What succeeded according to the journal isn't run again, but for hooks, which belong to the command, as in dbt.
     Arguments, variables and remaining steps are the run's own. So are its grace, retry policy and limits of time, but
-    for those that are given here, which hold for the run from now on. With `full`, everything is done again.
+    for those that are given here, which hold for the run from now on. So do the variables in `environment`; those that
+    may hold a credential are kept nowhere, so each resume needs them again, here or in the caller's own environment.
+    With `full`, everything is done again.
     `detached` gives the session a supervisor of its own, which outlives this process.
     A run that is under way is attached to, as it is; one that is only ending is waited for.
     Raises `RunNotFound`, and `UsageError` where it can't be resumed, or is somebody else's.
     """
     open_descriptors()
+    passed = variables_of(environment)
     run = attach(reference, home_dir=home_dir)
     home.check_ours(run.directory)
     held = _taken_over(run)
@@ -189,15 +194,16 @@ def retry(
         log.warning("run %s is under way: following it, as it is", run.id)
         return run
     try:
-        close_abandoned(run.directory)
+        close_abandoned(run.directory, {**os.environ, **passed})
         before = RunSpec.load(run.directory.spec)
         spec = before.amended(
             {"limit": retry_limit, "delay": retry_delay, "within": retry_within, "partial": retry_partial},
             {"grace": grace, "timeout": timeout, "node_timeout": node_timeout},
-        ).check()
+        )
+        spec = spec.given(passed).check()
         check_dbt(spec.python)
         matching.of_file()
-        environment = _secrets_again(spec)
+        given = {**_secrets_again(spec, passed), **passed}
         progress = progress_of(record.event for record in Reader(run.directory.journal).read())
         if not full and _is_complete(progress, spec):
             held.release()
@@ -205,9 +211,10 @@ def retry(
         if spec != before:
             spec.keep(run.directory.spec)
         if detached:
-            return _start_detached(run, held, environment, () if full else ("--resume",))
+            # Its sinks are configured by its environment.
+            return _start_detached(run, held, {**spec.environment, **given}, () if full else ("--resume",))
         supervisor = Supervisor(
-            run.directory, spec, held, stdio=stdio, environment=environment, foreground=foreground, resumes=not full
+            run.directory, spec, held, stdio=stdio, environment=given, foreground=foreground, resumes=not full
         )
     except BaseException:
         held.release()
@@ -227,7 +234,7 @@ def _taken_over(run: Run) -> lease.Lease | None:
             if not told and run.state.ended is None:
                 told = True
                 log.warning("run %s is ending: waiting for that, then it is resumed", run.id)
-            time.sleep(_LEASE_LOOKS)
+            time.sleep(LEASE_LOOKS)
             continue
         try:
             held = lease.acquire(run.directory.lease)
@@ -254,11 +261,12 @@ def _is_gone(pid: int, directory: RunDirectory) -> bool:
     return now is None or (holder is not None and holder.pid == pid and holder.start_time != now)
 
 
-def _secrets_again(spec: RunSpec) -> dict[str, str]:
-    missing = [name for name in spec.secret_names if name not in os.environ]
+def _secrets_again(spec: RunSpec, passed: Mapping[str, str]) -> dict[str, str]:
+    known = {**os.environ, **passed}
+    missing = [name for name in spec.secret_names if name not in known]
     if missing:
         raise UsageError(f"to resume this run, set {', '.join(missing)}: secrets are not kept")
-    return {name: os.environ[name] for name in spec.secret_names}
+    return {name: known[name] for name in spec.secret_names}
 
 
 def _is_complete(progress: Progress, spec: RunSpec) -> bool:
@@ -303,18 +311,20 @@ def _start_attached(
             spec,
             held,
             stdio=stdio,
-            environment=dict(environment),
+            environment=environment,
             foreground=foreground,
         )
-    except BaseException:
+    except BaseException as error:
         held.release()
         shutil.rmtree(directory.path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UsageError(f"the run can't begin: {error}") from error
         raise
     return _supervised(supervisor, directory)
 
 
 def _supervised(supervisor: Supervisor, directory: RunDirectory) -> Run:
-    started = Run(directory, threading.Event(), supervisor.session)
+    started = Run(directory, supervisor)
     # No daemon: a caller's process that ends waits for the run.
     threading.Thread(target=started.supervise, args=(supervisor,), name=f"spanline-{directory.run_id}").start()
     return started
@@ -328,7 +338,7 @@ def _start_detached(run: Run, held: lease.Lease, environment: Mapping[str, str],
             "spanline.supervisor.detached",
             [*how, str(directory.path), str(held.fd)],
             directory.supervisor_log,
-            environment={**environment, **trace_context.current(os.environ)},
+            environment={**environment, **trace_context.current(os.environ, environment)},
             pass_fds=(held.fd,),
         )
     finally:
@@ -341,5 +351,7 @@ def _start_detached(run: Run, held: lease.Lease, environment: Mapping[str, str],
             break
         time.sleep(0.02)
     supervisor.kill()  # one that is slow must not begin when nobody expects it any more
-    said = process.last_line(directory.supervisor_log)
-    raise SpanlineError(f"the supervisor did not start: {said or 'it said nothing'}")
+    said = process.last_line(directory.supervisor_log) or "it said nothing"
+    if not directory.path.exists():
+        said = f"{directory.path} is gone"
+    raise SpanlineError(f"the supervisor did not start: {said}")

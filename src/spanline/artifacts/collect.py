@@ -33,7 +33,7 @@ def keep(path: Path, place: Path, invocation_id: str | None) -> Path | None:
     None where another invocation wrote it, or where it doesn't say which did (the semantic manifest).
     Raises `Mixed`, and `OSError`.
     """
-    files.make_folder(place)
+    files.make_folder(place, parents=False)
     # The copy is what is looked at: the file itself may be another dbt's a moment later.
     copy = place / f".{uuid.uuid4().hex}"
     try:

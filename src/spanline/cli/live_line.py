@@ -113,5 +113,5 @@ def _status(state: RunState) -> str:
     failed = len(state.failed)
     if failed:
         parts.append(f"{failed} failed")
-    parts.append(duration(max(0.0, time.time() - state.started / 1e9)))
+    parts.append(duration(max(0, state.clock.now() - state.started) / 1e9))
     return " · ".join(parts)[: shutil.get_terminal_size().columns - 1]

@@ -23,7 +23,7 @@ _SCHEMA: Final = "https://schemas.getdbt.com/dbt/run-results/v6.json"
 
 def write(state: RunState, attempt: AttemptState, path: Path) -> None:
     """Write the file of the attempt that has ended last. Raises `OSError` where that can't be done."""
-    began = state.dbt.time if state.dbt is not None else state.started
+    began = state.clock.at(state.dbt) if state.dbt is not None else state.started
     content = {
         "metadata": {
             "dbt_schema_version": _SCHEMA,

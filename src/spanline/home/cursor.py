@@ -32,7 +32,8 @@ class Cursor(msgspec.Struct):
             return cls()
 
     def save(self, path: Path) -> None:
-        """Write the cursor, whole or not at all. Raises `OSError`."""
+        """Write the cursor, whole or not at all; its folder is made anew where it is gone. Raises `OSError`."""
+        path.parent.mkdir(exist_ok=True)
         files.write(path, msgspec.json.encode(self))
 
 

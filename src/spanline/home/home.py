@@ -107,6 +107,13 @@ class RunDirectory(msgspec.Struct, frozen=True):
         """The artifacts of one invocation."""
         return self.path / "artifacts" / f"{session}-{step}-{attempt}"
 
+    @property
+    def loss(self) -> str:
+        """What it means that its journal is gone, and where that was."""
+        places = (*reversed(self.path.parents), self.path, self.journal)
+        gone = next((place for place in places if not os.path.lexists(place)), self.journal)
+        return f"{gone} is gone: dbt's outcome stands, but run {self.run_id} can't be shown, resumed or replayed"
+
     def size(self) -> int:
         """Bytes that the files of this run take."""
         return sum(map(_size, self.path.rglob("*")))

@@ -21,6 +21,7 @@ import msgspec
 from spanline.errors import RunBusy, UsageError
 from spanline.runner.shared.files import open_file
 from spanline.system import files, process
+from spanline.system.open_file import OpenFile
 
 _TRIES: Final = 20
 _TRY_SECONDS: Final = 0.02
@@ -82,17 +83,16 @@ def acquire(path: Path) -> Lease:
     return Lease(fd)
 
 
-def is_held(path: Path) -> bool:
-    """Whether somebody alive holds the lease. Raises as `acquire` does, but for `RunBusy`."""
+def is_held(lease: OpenFile | Path) -> bool:
+    """Whether somebody alive holds the lease: of one that is open, also where its file was removed meanwhile."""
+    file = lease if isinstance(lease, OpenFile) else OpenFile(lease)
     with process.no_forks():  # a fork would go on holding what we hold for an instant
-        try:
-            fd = open_file(path, os.O_RDONLY)
-        except FileNotFoundError:
+        if file.fd is None:
             return False
-        try:
-            return not _try_lock(fd, path, fcntl.LOCK_SH)
-        finally:
-            os.close(fd)
+        if not _try_lock(file.fd, file.path, fcntl.LOCK_SH):
+            return True
+        fcntl.flock(file.fd, fcntl.LOCK_UN)
+        return False
 
 
 def read_holder(path: Path) -> Holder | None:
@@ -140,8 +140,4 @@ def _check_other_host(path: Path) -> None:
 
 def _ourselves() -> Holder:
     pid = os.getpid()
-    try:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot_id = ""
-    return Holder(platform.node(), boot_id, pid, process.start_time(pid), time.time())
+    return Holder(platform.node(), process.boot_id(), pid, process.start_time(pid), time.time())

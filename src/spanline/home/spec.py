@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Annotated, Final
 import msgspec
 
 from spanline.errors import UsageError
+from spanline.home.variables import kept_of
 from spanline.runner.shared.secrets import secrets_of_run
-from spanline.runner.shared.telling import looks_secret
 from spanline.system import files
 
 _LARGEST: Final = 1 << 24
@@ -39,8 +38,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `steps` are dbt commands, done in order; `python` is the interpreter that has dbt.
 
-    `environment` holds the caller's variables for dbt that are no secrets; of the others `secret_names` keeps the
-    names. `timeout` is for a session, `node_timeout` for each node, `grace` for dbt once it is cancelled: in seconds.
+    `environment` holds the variables that the run was given, but for those that may hold a secret: of them
+    `secret_names` keeps the names. `timeout` is for a session, `node_timeout` for each node, `grace` for dbt once it is
+    cancelled: in seconds.
     """
 
     run_id: str
@@ -102,6 +102,13 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         policy = msgspec.structs.replace(self.retry, **_given(retry))
         return msgspec.structs.replace(self, retry=policy, **_given(limits))
 
+    def given(self, variables: Mapping[str, str]) -> RunSpec:
+        """The same run, which is given these variables from now on: of secret ones it keeps the names."""
+        kept, secret = kept_of(variables)
+        others = {name: value for name, value in self.environment.items() if name not in variables}
+        names = {name for name in self.secret_names if name not in variables}
+        return msgspec.structs.replace(self, environment={**others, **kept}, secret_names=sorted(names.union(secret)))
+
     def secrets(self, environment: Mapping[str, str]) -> Iterator[str]:
         """Values that nobody may read in the journal: of this environment, the steps' arguments, the project's vars."""
         return secrets_of_run({**environment, **self.environment}, self.steps, self.project_dir)
@@ -114,24 +121,3 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 def _given(fields: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def variables_of(environment: Mapping[str, str] | None) -> dict[str, str]:
-    """The variables that a caller passes. Raises `UsageError` where a process can't be given them."""
-    passed = {}
-    for name, value in (environment or {}).items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise UsageError(f"variables of the environment are texts: {name!r}'s name or value is none")
-        if not name or "=" in name or "\0" in name + value:
-            raise UsageError(f"no process can be given the variable {name!r}: its name is empty, or has a =, or a NUL")
-        passed[str.__str__(name)] = str.__str__(value)
-    return passed
-
-
-def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Split a run's variables (those passed for it, and `DBT_*`) into those to keep and the names of secret ones."""
-    inherited = {name: value for name, value in os.environ.items() if name.startswith("DBT_")}
-    everything = {**inherited, **passed}
-    secret = sorted(name for name in everything if looks_secret(name))
-    kept = {name: value for name, value in everything.items() if name not in secret}
-    return kept, secret

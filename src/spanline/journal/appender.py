@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -14,27 +13,30 @@ import msgspec
 
 from spanline.events import Event, decode, fields_of
 from spanline.runner.shared.files import open_file
-from spanline.runner.shared.writer import Writer
+from spanline.runner.shared.writer import Writer, both_clocks
 
 
 class Appender:
     """Append typed events to a journal, as the runner does with its own."""
 
-    def __init__(self, path: Path, writer: str, on_stop: Callable[[str], None] | None = None) -> None:
-        self._writer = Writer(str(path), writer, on_stop=on_stop)
+    def __init__(
+        self, path: Path, writer: str, on_stop: Callable[[str], None] | None = None, fd: int | None = None
+    ) -> None:
+        self._writer = Writer(str(path), writer, on_stop=on_stop, fd=fd)
+        self.fd = self._writer.fd
         self.redactor = self._writer.redactor
         self.locate = self._writer.locate
         self.sync = self._writer.sync
         self.close = self._writer.close
         self.resume = self._writer.resume
 
-    def append(self, event: Event, at: int | None = None) -> bool:
+    def append(self, event: Event, stamps: tuple[int, int] | None = None) -> bool:
         """Append one event, and return whether it was written.
 
-        The fields that every record carries are the writer's to fill in; `at` is the time, where that isn't now.
+        The fields that every record carries are the writer's to fill in; for `stamps` see `Writer.append`.
         """
         kind, fields = fields_of(event)
-        return self._writer.append(kind, fields, at)
+        return self._writer.append(kind, fields, stamps)
 
     def masked(self, event: Event) -> Event:
         """The same event without secrets, as it would be read again; what every record carries is left out."""
@@ -48,11 +50,15 @@ _RESERVE_BYTES: Final = 256 * 1024
 class PatientAppender:
     """The supervisor's appender: an event that can't be written is kept, and those after it, until `settle`."""
 
-    def __init__(self, journal: Path, writer: str) -> None:
+    def __init__(self, journal: Path, writer: str, stamps: Callable[[], tuple[int, int]] = both_clocks) -> None:
+        """`stamps` are those of the session's clock, where another process has begun it, perhaps on another host."""
+        self._stamps = stamps
         self._appender = Appender(journal, writer, on_stop=lambda _why: None)
         self.redactor = self._appender.redactor
+        self.fd = self._appender.fd
+        """The journal's descriptor, open to append and to read."""
         self._reserve = journal.with_name("reserve")
-        self._kept: list[tuple[tuple[int, int, int], int, Event]] = []
+        self._kept: list[tuple[tuple[int, int, int], tuple[int, int], Event]] = []
         self._lock = threading.Lock()
         self._place = (0, 0, 0)
         _take_room(self._reserve)
@@ -66,8 +72,9 @@ class PatientAppender:
     def append(self, event: Event) -> None:
         """Append an event, or keep it."""
         with self._lock:
-            if self._kept or not self._appender.append(event):
-                self._kept.append((self._place, time.time_ns(), event))
+            stamps = self._stamps()
+            if self._kept or not self._appender.append(event, stamps):
+                self._kept.append((self._place, stamps, event))
 
     def make_room(self) -> None:
         """Give up the reserve."""
@@ -85,14 +92,11 @@ class PatientAppender:
             self._appender.locate(*self._place)
             self._kept.clear()
             masked = self._appender.masked
-            return [
-                msgspec.structs.replace(masked(event), session=place[0], step=place[1], attempt=place[2], time=at)
-                for place, at, event in left
-            ]
+            return [_as_written(place, stamps, masked(event)) for place, stamps, event in left]
 
-    def _write(self, place: tuple[int, int, int], at: int, event: Event) -> bool:
+    def _write(self, place: tuple[int, int, int], stamps: tuple[int, int], event: Event) -> bool:
         self._appender.locate(*place)
-        return self._appender.append(event, at)
+        return self._appender.append(event, stamps)
 
     def sync(self) -> None:
         """See `Writer.sync`."""
@@ -102,6 +106,12 @@ class PatientAppender:
         """Close the journal. The reserve goes, too."""
         self.make_room()
         self._appender.close()
+
+
+def _as_written(place: tuple[int, int, int], stamps: tuple[int, int], event: Event) -> Event:
+    session, step, attempt = place
+    time, mono = stamps
+    return msgspec.structs.replace(event, session=session, step=step, attempt=attempt, time=time, mono=mono)
 
 
 def _take_room(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Read a journal: from an offset, to its end or following it; the same way for every reader.
 
 The cursor of a reader is a byte offset that never passes the last newline: an unterminated tail is not torn but
-unfinished.
+unfinished. Who has a journal open reads it to its end, be it that somebody has removed it meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from spanline.events import Event, TornRecord, decode
 from spanline.runner.shared.writer import LONGEST_RECORD
-from spanline.system import files
+from spanline.system.open_file import OpenFile
 
 FILE_NAME: Final = "journal.jsonl"
 _CHUNK: Final = 1 << 17
@@ -63,10 +63,10 @@ class Reader:
     It holds one line, and what was read with its end. A line that is longer than a record may be is skipped, and torn.
     """
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
+    def __init__(self, journal: OpenFile | Path, offset: int = 0) -> None:
         self.offset = offset
         self.torn = 0
-        self._path = path
+        self._journal = journal if isinstance(journal, OpenFile) else OpenFile(journal)
         self._seen = offset
         self._lines: collections.deque[bytes | None] = collections.deque()
         self._unfinished = Unfinished()
@@ -79,25 +79,20 @@ class Reader:
         A journal that isn't there yet has none. One may stop in the middle, and read on later.
         Raises `OSError` where the journal can't be read, or is no file.
         """
-        try:
-            file = files.open_to_read(self._path)
-        except FileNotFoundError:
-            return
-        with file:
-            file.seek(self._seen)
-            while True:
-                while self._lines:
-                    line = self._lines.popleft()
-                    self.offset += (self._skipped if line is None else len(line)) + 1
-                    record = self._record(line)
-                    if record is not None:
-                        yield record
-                room = _CHUNK if limit is None else min(_CHUNK, limit - self._seen)
-                chunk = file.read(room) if room > 0 else b""
-                if not chunk:
-                    return
-                self._seen += len(chunk)
-                self._cut(chunk)
+        while True:
+            while self._lines:
+                line = self._lines.popleft()
+                self.offset += (self._skipped if line is None else len(line)) + 1
+                record = self._record(line)
+                if record is not None:
+                    yield record
+            room = _CHUNK if limit is None else min(_CHUNK, limit - self._seen)
+            fd = self._journal.fd
+            chunk = os.pread(fd, room, self._seen) if fd is not None and room > 0 else b""
+            if not chunk:
+                return
+            self._seen += len(chunk)
+            self._cut(chunk)
 
     def _cut(self, chunk: bytes) -> None:
         first, *others = chunk.split(b"\n")
@@ -122,10 +117,7 @@ class Reader:
 
     def has_more(self) -> bool:
         """Whether the journal has grown since the last read."""
-        try:
-            return os.stat(self._path).st_size > self._seen  # noqa: PTH116 - called a hundred times a second
-        except FileNotFoundError:
-            return False
+        return self._journal.size > self._seen
 
 
 def bursts(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS) -> Iterator[Iterator[Record]]:

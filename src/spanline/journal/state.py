@@ -17,6 +17,7 @@ import msgspec
 from spanline import events
 from spanline.events import Event
 from spanline.journal.batches import ModelBatches
+from spanline.journal.clock import Clock
 
 RUNNING: Final = "running"
 CANCELLED: Final = "cancelled"
@@ -36,14 +37,13 @@ TIMED_OUT: Final = "timed out"
 
 
 class NodeState(msgspec.Struct, kw_only=True):
-    """What is known of one node, hook or operation in a session. Times are nanoseconds since the epoch."""
+    """What is known of one node, hook or operation in a session. Times are nanoseconds, by the session's clock."""
 
     unique_id: str
     status: str
     attempt: int = 0
     step: int = 0
     started: int | None = None
-    started_mono: int = 0
     finished: int | None = None
     execution_time: float = 0.0
     message: str | None = None
@@ -57,10 +57,10 @@ class NodeState(msgspec.Struct, kw_only=True):
         """Dbt's message of it, or its status where there is none."""
         return self.message or self.status
 
-    def end(self, status: str, event: Event) -> None:
-        """Have it end by this event."""
+    def end(self, status: str, at: int) -> None:
+        """Have it end then."""
         self.status = status
-        self.finished = event.time if self.started is None else end_of(self.started, self.started_mono, event)
+        self.finished = max(at, self.started or 0)
 
     @property
     def open(self) -> bool:
@@ -76,13 +76,6 @@ class NodeState(msgspec.Struct, kw_only=True):
 def outcome_of(state: RunState, event: events.SessionEnded) -> str:
     """The outcome of the session that this event ends, with `timed out` where a limit has cancelled it, and nobody."""
     return TIMED_OUT if event.outcome == CANCELLED and state.cancelled_by_limit else event.outcome
-
-
-def end_of(began: int, began_mono: int, event: Event) -> int:
-    """When this event has ended what began then: by the other clock, where somebody has set the clock back between."""
-    if event.time >= began:
-        return event.time
-    return began + max(0, event.mono - began_mono)
 
 
 class AttemptState(msgspec.Struct, kw_only=True):
@@ -133,27 +126,36 @@ class RunState(msgspec.Struct, kw_only=True):
     begun: int = 0
     """When the run's first session has begun; `started` is of the last."""
     started: int = 0
+    clock: Clock = Clock()
+    """The session's clock, which times of nodes and the two below are by."""
+    now: int = 0
+    """When the last event has happened; what comes behind the session's end is of the sinks, and by the system's."""
     last: int = 0
-    """The last event's time, up to the end of the session; what comes behind that is of the sinks."""
+    """When the last event up to the end of the session has happened."""
     deliveries: dict[str, events.SinkDelivery] = {}
     """How far each sink has come, as was last told: what one owes of a session it owes in the next."""
 
     def apply(self, event: Event) -> None:
         """Take one event into account."""
-        if not self.begun:
-            self._begin(event)
+        if isinstance(event, events.SessionStarted):
+            self._begin(event, event.boot_id, "")
+        elif self.session is None and not self.begun:
+            self._begin(event, "", "its first record cannot be read, so OpenLineage and traces are not told of it")
+        self.now = self.clock.at(event) if self.ended is None else event.time
         if self.ended is None:
-            self.last = max(self.last, event.time)
+            self.last = max(self.last, self.now)
         change = _CHANGES.get(type(event))
         if change is not None:
             change(self, event)
 
-    def _begin(self, event: Event) -> None:
-        """Take the run to have begun with this event, also where it isn't the one that says so."""
-        self.begun = self.started = event.time
+    def _begin(self, event: Event, boot_id: str, incomplete: str) -> None:
+        """Take a session to begin with this event, also where it isn't the one that says so."""
         self.session_number = event.session
-        if not isinstance(event, events.SessionStarted):
-            self.incomplete = "its first record cannot be read, so OpenLineage and traces are not told of it"
+        self.clock = Clock(event.session, event.time, event.mono, boot_id)
+        self.begun = self.begun or event.time
+        self.started = self.last = event.time
+        self.ended = None
+        self.incomplete = incomplete
 
     def fork(self) -> RunState:
         """Another state that is as this one is now. Both hold the same events, which are most of what a state takes."""
@@ -235,10 +237,6 @@ class RunState(msgspec.Struct, kw_only=True):
         """How many nodes have which status."""
         return dict(Counter(node.status for node in self.nodes.values()))
 
-    def ends_at(self, event: Event) -> int:
-        """When the session has ended, or would have, by this event."""
-        return end_of(self.started, self.session.mono if self.session is not None else 0, event)
-
     def outcome(self, exit_code: int) -> str:
         """The outcome of the session if it ended now, its last runner having left `exit_code`."""
         attempt = self.attempt
@@ -262,27 +260,23 @@ class RunState(msgspec.Struct, kw_only=True):
     def _cut_off(self) -> str:
         return CANCELLED if self.cancelling else INTERRUPTED
 
-    def _close_open(self, event: Event, status: str) -> None:
+    def _close_open(self, status: str) -> None:
         for node in self.open_nodes:
-            node.end(status, event)
+            node.end(status, self.now)
 
 
 def _session_started(state: RunState, event: events.SessionStarted) -> None:
     state.run_id = event.run_id
     state.session = event
-    state.session_number = event.session
-    state.started = event.time
-    state.ended = state.cancel = state.dbt = state.config = None
-    state.last = max(state.last, event.time)
+    state.cancel = state.dbt = state.config = None
     state.interrupted = state.killed = False
-    state.incomplete = ""
     state.attempts, state.nodes, state.hooks = [], {}, {}
     if not event.resumes:
         state.batches = {}
 
 
 def _session_ended(state: RunState, event: events.SessionEnded) -> None:
-    state._close_open(event, state._cut_off)
+    state._close_open(state._cut_off)
     state.ended = event
 
 
@@ -297,7 +291,7 @@ def _attempt_started(state: RunState, event: events.AttemptStarted) -> None:
 def _attempt_ended(state: RunState, event: events.AttemptEnded) -> None:
     if state.attempts:
         state.attempts[-1].exit_code = event.exit_code
-    state._close_open(event, state._cut_off)
+    state._close_open(state._cut_off)
 
 
 def _dbt_exited(state: RunState, event: events.DbtExited) -> None:
@@ -308,7 +302,7 @@ def _dbt_exited(state: RunState, event: events.DbtExited) -> None:
 def _runner_died(state: RunState, event: events.RunnerDied) -> None:
     if state.attempts:
         state.attempts[-1].died = event
-    state._close_open(event, state._cut_off)
+    state._close_open(state._cut_off)
 
 
 def _runner_failed(state: RunState, event: events.RunnerFailed) -> None:
@@ -358,7 +352,7 @@ def _dbt_finished(state: RunState, event: events.DbtFinished) -> None:
     if state.attempts:
         state.attempts[-1].finished = event
     # dbt ended orderly with nodes open: it has cancelled them, because it was told to or by --fail-fast.
-    state._close_open(event, CANCELLED)
+    state._close_open(CANCELLED)
 
 
 def _artifact_written(state: RunState, event: events.ArtifactWritten) -> None:
@@ -374,23 +368,22 @@ def _node_described(state: RunState, event: events.NodeDescribed) -> None:
     state.descriptions[event.unique_id] = event
 
 
-def _started(event: events.NodeStarted | events.HookStarted) -> NodeState:
+def _started(state: RunState, event: events.NodeStarted | events.HookStarted) -> NodeState:
     return NodeState(
         unique_id=event.unique_id,
         status=RUNNING,
-        started=event.time,
-        started_mono=event.mono,
+        started=state.now,
         step=event.step,
         attempt=event.attempt,
     )
 
 
 def _node_started(state: RunState, event: events.NodeStarted) -> None:
-    state.nodes[event.unique_id] = _started(event)
+    state.nodes[event.unique_id] = _started(state, event)
 
 
 def _hook_started(state: RunState, event: events.HookStarted) -> None:
-    state.hooks[event.unique_id] = _started(event)
+    state.hooks[event.unique_id] = _started(state, event)
 
 
 def _node_finished(state: RunState, event: events.NodeFinished) -> None:
@@ -399,12 +392,12 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
         node = NodeState(unique_id=event.unique_id, status=RUNNING, step=event.step, attempt=event.attempt)
         state.nodes[event.unique_id] = node
     if event.status == "skipped":
-        node.end(event.status, event)
+        node.end(event.status, state.now)
         node.message = event.message
         return
     # After a cancel dbt may still report an error for what it has just cancelled; of a model, for the batch under way.
     late = state.cancelling and event.status in FAILED
-    node.end(CANCELLED if late else event.status, event)
+    node.end(CANCELLED if late else event.status, state.now)
     node.execution_time = max(0.0, event.execution_time)
     node.message = event.message
     node.failures = event.failures
@@ -429,7 +422,7 @@ def _batch_finished(state: RunState, event: events.BatchFinished) -> None:
 def _hook_finished(state: RunState, event: events.HookFinished) -> None:
     hook = state.hooks.setdefault(event.unique_id, NodeState(unique_id=event.unique_id, status=RUNNING))
     late = state.cancelling and event.status in FAILED
-    hook.end(CANCELLED if late else event.status, event)
+    hook.end(CANCELLED if late else event.status, state.now)
     hook.execution_time = max(0.0, event.execution_time)
     hook.message = event.message
 
@@ -438,7 +431,7 @@ def _node_skipped(state: RunState, event: events.NodeSkipped) -> None:
     state.nodes[event.unique_id] = NodeState(
         unique_id=event.unique_id,
         status="skipped",
-        finished=event.time,
+        finished=state.now,
         cause=event.cause,
         step=event.step,
         attempt=event.attempt,

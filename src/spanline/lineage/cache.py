@@ -126,7 +126,7 @@ class Cache:
 
 def _connect(path: Path) -> sqlite3.Connection | None:
     try:
-        files.make_folder(path.parent)
+        files.make_folder(path.parent, parents=False)  # in its home, unless somebody has removed that
         files.check_owner(path.parent)
         files.open_to_append(path).close()  # SQLite would follow a link
         # Each write is a transaction: one left open while dbt is busy would hold up all other runs.

@@ -22,6 +22,7 @@ from typing import Final
 from spanline import events
 from spanline.journal.appender import Appender
 from spanline.journal.reader import Reader, Record, follow
+from spanline.system.open_file import OpenFile
 
 _NICE: Final = 10
 _POLL_SECONDS: Final = 0.02
@@ -29,21 +30,22 @@ _POLL_SECONDS: Final = 0.02
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`JOURNAL CACHE SESSION`: resolve until standard input ends and all before that is read."""
+    """`JOURNAL JOURNAL_FD CACHE SESSION`: resolve until standard input ends and all before that is read."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     os.nice(_NICE)
-    journal, cache, number = Path(arguments[0]), Path(arguments[1]), int(arguments[2])
+    journal, cache = Path(arguments[0]), Path(arguments[2])
+    journal_fd, number = int(arguments[1]), int(arguments[3])
     ended = threading.Event()
     threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
     writer = f"columns-{os.getpid()}"
-    appender = Appender(journal, writer)
+    appender = Appender(journal, writer, fd=journal_fd)
     appender.locate(number, 0, 0)
     appender.append(
         events.ColumnResolverStarted(sqlglot_version=metadata.version("sqlglot"), compiled=sqlglot_is_compiled())
     )
     found = (
         record
-        for record in follow(Reader(journal), ended.is_set, _POLL_SECONDS)
+        for record in follow(Reader(OpenFile(journal, journal_fd)), ended.is_set, _POLL_SECONDS)
         if record.event.session == number and record.event.writer != writer
     )
     begun = _until_configured(found)

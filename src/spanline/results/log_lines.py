@@ -234,7 +234,7 @@ class LogLines:
         parts = (*node[0], node[1]) if node is not None and node in self._with_span else ("session",)
         everything = {**attributes, **_of_run(state), **_of_place(event)}
         return LogLine(
-            time=event.time,
+            time=state.now,
             severity=severity,
             body=_cut(body, _TEXT),
             attributes={key: _bounded(value) for key, value in everything.items() if value != ""},

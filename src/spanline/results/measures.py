@@ -196,20 +196,20 @@ class Measures:
     def __call__(self, event: Event, state: RunState) -> Iterator[Snapshot]:
         """Yield the snapshot that this event, already applied to the state, makes due."""
         if isinstance(event, events.SessionStarted):
-            self._tally = _Tally(since=event.time, at=event.time)
+            self._tally = _Tally(since=state.now, at=state.now)
         elif isinstance(event, (events.NodeStarted, events.NodeFinished, events.NodeSkipped)):
             self._node(event, state)
         elif isinstance(event, _CLOSING):
             for unique_id in sorted(self._tally.open):
-                self._node_ended(unique_id, event.time, state)
+                self._node_ended(unique_id, state)
         else:
             self._count(event)
         if isinstance(event, events.SessionEnded):
             yield self._last(event, state)
         elif isinstance(event, events.DeliveryEnded):
             yield _of_the_sinks(event, state)
-        elif self._due(event, state):
-            yield self._snapshot(event.time, state, ())
+        elif self._due(state):
+            yield self._snapshot(state.now, state, ())
 
     def _count(self, event: Event) -> None:
         tally = self._tally
@@ -225,23 +225,23 @@ class Measures:
         if isinstance(event, events.NodeStarted):
             self._node_started(event, state)
         else:
-            self._node_ended(event.unique_id, event.time, state)
+            self._node_ended(event.unique_id, state)
 
     def _node_started(self, event: events.NodeStarted, state: RunState) -> None:
         tally = self._tally
         tally.open.add(event.unique_id)
-        wait = tally.queue.started(event.unique_id, event.time, state.descriptions)
+        wait = tally.queue.started(event.unique_id, state.now, state.descriptions)
         labels = _labels(resource_type=resource_type(event.unique_id))
         tally.observed.setdefault((NODE_QUEUE, labels), []).append(wait)
 
-    def _node_ended(self, unique_id: str, at: int, state: RunState) -> None:
+    def _node_ended(self, unique_id: str, state: RunState) -> None:
         tally = self._tally
         tally.open.discard(unique_id)
         node = state.nodes.get(unique_id)
         if node is None or (node.step, node.attempt, unique_id) in tally.counted:
             return
         tally.counted.add((node.step, node.attempt, unique_id))
-        tally.queue.ended(unique_id, at, state.descriptions)
+        tally.queue.ended(unique_id, state.now, state.descriptions)
         kind = resource_type(unique_id)
         labels = _labels(resource_type=kind, status=node.status)
         tally.counts[NODE_RESULTS, labels] += 1
@@ -250,18 +250,16 @@ class Measures:
         if rows := _rows(node):
             tally.counts[NODE_ROWS, _labels(resource_type=kind)] += rows
 
-    def _due(self, event: Event, state: RunState) -> bool:
-        due = self._interval is not None and event.time - self._tally.at >= self._interval * 1e9
+    def _due(self, state: RunState) -> bool:
+        due = self._interval is not None and state.now - self._tally.at >= self._interval * 1e9
         return due and state.config is not None and state.ended is None
 
     def _last(self, event: events.SessionEnded, state: RunState) -> Snapshot:
         tally = self._tally
         outcome = _labels(outcome=outcome_of(state, event))
         tally.counts[RUN_RESULTS, outcome] += 1
-        tally.observed[RUN_DURATION, outcome] = [(state.ends_at(event) - state.started) / 1e9]
-        # Somebody may have set the clock back: no point ends before it starts, or before the one it follows.
-        at = max(state.ends_at(event), tally.at)
-        return self._snapshot(at, state, self._of_the_last_run(event, state))
+        tally.observed[RUN_DURATION, outcome] = [(state.now - state.started) / 1e9]
+        return self._snapshot(state.now, state, self._of_the_last_run(event, state))
 
     def _snapshot(self, at: int, state: RunState, gauges: Iterable[Point]) -> Snapshot:
         tally = self._tally
@@ -281,8 +279,8 @@ class Measures:
     def _of_the_last_run(self, event: events.SessionEnded, state: RunState) -> Iterator[Point]:
         ended = outcome_of(state, event)
         outcome = _labels(outcome=ended)
-        yield Point(LAST_TIMESTAMP, outcome, event.time / 1e9)
-        yield Point(LAST_DURATION, outcome, (state.ends_at(event) - state.started) / 1e9)
+        yield Point(LAST_TIMESTAMP, outcome, event.time / 1e9)  # the system's: it is compared with what the time is
+        yield Point(LAST_DURATION, outcome, (state.now - state.started) / 1e9)
         for one in OUTCOMES:
             yield Point(LAST_OUTCOME, _labels(outcome=one), int(one == ended))
         counts = {**dict.fromkeys(STATUSES, 0), **state.counts}

@@ -29,6 +29,8 @@ _OF_SQL: Final = frozenset(("syntax", "not_found", "data"))
 _OF_A_FILE: Final = frozenset(("compilation", "parsing"))
 """Categories of errors that name a line: of the statement that the warehouse was sent, or of a file of the project."""
 _OPERATION: Final = "run-operation"
+_UNHANDLED: Final = 2
+"""dbt's exit code for what isn't a failure of its nodes."""
 
 
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,28 +118,44 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         raise exception_of(self)
 
 
-def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -> RunResult:
-    """The result that a run's state amounts to."""
+def result_of(
+    state: RunState,
+    directory: str,
+    undelivered: Mapping[str, int],
+    *,
+    exit_code: int | None = None,
+    lost: str = "",
+) -> RunResult:
+    """The result that a run's state amounts to.
+
+    `exit_code` is that of the last session, where that is known although the state isn't; `lost` says what isn't.
+    """
     ended = state.ended
+    if ended is not None:
+        outcome, exit_code = ended.outcome, ended.exit_code
+    elif exit_code is not None:
+        outcome = state.outcome(exit_code)
+    else:
+        outcome, exit_code = DIED, _UNHANDLED
     attempt = state.attempt
     everything = [*state.nodes.values(), *(hook for hook in state.hooks.values() if hook.failed)]
     nodes = tuple(_node(node, state) for node in sorted(everything, key=lambda n: n.finished or 0))
     return RunResult(
         run_id=state.run_id or Path(directory).name,
-        outcome=ended.outcome if ended else DIED,
-        exit_code=ended.exit_code if ended else 2,
+        outcome=outcome,
+        exit_code=exit_code,
         elapsed=(state.last - state.started) / 1e9,
         directory=directory,
         nodes=nodes,
         completed=state.completed,
         total=state.total,
-        error=_error(state),
+        error=None if outcome == SUCCESS else _error(state),
         failure=failure_of_session(state),
         conn_id=_conn_id(state),
         signal=attempt.died.signal if attempt and attempt.died else None,
         timed_out=state.cancelled_by_limit,
         timed_out_node=state.cancel.unique_id if state.cancel is not None and state.cancelled_by_limit else None,
-        incomplete=state.incomplete or None,
+        incomplete=state.incomplete or lost or None,
         undelivered=dict(undelivered),
     )
 
@@ -166,11 +184,9 @@ def _conn_id(state: RunState) -> str | None:
     return f"{state.config.profile}.{state.config.target}"
 
 
-def _error(state: RunState) -> str | None:
-    ended, attempt = state.ended, state.attempt
-    if ended is not None and ended.outcome == SUCCESS:
-        return None
-    if ended is None or attempt is None:
+def _error(state: RunState) -> str:
+    attempt = state.attempt
+    if state.ended is None or attempt is None:
         return "the supervisor ended before the run did"
     if state.cancel is not None and state.cancelled_by_limit:
         slow = state.descriptions.get(state.cancel.unique_id or "")

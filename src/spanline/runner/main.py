@@ -37,9 +37,9 @@ def main(argv: list[str]) -> int:
         return _dbt(argv[1:], {})
     control_fd = int(argv[0])
     control = os.fdopen(control_fd, "rb", buffering=0)
-    order = json.loads(_line(control_fd))
+    order, behind = _read_order(control)
     # What dbt starts must hold neither the lease nor the pipe.
-    for fd in (control_fd, order["lease_fd"], order["word_fd"]):
+    for fd in (control_fd, order["lease_fd"], order["word_fd"], order["journal_fd"]):
         os.set_inheritable(fd, False)
     say_farewell = watchdog.start(control_fd, order["grace"], [order["lease_fd"]])
 
@@ -51,13 +51,14 @@ def main(argv: list[str]) -> int:
         order["writer"],
         Redactor(secrets_of_run(os.environ, [order["args"]], order["project_dir"])),
         on_stop=lambda why: _say(order["word_fd"], f"stopped {why}"),
+        fd=order["journal_fd"],
     )
     writer.locate(order["session"], order["step"], order["attempt"])
     with suppress(OSError):  # of a full disk
         # Open until the process ends, for a crash to write to.
         faults = os.fdopen(open_file(order["faults"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w")
         faulthandler.enable(faults)
-    threading.Thread(target=_listen, args=(control, interrupt), name="spanline-lifeline", daemon=True).start()
+    threading.Thread(target=_listen, args=(control, behind, interrupt), name="spanline-lifeline", daemon=True).start()
     watch = partial(
         interrupt.watch,
         on_asked=lambda reason: _write(writer, "interrupt_received", {"reason": reason}),
@@ -153,23 +154,29 @@ def _dbt(args: list[str], context: dict[str, Any]) -> int:
     return 0
 
 
-def _line(fd: int) -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        chunk = os.read(fd, 65536)
+def _read_order(control: Any) -> tuple[dict[str, Any], bytes]:
+    """The order, and what else has come by then: a cancel may be as early as that.
+
+    The pipe has no buffer: Python, at its end, would wait for one that the thread of `_listen` reads from.
+    """
+    said = b""
+    while b"\n" not in said:
+        chunk = control.read(65536)
         if not chunk:
             raise SystemExit(UNHANDLED)  # the supervisor died before it had said what to do
-        line += chunk
-    return line
+        said += chunk
+    line, _, behind = said.partition(b"\n")
+    return json.loads(line), behind
 
 
-def _listen(control: Any, interrupt: Interrupt) -> None:
+def _listen(control: Any, said: bytes, interrupt: Interrupt) -> None:
     while True:
-        order = control.read(64)
-        if not order:
+        if said:
+            interrupt.ask("cancel")
+        said = control.read(64)
+        if not said:
             interrupt.ask("the supervisor is gone")
             return
-        interrupt.ask("cancel")
 
 
 def _write(writer: Writer, type_: str, fields: dict[str, Any]) -> None:

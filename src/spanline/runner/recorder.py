@@ -19,6 +19,7 @@ from .comments import without_ours
 from .interrupt import Interrupt
 from .shared import lines
 from .shared.writer import Writer
+from .stopwatch import Stopwatch
 
 Handler = Callable[["Recorder", Any, Any], None]
 
@@ -51,6 +52,7 @@ class Recorder:
         self._skipped_by: dict[str, str] = {}
         self._queries: dict[int, tuple[int, str]] = {}  # the thread's open query: its number and SQL
         self._query_count = 0
+        self._stopwatch = Stopwatch()
         self._batch_errors: dict[str, dict[str, Any]] = {}  # of a microbatch model: what the first to fail has said
         self._stats: dict[str, int] = {}
         self._exception: str | None = None
@@ -232,12 +234,15 @@ class Recorder:
         batch = _batch(event)
         if batch == 0:
             self._batches_planned(event)
+        unique_id = event.data.node_info.unique_id
         if batch is not None:
+            self._stopwatch.start((unique_id, threading.get_ident()))
             return
+        self._stopwatch.start(unique_id)
         self._write(
             "node_started",
             {
-                "unique_id": event.data.node_info.unique_id,
+                "unique_id": unique_id,
                 "thread": threading.current_thread().name,
             },
         )
@@ -266,7 +271,7 @@ class Recorder:
             "unique_id": unique_id,
             "status": status,
             "thread": result.thread,
-            "execution_time": result.execution_time,
+            "execution_time": self._stopwatch.stop(unique_id, result.execution_time),
         }
         fields.update(_said(message, line))
         if status in _OF_BATCHES:
@@ -349,12 +354,13 @@ class Recorder:
     def _batch_result(self, event: Any, info: Any) -> None:
         # Of a batch that went well dbt gives the adapter's message for its status.
         status = event.data.status if event.data.status in ("error", "skipped") else "success"
+        unique_id = event.data.node_info.unique_id
         fields = {
-            "unique_id": event.data.node_info.unique_id,
+            "unique_id": unique_id,
             "status": status,
             "batch": event.data.batch_index,
             "batches": event.data.total_batches,
-            "execution_time": event.data.execution_time,
+            "execution_time": self._stopwatch.stop((unique_id, threading.get_ident()), event.data.execution_time),
         }
         runner = _local("print_result_line", "self")
         if runner is not None:
@@ -370,19 +376,21 @@ class Recorder:
             self._interrupt.note_hook()
             self._interrupt.note_start()
         self._open_hook = event.data.node_info.unique_id
+        self._stopwatch.start(self._open_hook)
         self._write(
             "hook_started",
-            {"unique_id": event.data.node_info.unique_id, "statement": event.data.statement},
+            {"unique_id": self._open_hook, "statement": event.data.statement},
         )
         _log(self, event, info)
 
     def _hook_end(self, event: Any, info: Any) -> None:
+        unique_id = event.data.node_info.unique_id
         self._write(
             "hook_finished",
             {
-                "unique_id": event.data.node_info.unique_id,
+                "unique_id": unique_id,
                 "status": _HOOK_STATUS.get(event.data.status, event.data.status),
-                "execution_time": event.data.execution_time,
+                "execution_time": self._stopwatch.stop(unique_id, event.data.execution_time),
                 "message": _local("safe_run_hooks", "message"),
             },
         )

@@ -23,6 +23,7 @@ from spanline.journal.reader import Reader, Record, bursts
 from spanline.journal.state import RunState
 from spanline.sinks.base import Later, Message, Rejected, Sink
 from spanline.sinks.error_text import in_full, in_short
+from spanline.system.open_file import OpenFile
 
 _PENDING: Final = 500
 """How many messages of a sink may wait in memory; beyond that the journal keeps the rest."""
@@ -59,12 +60,12 @@ class _Pending(msgspec.Struct, frozen=True):
 class Delivery:
     """One sink at work: what it makes of the journal, what of that is under way, and how far it has come."""
 
-    def __init__(self, name: str, sink: Sink, directory: RunDirectory, *, again: bool) -> None:
+    def __init__(self, name: str, sink: Sink, directory: RunDirectory, journal: OpenFile, *, again: bool) -> None:
         self.name = name
         self._sink = sink
         self._most_lanes, self._batch, self._linger = int(sink.lanes), int(sink.batch), float(sink.linger)
         self._run_id = directory.run_id
-        self._journal = directory.journal
+        self._journal = journal
         self._path = directory.cursor(name)
         self.cursor = Cursor() if again else Cursor.load(self._path)
         self.cursor.complete = False
@@ -145,15 +146,18 @@ class Delivery:
         """Say what was not delivered, and was rejected this time."""
         for lane in self._lanes:
             lane.end()
+        again = f"`spanline replay {self._run_id}` sends"
+        gone = self._journal.is_gone
         if not self.over:
-            log.warning("%s has not come to an end: `spanline replay %s` sends what it owes", self.name, self._run_id)
+            rest = "is lost with the journal" if gone else f"is kept, and {again} it"
+            log.warning("%s has not come to an end: what it owes %s", self.name, rest)
         if self.cursor.undelivered:
             log.warning(
-                "%s: %d messages were not delivered (%s); they are kept, and `spanline replay %s` sends them",
+                "%s: %d messages were not delivered (%s); they %s",
                 self.name,
                 self.cursor.undelivered,
                 self.cursor.error or "there was no time left",
-                self._run_id,
+                "are lost with the journal" if gone else f"are kept, and {again} them",
             )
         rejected = self.cursor.rejected - self._rejected_before
         if rejected:

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Final
 
 from spanline.events import DeliveryEnded, SinkDelivery
@@ -25,6 +24,7 @@ from spanline.journal.state import RunState
 from spanline.sinks.base import announced
 from spanline.sinks.delivery import Delivery, Ends, begin
 from spanline.sinks.error_text import in_short
+from spanline.system.open_file import OpenFile
 
 FLUSH_VARIABLE: Final = "SPANLINE_FLUSH_TIMEOUT"
 FLUSH_SECONDS: Final = 5.0
@@ -40,12 +40,12 @@ _STOP_SECONDS: Final = 5.0
 log = logging.getLogger("spanline")
 
 
-def delivery_ended(journal: Path, cursors: Mapping[str, Cursor], last: int) -> DeliveryEnded:
-    """What is to be told of sinks whose cursors these are; `last` is the time of the run's last event."""
+def delivery_ended(journal: OpenFile, cursors: Mapping[str, Cursor], state: RunState) -> DeliveryEnded:
+    """What is to be told of the sinks of a run in this state whose cursors these are."""
 
     def of_one(name: str, cursor: Cursor) -> SinkDelivery:
         owed = next(Reader(journal, cursor.offset).read(), None) if not cursor.complete else None
-        lag = max(0, last - owed.event.time) / 1e9 if owed is not None else 0.0
+        lag = max(0, state.last - state.clock.at(owed.event)) / 1e9 if owed is not None else 0.0
         error = cursor.error if cursor.undelivered or owed is not None else None
         return SinkDelivery(name, cursor.undelivered, lag, error)
 
@@ -72,9 +72,10 @@ class Deliveries:
     share a reader; one of somebody else's has its own, so that nothing it does can hold up another.
     """
 
-    def __init__(self, directory: RunDirectory, *, again: bool = False) -> None:
+    def __init__(self, directory: RunDirectory, journal: OpenFile, *, again: bool = False) -> None:
         """Deliver what is behind each sink's cursor (with `again`, everything) until `finish`."""
         self._directory = directory
+        self._journal = journal
         self._ends = Ends(threading.Event(), threading.Event())
         self._again = again
         self._points = announced()
@@ -142,7 +143,7 @@ class Deliveries:
         try:
             sink = point.load()()
             if sink is not None:
-                delivery = Delivery(point.name, sink, self._directory, again=self._again)
+                delivery = Delivery(point.name, sink, self._directory, self._journal, again=self._again)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, the run goes on without it
             self.off[point.name] = in_short(error)
             log.warning("%s is off: %s", point.name, self.off[point.name])
@@ -172,7 +173,7 @@ class Deliveries:
     def _read(self, together: list[Delivery]) -> None:
         """Have these take what is journalled. Those for which that is too much are left alone, and taken off."""
         state = RunState()
-        for burst in self._ends.bursts(Reader(self._directory.journal)) if together else ():
+        for burst in self._ends.bursts(Reader(self._journal)) if together else ():
             for record in burst or ():
                 state.apply(record.event)
                 for delivery in [delivery for delivery in together if not delivery.take(record, state)]:

@@ -20,7 +20,7 @@ from spanline.events import Event, TornRecord
 from spanline.journal.reader import Unfinished
 from spanline.journal.state import CUT_OFF, RUNNING, RunState, outcome_of
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what is taken from a journal: with another, what was kept of journals is taken again."""
 
 SESSION, RETRY, NODE, TORN = "session", "retry", "node", "torn"
@@ -32,17 +32,13 @@ class _Relation(msgspec.Struct, frozen=True):
     name: str
 
 
-class _Described(msgspec.Struct, frozen=True, tag_field="type", tag="node_described"):
+class _Described(Event, frozen=True, kw_only=True, tag="node_described"):
     """Of `events.NodeDescribed` what identifies the code, which is a third of the line."""
 
     unique_id: str
-    time: int = 0
-    session: int = 0
-    step: int = 0
-    attempt: int = 0
     materialized: str | None = None
     relation: _Relation | None = None
-    depends_on: list[str] = []
+    depends_on: tuple[str, ...] = ()
     checksum: str | None = None
     test: events.TestInfo | None = None
 
@@ -183,7 +179,7 @@ class _Reading:
 
     def _other(self, event: Event) -> None:
         self._state.apply(event)
-        self._last = event.time
+        self._last = self._state.now
 
     def _session_started(self, event: events.SessionStarted) -> None:
         self._end_session("died")
@@ -194,21 +190,21 @@ class _Reading:
 
     def _session_ended(self, event: events.SessionEnded) -> None:
         self._state.apply(event)
-        watched = event.time - self._last <= _UNWATCHED_SECONDS * 1e9
-        self._note_session(outcome_of(self._state, event), event.time if watched else self._last)
+        now = self._state.now
+        watched = now - self._last <= _UNWATCHED_SECONDS * 1e9
+        self._note_session(outcome_of(self._state, event), now if watched else self._last)
 
     def _retry_scheduled(self, event: events.RetryScheduled) -> None:
         self._other(event)
-        self._facts.add(RETRY, event.category or "unknown", seconds=event.delay, moment=event.time)
+        self._facts.add(RETRY, event.category or "unknown", seconds=event.delay, moment=self._state.now)
 
     def _node_described(self, event: _Described) -> None:
         self._enter((event.session, event.step, event.attempt))
         self._descriptions[event.unique_id] = event
-        self._last = event.time
+        self._last = self._state.clock.at(event)
 
     def _node_finished(self, event: events.NodeFinished) -> None:
-        self._state.apply(event)
-        self._last = event.time
+        self._other(event)
         unique_id = event.unique_id
         node = self._state.nodes[unique_id]
         if node.status in _NO_EXECUTION:
@@ -216,13 +212,13 @@ class _Reading:
         if unique_id.startswith(TESTS):
             self._enter((event.session, event.step, event.attempt))
             self._tests.append(len(self._facts.kind))
-        self._facts.add(NODE, unique_id, node.status, node.execution_time, event.time)
+        self._facts.add(NODE, unique_id, node.status, node.execution_time, self._last)
 
     def _hook_finished(self, event: events.HookFinished) -> None:
         self._other(event)
         status = self._state.hooks[event.unique_id].status
         if status not in _NO_EXECUTION:
-            self._facts.add(NODE, event.unique_id, status, event.execution_time, event.time)
+            self._facts.add(NODE, event.unique_id, status, event.execution_time, self._last)
 
     def _enter(self, invocation: tuple[int, int, int]) -> None:
         """What is described from here on is the code of this invocation, and not of the one before."""

@@ -35,7 +35,10 @@ log = logging.getLogger("spanline")
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """How a runner is started. `foreground` leaves it in our process group: on a terminal it must be able to read."""
+    """How a runner is started. `foreground` leaves it in our process group: on a terminal it must be able to read.
+
+    The lease's and the journal's descriptors are inherited: neither can be removed from under a runner.
+    """
 
     python: str
     cwd: str
@@ -43,6 +46,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     stdio: Stdio
     foreground: bool
     lease_fd: int
+    journal_fd: int
 
 
 class QueryComments(msgspec.Struct, frozen=True):
@@ -80,7 +84,7 @@ class Runner:
     """A runner that was started. Leaving its `with` block lets go of the pipes, by which one that lives on ends."""
 
     def __init__(self, launch: Launch) -> None:
-        self._lease_fd = launch.lease_fd
+        self._inherited = {"lease_fd": launch.lease_fd, "journal_fd": launch.journal_fd}
         control, self._control = process.private_pipe()
         self._word, self._word_end = os.pipe()
         os.set_blocking(self._word, False)
@@ -109,7 +113,7 @@ class Runner:
 
     def give(self, order: Order) -> None:
         """Tell it what to do."""
-        descriptors = {"lease_fd": self._lease_fd, "word_fd": self._word_end}
+        descriptors = {**self._inherited, "word_fd": self._word_end}
         line = msgspec.json.encode({**msgspec.structs.asdict(order), **descriptors}) + b"\n"
         with contextlib.suppress(BrokenPipeError):  # it has died already, which `wait` sees
             while line:
@@ -179,7 +183,7 @@ class Runner:
                     stdin=launch.stdio.stdin,
                     stdout=launch.stdio.stdout,
                     stderr=launch.stdio.stderr,
-                    pass_fds=(control, launch.lease_fd, self._word_end),
+                    pass_fds=(control, self._word_end, *self._inherited.values()),
                     start_new_session=not launch.foreground,
                 )
         finally:

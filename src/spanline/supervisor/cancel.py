@@ -1,7 +1,11 @@
-"""Cancel: ask whoever supervises a run to end it, from any process or host that sees its directory; and hear of it."""
+"""Cancel: ask whoever supervises a run to end it, from any process or host that sees its directory; and hear of it.
+
+A signal handler may ask: nothing here takes a lock.
+"""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 from typing import Final
@@ -31,7 +35,7 @@ class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
-    """Ask for a run's cancel. Who supervises it sees that within a twentieth of a second."""
+    """Ask for a run's cancel. Who supervises it sees that within a twentieth of a second. Raises `OSError`."""
     # A signal handler may order while its own thread is about to; and root a cancel that others have to read.
     try:
         files.write(directory.cancel, msgspec.json.encode(order), _FOR_ALL)
@@ -43,27 +47,40 @@ class Orders:
     """The orders that one session is given: from now on, as a cancel of an earlier session is over."""
 
     def __init__(self, directory: RunDirectory) -> None:
-        self._file = directory.cancel
-        self._seen: tuple[int, int] | None = None
-        with contextlib.suppress(FileNotFoundError):
-            self._file.unlink()
-
-    @property
-    def given(self) -> bool:
+        self.given = False
         """Whether there has been one."""
-        return self._seen is not None
+        self._ours: collections.deque[CancelOrder] = collections.deque()
+        self._file = directory.cancel
+        with contextlib.suppress(OSError):
+            self._file.unlink()
+        self._seen = self._version()
+
+    def give(self, order: CancelOrder) -> None:
+        """Order a cancel from within this process, which needs no directory."""
+        self._ours.append(order)
 
     def new(self) -> CancelOrder | None:
-        """The order that was given since the last look, if one was."""
+        """The order that was given since the last look, if one was; of several the last."""
+        order = self._in_file()
+        while self._ours:
+            order = self._ours.popleft()
+        self.given = self.given or order is not None
+        return order
+
+    def _in_file(self) -> CancelOrder | None:
+        found = self._version()
+        if found is None or found == self._seen:
+            return None
+        self._seen = found
+        try:
+            return msgspec.json.decode(files.read(self._file), type=CancelOrder)
+        except (OSError, msgspec.MsgspecError):
+            return CancelOrder(by="an unreadable cancel file")
+
+    def _version(self) -> tuple[int, int] | None:
+        """Which file it is that is there; None where there is none, or its directory is gone."""
         try:
             found = os.lstat(self._file)  # twenty times a second
-            changed = (found.st_mtime_ns, found.st_ino)
-            if changed == self._seen:
-                return None
-            order = msgspec.json.decode(files.read(self._file), type=CancelOrder)
-        except FileNotFoundError:
+        except OSError:
             return None
-        except (OSError, msgspec.MsgspecError):
-            order = CancelOrder(by="an unreadable cancel file")
-        self._seen = changed
-        return order
+        return found.st_mtime_ns, found.st_ino

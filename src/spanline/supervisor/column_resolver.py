@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from spanline.home.home import RunDirectory
@@ -19,11 +20,13 @@ _MODULE: Final = "spanline.lineage.process"
 log = logging.getLogger("spanline")
 
 
-def start_resolver(directory: RunDirectory, session: int, environ: Mapping[str, str]) -> ResolverProcess | None:
+def start_resolver(
+    directory: RunDirectory, journal_fd: int, session: int, environ: Mapping[str, str]
+) -> ResolverProcess | None:
     """The resolver of this session, where somebody is told of columns."""
     try:
         wanted = openlineage_is_configured(environ) and tells_columns(environ)
-        return ResolverProcess(directory, session) if wanted else None
+        return ResolverProcess(directory, journal_fd, session) if wanted else None
     except Exception as error:  # noqa: BLE001 - an observer never changes the outcome of a run
         log.warning("nothing is told of columns: their resolver can't be started: %s", error)
         return None
@@ -32,18 +35,20 @@ def start_resolver(directory: RunDirectory, session: int, environ: Mapping[str, 
 class ResolverProcess:
     """A running resolver. Its lifeline is its standard input: it ends with our process, whatever ends that."""
 
-    def __init__(self, directory: RunDirectory, session: int) -> None:
+    def __init__(self, directory: RunDirectory, journal_fd: int, session: int) -> None:
+        """`journal_fd` is the journal, open to append and to read, which it inherits."""
+        self._log = directory.columns_log if directory.path.exists() else Path(os.devnull)
         read, self._lifeline = process.private_pipe()
         try:
             self._process = process.spawn_detached(
                 _MODULE,
-                [str(directory.journal), str(directory.columns_cache), str(session)],
-                directory.columns_log,
+                [str(directory.journal), str(journal_fd), str(directory.columns_cache), str(session)],
+                self._log,
+                pass_fds=(journal_fd,),
                 stdin=read,
             )
         finally:
             os.close(read)
-        self._log = directory.columns_log
 
     @property
     def ended(self) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from spanline.home import lease
 from spanline.home.home import RunDirectory
 from spanline.home.spec import RunSpec
-from spanline.supervisor.cancel import CancelOrder, order_cancel
+from spanline.supervisor.cancel import CancelOrder
 from spanline.supervisor.session import Supervisor
 from spanline.system import files
 from spanline.system.stdio import Stdio
@@ -43,9 +43,5 @@ def _run(directory: RunDirectory, spec: RunSpec, held: lease.Lease, *, resumes: 
         stdio = Stdio(nothing.fileno(), out.fileno(), err.fileno())
         supervisor = Supervisor(directory, spec, held, stdio=stdio, detached=True, resumes=resumes)
         for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, lambda number, _frame: _cancel(directory, number))
+            signal.signal(signum, lambda number, _: supervisor.cancel(CancelOrder(by=signal.Signals(number).name)))
         return supervisor.run()
-
-
-def _cancel(directory: RunDirectory, signum: int) -> None:
-    order_cancel(directory, CancelOrder(by=signal.Signals(signum).name))

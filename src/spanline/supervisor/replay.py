@@ -20,6 +20,7 @@ from spanline.journal.state import state_of
 from spanline.sinks.dispatcher import Deliveries, delivery_ended
 from spanline.stats import keep_facts
 from spanline.supervisor.full_disk import end_of_attempt
+from spanline.system.open_file import OpenFile
 
 
 def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapping[str, Cursor]:
@@ -37,8 +38,9 @@ def replay(directory: RunDirectory, *, everything: bool, timeout: float) -> Mapp
                 f"nothing can be sent of run {directory.run_id}: there are no events in {directory.journal}"
             )
         close_abandoned(directory)
-        deliveries = Deliveries(directory, again=everything)
-        cursors = deliveries.finish(timeout, partial(_tell_delivery, directory))
+        journal = OpenFile(directory.journal)
+        deliveries = Deliveries(directory, journal, again=everything)
+        cursors = deliveries.finish(timeout, partial(_tell_delivery, directory, journal))
     finally:
         held.release()
     if deliveries.off and not cursors:
@@ -53,14 +55,14 @@ def _not_begun(path: Path, why: str) -> Cursor:
     return cursor
 
 
-def _tell_delivery(directory: RunDirectory, cursors: Mapping[str, Cursor]) -> None:
+def _tell_delivery(directory: RunDirectory, journal: OpenFile, cursors: Mapping[str, Cursor]) -> None:
     """Journal how far the sinks have come, where that is further than was told, or from elsewhere."""
-    state = state_of(record.event for record in Reader(directory.journal).read())
-    told = delivery_ended(directory.journal, cursors, state.last)
+    state = state_of(record.event for record in Reader(journal).read())
+    told = delivery_ended(journal, cursors, state)
     if not any(_has_moved(state.deliveries.get(sink.sink), sink) for sink in told.sinks):
         return
     appender = PatientAppender(directory.journal, "replay")
-    _add_secrets(appender, directory)
+    _add_secrets(appender, directory, os.environ)
     appender.locate(state.session_number, 0, 0)
     appender.append(told)
     appender.settle()
@@ -75,13 +77,16 @@ def _has_moved(before: SinkDelivery | None, now: SinkDelivery) -> bool:
     return now.lag > 0 and before.undelivered == 0 < now.undelivered
 
 
-def close_abandoned(directory: RunDirectory) -> None:
-    """End the last session where its supervisor died before it could. Call it with the lease held."""
+def close_abandoned(directory: RunDirectory, environ: Mapping[str, str] = os.environ) -> None:
+    """End the last session where its supervisor died before it could. Call it with the lease held.
+
+    `environ` has the run's secrets, if anything has.
+    """
     state = state_of(record.event for record in Reader(directory.journal).read())
     if state.session is None or state.ended is not None:
         return
-    appender = PatientAppender(directory.journal, "closer")
-    knows_secrets = _add_secrets(appender, directory)
+    appender = PatientAppender(directory.journal, "closer", state.clock.stamps)
+    knows_secrets = _add_secrets(appender, directory, environ)
     attempt = state.attempt
     if attempt is not None and attempt.exit_code is None and attempt.died is None:
         appender.locate(attempt.session, attempt.step, attempt.attempt)
@@ -101,11 +106,11 @@ def close_abandoned(directory: RunDirectory) -> None:
     appender.close()
 
 
-def _add_secrets(appender: PatientAppender, directory: RunDirectory) -> bool:
+def _add_secrets(appender: PatientAppender, directory: RunDirectory, environ: Mapping[str, str]) -> bool:
     """Have the run's secrets cut, and return whether all are known: their values are not kept."""
     try:
         spec = RunSpec.load(directory.spec)
     except UsageError:
         return False
-    appender.redactor.add(spec.secrets(os.environ))
-    return all(name in os.environ for name in spec.secret_names)
+    appender.redactor.add(spec.secrets(environ))
+    return all(name in environ for name in spec.secret_names)

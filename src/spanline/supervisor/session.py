@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from spanline import events
@@ -34,15 +35,17 @@ from spanline.journal.state import CANCELLED, TIME_OUT, AttemptState, RunState
 from spanline.runner.shared.settings import comments_queries
 from spanline.sinks.dispatcher import Deliveries, delivery_ended, flush_seconds
 from spanline.sinks.enabled import otel_is_configured
+from spanline.sinks.error_text import in_short
 from spanline.stats import keep_facts
 from spanline.supervisor import trace_context
 from spanline.supervisor.attempt import TICK, Ending, Launch, Order, QueryComments, Runner, death
-from spanline.supervisor.cancel import CancelOrder, Orders, order_cancel
+from spanline.supervisor.cancel import CancelOrder, Orders
 from spanline.supervisor.column_resolver import ResolverProcess, start_resolver
 from spanline.supervisor.full_disk import end_of_attempt, rest_of
 from spanline.supervisor.heartbeat import Silence
 from spanline.supervisor.lineage_parent import lineage_parent
-from spanline.system import files
+from spanline.system import files, process
+from spanline.system.open_file import OpenFile
 from spanline.system.stdio import Stdio
 
 if TYPE_CHECKING:
@@ -90,6 +93,7 @@ def open_session(
         lineage_root=root,
         caller=spec.caller,
         project=project_name(Path(spec.project_dir)),
+        boot_id=process.boot_id(),
     )
     appender.locate(number, 0, 0)
     appender.append(started)
@@ -106,29 +110,32 @@ class Supervisor:
         held: lease.Lease,
         *,
         stdio: Stdio | None = None,
-        environment: dict[str, str] | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
         foreground: bool = False,
         detached: bool = False,
         resumes: bool = False,
     ) -> None:
-        """`foreground` leaves the runner in our process group: on a terminal it must be able to read.
+        """`environment` are variables that the session is given, beside those that the spec keeps, and our own.
 
+        `foreground` leaves the runner in our process group: on a terminal it must be able to read.
         With `resumes`, steps and nodes that are done according to the journal aren't done again.
         """
         self.directory = directory
         self._spec = spec
         self._lease = held
         self._stdio = stdio if stdio is not None else Stdio()
-        self._trace = trace_context.current(os.environ)
-        self._environment = {**os.environ, **self._trace, **spec.environment, **(environment or {})}
+        self._given = environment
+        self._trace = trace_context.current(os.environ, environment)
+        self._environment = {**os.environ, **spec.environment, **environment, **self._trace}
         self._foreground = foreground
         self._detached = detached
         self._appender = PatientAppender(directory.journal, f"supervisor-{os.getpid()}")
+        self.journal = OpenFile(directory.journal, self._appender.fd)
         # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
         self._orders = Orders(directory)
         self._state = RunState()
         self._progress = Progress()
-        self._reader = Reader(directory.journal)
+        self._reader = Reader(self.journal)
         self._resumes = resumes
         self._catch_up()
         self.session = self._state.session_number + 1
@@ -141,7 +148,8 @@ class Supervisor:
         self._told_gone: frozenset[str] = frozenset()
         self._verdict: Verdict | None = None
         self._beat_at = time.monotonic()
-        self._silence = Silence(directory.journal)
+        self._silence = Silence(self.journal)
+        self._lost = ""
         self._deliveries: Deliveries | None = None
         self._git: threading.Thread | None = None
         self._resolver: ResolverProcess | None = None
@@ -153,7 +161,10 @@ class Supervisor:
         """What the journal should hold at its end, and had no room for."""
 
     def run(self) -> int:
-        """Do the session and return its exit code. An error of our own ends the session too, and is raised."""
+        """Do the session and return its exit code. An error of our own ends the session too, and is raised.
+
+        What becomes of the run's directory meanwhile changes nothing of what dbt has done, nor of its exit code.
+        """
         self._appender.redactor.add(self._spec.secrets(self._environment))
         open_session(
             self._appender,
@@ -166,9 +177,13 @@ class Supervisor:
         )
         return self._deliver_while(self._steps)
 
+    def cancel(self, order: CancelOrder) -> None:
+        """Have the session cancelled; from any thread, and from a signal handler."""
+        self._orders.give(order)
+
     def _above_in_lineage(self) -> tuple[events.LineageRun | None, events.LineageRun | None]:
-        """Parent and root: those that the run was given. Who resumes it is another: then our environment's hold."""
-        given = lineage_parent(self._spec.environment) if self.session == 1 else (None, None)
+        """Parent and root: those that the session was given, else those of our environment."""
+        given = lineage_parent(self._given)
         return given if any(given) else lineage_parent(os.environ)
 
     def observe(self, caller_gone: int) -> int:
@@ -216,7 +231,10 @@ class Supervisor:
             self._appender.sync()
             try:
                 self._finish_deliveries()
+            except Exception as error:  # noqa: BLE001 - dbt has ended, and its exit code stands
+                log.warning("the delivery of run %s could not be ended: %s", self._spec.run_id, in_short(error))
             finally:
+                self._look_for_loss()
                 self._appender.close()
                 keep_facts(self.directory)
                 self._lease.release()
@@ -225,8 +243,8 @@ class Supervisor:
     def _begin_beside(self) -> None:
         """Begin what goes on beside dbt, once: not before dbt's process, which would wait for all that is imported."""
         if self._deliveries is None:
-            self._deliveries = Deliveries(self.directory)
-            self._resolver = start_resolver(self.directory, self.session, os.environ)
+            self._deliveries = Deliveries(self.directory, self.journal)
+            self._resolver = start_resolver(self.directory, self._appender.fd, self.session, os.environ)
             # Who asks for a cancel mustn't wait for git.
             self._git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
             self._git.start()
@@ -234,13 +252,13 @@ class Supervisor:
     def _finish_deliveries(self) -> None:
         def tell(cursors: Mapping[str, Cursor]) -> None:
             self._catch_up()
-            self._appender.append(delivery_ended(self.directory.journal, cursors, self._state.last))
+            self._appender.append(delivery_ended(self.journal, cursors, self._state))
             self._settle()
 
         # Where no attempt was begun, they have not been either.
-        deliveries = self._deliveries or Deliveries(self.directory)
+        deliveries = self._deliveries or Deliveries(self.directory, self.journal)
         cursors = deliveries.finish(flush_seconds(), tell)
-        self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items()}
+        self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items() if not cursor.complete}
         self._deliveries = None  # they have taken most of the memory
 
     def _stop_resolver(self, timeout: float) -> None:
@@ -285,7 +303,7 @@ class Supervisor:
             self._tell_changes()
             self._tell_gone(step)
             # What was left out is still not done.
-            left = self._progress.steps[step].unfinished
+            left = progress.unfinished if (progress := self._progress.steps.get(step)) is not None else []
             return 1 if code == 0 and left and restriction is not None else code
 
         if self._spec.retry.limit == 1:
@@ -332,7 +350,8 @@ class Supervisor:
 
     def _tell_gone(self, step: int) -> None:
         """Say what this run was to do, and no longer can."""
-        gone = self._progress.steps[step].gone
+        progress = self._progress.steps.get(step)
+        gone = progress.gone if progress is not None else frozenset()
         new = sorted(gone - self._told_gone)
         if new:
             self._told_gone |= gone
@@ -358,6 +377,7 @@ class Supervisor:
             stdio=self._stdio,
             foreground=self._foreground,
             lease_fd=self._lease.fd,
+            journal_fd=self._appender.fd,
         )
         with Runner(launch) as runner:
             unfinished = len(restriction.unfinished) if restriction is not None else None
@@ -424,11 +444,22 @@ class Supervisor:
         if now > self._beat_at + _BEAT_SECONDS:
             self._beat_at = now
             self._lease.beat()
+        self._look_for_loss()
         if self._silence.lasts(now):
             self._appender.append(events.Heartbeat())
             self._silence.broken(now)
         if self._resolver is not None and self._resolver.ended:
             self._stop_resolver(0.0)
+
+    def _look_for_loss(self) -> None:
+        if not self._lost and self.journal.is_gone:
+            self._lose(self.directory.loss)
+
+    def _lose(self, what: str) -> None:
+        """Say it once: dbt goes on, and so does the delivery, as far as the journal can be read."""
+        if not self._lost:
+            self._lost = what
+            log.warning("%s", what)
 
     def _look_for_time_out(self) -> None:
         """Order a cancel of our own where the session, or a node, takes longer than it may."""
@@ -440,14 +471,14 @@ class Supervisor:
             return
         self._catch_up()
         for node in self._state.open_nodes:
-            if node.started is not None and time.monotonic_ns() > node.started_mono + limit * 1e9:
+            if node.started is not None and self._state.clock.now() > node.started + limit * 1e9:
                 self._time_out(f"{node.unique_id} took longer than {limit:g} s", node.unique_id)
                 return
 
     def _time_out(self, reason: str, unique_id: str | None = None) -> None:
         self._timed_out = True
         log.warning("%s: it is cancelled", reason)
-        order_cancel(self.directory, CancelOrder(by=TIME_OUT, reason=reason, unique_id=unique_id))
+        self.cancel(CancelOrder(by=TIME_OUT, reason=reason, unique_id=unique_id))
 
     def _new_cancel(self) -> float | None:
         """The grace of a cancel that was asked for since the last look, which is journalled then."""
@@ -489,19 +520,27 @@ class Supervisor:
             self._appender.append(event)
 
     def _keep_artifacts(self, attempt: AttemptState) -> None:
+        self._look_for_loss()
+        if self._lost:
+            return
         place = self.directory.artifacts(attempt.session, attempt.step, attempt.attempt)
+        try:
+            for folder in (place.parent, place):  # not the run's own directory, should it be gone by now
+                folder.mkdir(exist_ok=True)
+        except OSError as error:
+            log.warning("dbt's artifacts are not kept: %s", error)
+            return
         for path in map(Path, self._state.artifacts.values()):
             try:
                 kept = collect.keep(path, place, attempt.invocation_id)
-            except (OSError, collect.Mixed) as error:
-                log.warning("cannot keep %s: %s", path, error)
-            else:
                 if kept is not None:
                     self._tell_kept(kept)
+            except (OSError, collect.Mixed) as error:
+                log.warning("cannot keep %s: %s", path, error)
         results = place / run_results.FILE_NAME
         if attempt.selection and not results.exists():
             try:
-                files.make_folder(place)
+                files.make_folder(place, parents=False)
                 run_results.write(self._state, attempt, results)
                 self._tell_kept(results)
             except OSError as error:
@@ -511,9 +550,12 @@ class Supervisor:
         self._appender.append(events.ArtifactKept(name=file.name, size=file.stat().st_size))
 
     def _catch_up(self) -> None:
-        for record in self._reader.read():
-            self._state.apply(record.event)
-            self._progress.apply(record.event)
+        try:
+            for record in self._reader.read():
+                self._state.apply(record.event)
+                self._progress.apply(record.event)
+        except OSError as error:
+            self._lose(f"the journal {self.journal.path} can't be read any more: {error.strerror or error}")
 
 
 def _named(unique_ids: Sequence[str]) -> str:

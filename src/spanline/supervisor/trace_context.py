@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from spanline.journal import ids
+from spanline.runner.shared.settings import TRACE_CONTEXT
 
-VARIABLES: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 _RATIO_BITS: Final = 1 << 64
 """The SDK's sampler by ratio looks at so many of the trace id's last bits."""
 _SAMPLER: Final = "parentbased_always_on"
@@ -23,9 +24,15 @@ _DBTS_OWN: Final = "DBT_ENGINE_SNOWFLAKE_PROJECTS_OTEL"
 """Turns on dbt Core 1.12's own spans, of the same nodes."""
 
 
-def current(environ: Mapping[str, str]) -> dict[str, str]:
-    """The context around the caller: that of an active OpenTelemetry span in this thread, else the environment's."""
-    found = _active() or {name: environ[name] for name in VARIABLES if environ.get(name)}
+def current(environ: Mapping[str, str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """The context that a run was given, else that around the caller.
+
+    That is an active OpenTelemetry span's in this thread, else the environment's.
+    """
+    if "TRACEPARENT" in given:
+        found = {name: given.get(name, "") for name in TRACE_CONTEXT}
+    else:
+        found = _active() or {name: environ[name] for name in TRACE_CONTEXT if environ.get(name)}
     if not ids.is_traceparent(found.get("TRACEPARENT", "")):
         found.pop("TRACESTATE", None)  # it means nothing without
     return found
@@ -44,7 +51,7 @@ def _active() -> dict[str, str]:
         return {}
     W3CBaggagePropagator().inject(carrier)
     # An empty one hides what another context has left in the environment.
-    return {name: carrier.get(name.lower(), "") for name in VARIABLES}
+    return {name: carrier.get(name.lower(), "") for name in TRACE_CONTEXT}
 
 
 def for_dbt(

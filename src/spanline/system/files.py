@@ -86,12 +86,13 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(original, file, 1 << 20)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder for its owner alone, and those above it as usual; one that is there stays as it is.
+def make_folder(path: Path, *, parents: bool = True) -> None:
+    """Make a folder for its owner alone, with `parents` those above it as usual; one that is there stays as it is.
 
     Raises `OSError`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -54,6 +55,15 @@ def _close_private_fds() -> None:
 
 
 os.register_at_fork(before=_forks.acquire, after_in_parent=_forks.release, after_in_child=_close_private_fds)
+
+
+@functools.cache
+def boot_id() -> str:
+    """Names the boot of this system, which its monotonic clock counts from; empty where the system doesn't say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def start_time(pid: int) -> str | None:

@@ -419,10 +419,14 @@ def test_delta_counts_from_the_point_before(preference: str, monkeypatch: pytest
 def test_a_clock_that_was_set_back_makes_no_point_end_before_it_starts(
     preference: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An hour back after 70 s; the other clock says that the run ended after 90."""
+    """An hour back before 70 s have passed; the other clock says that the run ended after 90."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", preference)
-    ended = msgspec.structs.replace(over(90 - 3600), mono=90 * 10**9)
-    happened = [*begun(), *node("model.shop.a", 2, 10), at(70, events.Heartbeat()), ended]
+
+    true = [*begun(), *node("model.shop.a", 2, 10), at(70, events.Heartbeat()), over(90)]
+    happened = [
+        msgspec.structs.replace(event, time=event.time - back * 10**9, mono=event.time)
+        for event, back in zip(true, [0] * (len(true) - 2) + [3600, 3600], strict=True)
+    ]
     first, last = (data.resource_metrics[0].scope_metrics[0].metrics for data in exported(happened))
     ends = {(p.time_unix_nano / 1e9 - EPOCH) for metrics in (first, last) for m in metrics for p in m.data.data_points}
     assert ends == {70, 90}

@@ -1,9 +1,11 @@
-"""Settings of ours that dbt's process and others read from the environment."""
+"""Variables of the environment that dbt's process and others read: settings of ours, and what names a trace."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+TRACE_CONTEXT = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
+"""https://www.w3.org/TR/trace-context/, https://www.w3.org/TR/baggage/"""
 QUERY_COMMENTS = "SPANLINE_QUERY_COMMENTS"
 _TRACEPARENT = "traceparent"
 

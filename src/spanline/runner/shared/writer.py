@@ -58,7 +58,9 @@ class Writer:
         name: str,
         redactor: Redactor | None = None,
         on_stop: Callable[[str], None] | None = None,
+        fd: int | None = None,
     ) -> None:
+        """`fd` is the journal, open to append, where somebody else has opened it: its path may lead nowhere by now."""
         self.redactor = redactor if redactor is not None else Redactor()
         self._on_stop = on_stop if on_stop is not None else warn
         self._path = path
@@ -66,7 +68,8 @@ class Writer:
         self._lock = threading.Lock()
         self._seq = 0
         self._stopped = False
-        self._fd = open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self.fd = open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) if fd is None else fd
+        """The journal, open to append, and to read."""
         self.locate(session=0, step=0, attempt=0)
 
     def locate(self, session: int, step: int, attempt: int) -> None:
@@ -75,24 +78,26 @@ class Writer:
             f'"v":{VERSION},"writer":{_encode(self._name)},"session":{session},"step":{step},"attempt":{attempt},"seq":'
         )
 
-    def append(self, type_: str, fields: dict[str, Any], at: int | None = None) -> bool:
-        """Append one record of the given type, stamped with the time `at` (nanoseconds since the epoch) or now.
+    def append(self, type_: str, fields: dict[str, Any], stamps: tuple[int, int] | None = None) -> bool:
+        """Append one record of the given type, and return whether it was written.
 
-        Returns whether it was written.
+        `stamps` are the system's time and the monotonic one, in nanoseconds, where they aren't those of now.
         """
         body = _encode(self.redactor.record(type_, fields))
         if len(body) > _LONGEST_BODY // 4:  # of so many characters, which have at most four bytes each
             type_, body = _fitting(type_, body)
         rest = f",{body[1:]}\n" if len(body) > 2 else "}\n"
-        stamps = f',"time":{at or time.time_ns()},"mono":{time.monotonic_ns()}'
+        now, mono = both_clocks() if stamps is None else stamps
         with self._lock:
             if self._stopped:
                 return False
             self._seq += 1
             # Half a surrogate pair (of a file's name that is no UTF-8) has no place in JSON, not even escaped.
-            line = f'\n{{"type":"{type_}",{self._place}{self._seq}{stamps}{rest}'.encode("utf-8", "replace")
+            line = f'\n{{"type":"{type_}",{self._place}{self._seq},"time":{now},"mono":{mono}{rest}'.encode(
+                "utf-8", "replace"
+            )
             # `os.write` gives up the GIL: to have it back among dbt's threads takes longer than the write.
-            written = _libc_write(self._fd, line, len(line))
+            written = _libc_write(self.fd, line, len(line))
             if written == len(line):
                 return True
             self._seq -= 1  # it was no record
@@ -116,7 +121,7 @@ class Writer:
     def sync(self) -> None:
         """Have the operating system put what was written on the disk."""
         try:
-            os.fsync(self._fd)
+            os.fsync(self.fd)
         except OSError as error:
             with self._lock:
                 if not self._stopped:
@@ -126,7 +131,12 @@ class Writer:
         """Close the journal; later records are dropped."""
         with self._lock:
             self._stopped = True
-            os.close(self._fd)
+            os.close(self.fd)
+
+
+def both_clocks() -> tuple[int, int]:
+    """The system's clock and the monotonic one, in nanoseconds: the second goes on when somebody sets the first."""
+    return time.time_ns(), time.monotonic_ns()
 
 
 def _fitting(type_: str, body: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from openlineage.client.facet_v2 import InputDatasetFacet, parent_run
 from spanline import events
 from spanline.events import ColumnsResolved, Event, NodeDescribed
 from spanline.journal import ids
-from spanline.journal.state import CANCELLED, DIED, INTERRUPTED, SUCCESS, NodeState, RunState, end_of
+from spanline.journal.state import CANCELLED, DIED, INTERRUPTED, SUCCESS, NodeState, RunState
 from spanline.lineage import names
 from spanline.lineage.options import tells_columns, tells_sql
 from spanline.sinks.base import Message
@@ -88,7 +88,7 @@ class Translator:
         self._handlers: dict[type[Event], Callable[[Any, RunState], Iterator[Message]]] = {
             events.SessionStarted: self._begin,
             events.RepositoryFound: self._repository_found,
-            events.DbtConfigured: self._start_session,
+            events.DbtConfigured: self._configured,
             events.NodeDescribed: self._described,
             events.NodeStarted: self._start,
             events.HookStarted: self._start,
@@ -114,7 +114,6 @@ class Translator:
         self._datasets = Datasets(columns=self._options.columns)
         self._repository: events.RepositoryFound | None = None
         self._session_open = False
-        self._session_began = Event()
         self._resolving = False
 
     def __call__(self, event: Event, state: RunState) -> Iterator[Message]:
@@ -122,7 +121,7 @@ class Translator:
         if state.session is None:
             return
         if self._waiting:
-            yield from self._overdue(event.time, state)
+            yield from self._overdue(state)
         handler = self._handlers.get(type(event))
         if handler is not None:
             yield from handler(event, state)
@@ -137,20 +136,22 @@ class Translator:
         self._repository = event
         yield from ()
 
-    def _start_session(self, event: Event, state: RunState) -> Iterator[Message]:
+    def _configured(self, _event: events.DbtConfigured, state: RunState) -> Iterator[Message]:
+        yield from self._start_session(state.now, state)
+
+    def _start_session(self, at: int, state: RunState) -> Iterator[Message]:
         if self._session_open:
             return
         self._session_open = True
-        self._session_began = event
         found = facets.execution_parameters(state, sql=self._options.sql)
-        yield self._of_session(Kind.START, event, state, found)
+        yield self._of_session(Kind.START, at, state, found)
 
     def _end_session(self, event: events.SessionEnded, state: RunState) -> Iterator[Message]:
         yield from self._abort_open(event, state)
         yield from self._flush_waiting(state)
         self._gone_without.clear()
-        yield from self._start_session(state.session or event, state)  # dbt may never have been configured
-        yield from self._exposures(event, state)
+        yield from self._start_session(state.started, state)  # dbt may never have been configured
+        yield from self._exposures(state)
         found = facets.session_end(state, event.outcome)
         if event.outcome == SUCCESS:
             kind = Kind.COMPLETE
@@ -160,17 +161,16 @@ class Translator:
             kind = Kind.FAIL
             found |= self._error(_session_error(state))
         self._session_open = False
-        yield self._of_session(kind, event, state, found)
+        yield self._of_session(kind, state.now, state, found)
 
-    def _of_session(self, kind: Kind, event: Event, state: RunState, more: RunFacets) -> Message:
+    def _of_session(self, kind: Kind, at: int, state: RunState, more: RunFacets) -> Message:
         run_id = _session_run_id(state)
         job_facets = facets.job_type("JOB")
         if self._repository is not None:
             path = f"{self._repository.path}/dbt_project.yml".lstrip("/")
             job_facets |= facets.source_location(self._repository, path)
-        began = self._session_began
         built = RunEvent(
-            eventTime=time_of(end_of(began.time, began.mono, event)),
+            eventTime=time_of(at),
             eventType=kind,
             run=Run(runId=run_id, facets=facets.of_session(state) | more),
             job=Job(namespace=self._options.namespace, name=self._session_job(state), facets=job_facets),
@@ -185,14 +185,14 @@ class Translator:
         variables = self._options.job_name_variables
         return names.session_job_name(state.project, config.profile if config else None, argv, variables)
 
-    def _exposures(self, event: Event, state: RunState) -> Iterator[Message]:
+    def _exposures(self, state: RunState) -> Iterator[Message]:
         """Consumers are run by nobody here, so they are jobs without a run; they are told of what was built."""
         for node in state.descriptions.values():
             if node.resource_type == "exposure" and any(_is_built(upstream, state) for upstream in node.depends_on):
                 yield Message(
                     bounded(
                         JobEvent(
-                            eventTime=time_of(event.time),
+                            eventTime=time_of(state.now),
                             job=Job(
                                 namespace=self._options.namespace,
                                 name=node.unique_id,
@@ -222,7 +222,7 @@ class Translator:
         self._open[key] = run
         more = self._dependencies(node, run, state)
         inputs, outputs = self._datasets.inputs(node, state), self._outputs(node, run, state)
-        yield self._of_node(Kind.START, event.time, node, run, state, more | facets.run_tags(node), inputs, outputs)
+        yield self._of_node(Kind.START, state.now, node, run, state, more | facets.run_tags(node), inputs, outputs)
 
     def _dependencies(self, node: NodeDescribed, run: _Open, state: RunState) -> facets.RunFacets:
         if node.resource_type == "unit_test":
@@ -264,7 +264,7 @@ class Translator:
         result = state.nodes.get(event.unique_id) or state.hooks.get(event.unique_id)
         if run is None or result is None:
             return
-        run.ended = result.finished or event.time
+        run.ended = result.finished or state.now
         run.result = msgspec.structs.replace(result)
         run.query_id = event.query_id if isinstance(event, events.NodeFinished) else None
         lacks_columns = run.has_columns and run.columns is None and _kind(result) is Kind.COMPLETE
@@ -275,12 +275,12 @@ class Translator:
             if lacks_columns:
                 self._gone_without[run.key] = run
 
-    def _abort_open(self, event: Event, state: RunState) -> Iterator[Message]:
+    def _abort_open(self, _event: Event, state: RunState) -> Iterator[Message]:
         for key, run in list(self._open.items()):
             result = state.nodes.get(run.unique_id) or state.hooks.get(run.unique_id)
             del self._open[key]
             if result is not None:
-                run.ended = result.finished or event.time
+                run.ended = result.finished or state.now
                 run.result = msgspec.structs.replace(result)
                 yield self._end(run, state)
 
@@ -396,9 +396,9 @@ class Translator:
             if event.columns:
                 yield from self._follow(run, event, state)
 
-    def _overdue(self, now: int, state: RunState) -> Iterator[Message]:
+    def _overdue(self, state: RunState) -> Iterator[Message]:
         for key, run in list(self._waiting.items()):
-            if now < run.ended + COLUMNS_WAIT:
+            if state.now < run.ended + COLUMNS_WAIT:
                 return  # they are in the order in which they ended
             del self._waiting[key]
             self._gone_without[key] = run
@@ -417,7 +417,7 @@ class Translator:
         more = facets.late_columns(run.run_id)
         inputs, outputs = self._datasets.inputs(node, state), self._outputs(node, run, state)
         for kind in (Kind.START, Kind.COMPLETE):
-            yield self._of_node(kind, event.time, node, run, state, more, inputs, outputs, run_id)
+            yield self._of_node(kind, state.now, node, run, state, more, inputs, outputs, run_id)
 
 
 def _key(event: Event, unique_id: str) -> _Key:

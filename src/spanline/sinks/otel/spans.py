@@ -140,8 +140,8 @@ class Translator:
         return ()
 
     def _session_ended(self, event: events.SessionEnded, state: RunState) -> Iterable[Message]:
-        yield from self._close_attempt(event, state)
-        yield from self._close_step(event, state)
+        yield from self._close_attempt(state)
+        yield from self._close_step(state)
         good = event.outcome == SUCCESS
         parent = self._sampling.parent
         before = [Link(self._before)] if self._before is not None else []
@@ -152,7 +152,7 @@ class Translator:
                 self._root,
                 parent if parent.is_valid else None,
                 _of_session(event, state),
-                (state.started, state.ends_at(event)),
+                (state.started, state.now),
                 failed,
                 links=before,
                 notes=self._notes,
@@ -164,48 +164,48 @@ class Translator:
     # --- steps, attempts, phases ----------------------------------------------------------------------------------
 
     def _step_started(self, event: events.StepStarted, state: RunState) -> Iterable[Message]:
-        yield from self._close_step(event, state)
+        yield from self._close_step(state)
         if _steps(state) > 1:
-            self._step = _Level(f"{conventions.SESSION} {command_of(event.argv)}".strip(), (event.step, 0), event.time)
+            self._step = _Level(f"{conventions.SESSION} {command_of(event.argv)}".strip(), (event.step, 0), state.now)
 
     def _attempt_started(self, event: events.AttemptStarted, state: RunState) -> Iterable[Message]:
-        yield from self._close_attempt(event, state)
+        yield from self._close_attempt(state)
         if event.attempt > _FIRST:
-            self._attempt = _Level(conventions.ATTEMPT, (event.step, event.attempt), event.time)
+            self._attempt = _Level(conventions.ATTEMPT, (event.step, event.attempt), state.now)
 
     def _phase_started(self, event: events.PhaseStarted, state: RunState) -> Iterable[Message]:
-        yield from self._close_phase(event, state)
+        yield from self._close_phase(state)
         name = conventions.PHASES.get(event.phase, event.phase)
-        self._phase = _Phase(name, (event.step, event.attempt), event.time)
+        self._phase = _Phase(name, (event.step, event.attempt), state.now)
 
     def _dbt_finished(self, event: events.DbtFinished, state: RunState) -> Iterable[Message]:
-        yield from self._close_phase(event, state)
+        yield from self._close_phase(state)
 
     def _attempt_ended(self, event: events.AttemptEnded, state: RunState) -> Iterable[Message]:
-        yield from self._close_attempt(event, state)
+        yield from self._close_attempt(state)
 
     def _died(self, event: events.RunnerDied, state: RunState) -> Iterable[Message]:
         how = {conventions.REASON: event.how}
-        self._note(conventions.DIED, event, {**how, conventions.EXCEPTION_MESSAGE: event.detail})
-        yield from self._close_attempt(event, state)
+        self._note(conventions.DIED, state.now, {**how, conventions.EXCEPTION_MESSAGE: event.detail})
+        yield from self._close_attempt(state)
 
-    def _close_step(self, event: Event, state: RunState) -> Iterator[Message]:
-        yield from self._close_attempt(event, state)
+    def _close_step(self, state: RunState) -> Iterator[Message]:
+        yield from self._close_attempt(state)
         if self._step is not None:
             level, self._step = self._step, None
-            yield self._level(level, self._root, event, state)
+            yield self._level(level, self._root, state)
 
-    def _close_attempt(self, event: Event, state: RunState) -> Iterator[Message]:
-        yield from self._close_phase(event, state)
+    def _close_attempt(self, state: RunState) -> Iterator[Message]:
+        yield from self._close_phase(state)
         if self._attempt is not None:
             level, self._attempt = self._attempt, None
-            yield self._level(level, self._above(state), event, state)
+            yield self._level(level, self._above(state), state)
 
-    def _close_phase(self, event: Event, state: RunState) -> Iterator[Message]:
+    def _close_phase(self, state: RunState) -> Iterator[Message]:
         for unique_id in list(self._open_nodes):
-            yield from self._end_node(unique_id, event, state)
+            yield from self._end_node(unique_id, None, state)
         for key in list(self._queries):
-            yield self._query_span(self._queries.pop(key), event, state, failed=failing.given_up_for(state))
+            yield self._query_span(self._queries.pop(key), state, failed=failing.given_up_for(state))
         if self._phase is not None:
             phase, self._phase = self._phase, None
             yield Message(
@@ -214,11 +214,11 @@ class Translator:
                     self._context(state, *phase.place, "phase", phase.name),
                     self._above(state),
                     _of_place(phase.place),
-                    (phase.started, event.time),
+                    (phase.started, state.now),
                 )
             )
 
-    def _level(self, level: _Level, above: SpanContext, event: Event, state: RunState) -> Message:
+    def _level(self, level: _Level, above: SpanContext, state: RunState) -> Message:
         own = self._context(state, *ids.level(*level.place, steps=_steps(state)))
         last = state.attempt
         bad = last is not None and (last.exit_code != 0 or last.died is not None)
@@ -227,7 +227,7 @@ class Translator:
             attributes[conventions.EXIT_CODE] = last.exit_code
         outcome = state.outcome((last.exit_code if last is not None else None) or _UNHANDLED)
         failed = failing.of_level(state, outcome, *level.place) if bad else None
-        return Message(self._span(level.name, own, above, attributes, (level.started, event.time), failed))
+        return Message(self._span(level.name, own, above, attributes, (level.started, state.now), failed))
 
     def _above(self, state: RunState) -> SpanContext:
         """The span of the attempt, step or session that is under way."""
@@ -241,20 +241,20 @@ class Translator:
 
     # --- what happens to the session, as events of its span -------------------------------------------------------
 
-    def _retry(self, event: events.RetryScheduled, _state: RunState) -> Iterable[Message]:
-        self._note(conventions.RETRY, event, {conventions.DELAY: event.delay, conventions.REASON: event.reason})
+    def _retry(self, event: events.RetryScheduled, state: RunState) -> Iterable[Message]:
+        self._note(conventions.RETRY, state.now, {conventions.DELAY: event.delay, conventions.REASON: event.reason})
         return ()
 
-    def _cancel(self, event: events.CancelRequested, _state: RunState) -> Iterable[Message]:
-        self._note(conventions.CANCEL, event, {conventions.REASON: event.reason or event.by})
+    def _cancel(self, event: events.CancelRequested, state: RunState) -> Iterable[Message]:
+        self._note(conventions.CANCEL, state.now, {conventions.REASON: event.reason or event.by})
         return ()
 
-    def _killed(self, event: events.RunnerKilled, _state: RunState) -> Iterable[Message]:
-        self._note(conventions.KILLED, event, {conventions.REASON: event.reason})
+    def _killed(self, event: events.RunnerKilled, state: RunState) -> Iterable[Message]:
+        self._note(conventions.KILLED, state.now, {conventions.REASON: event.reason})
         return ()
 
-    def _note(self, name: str, event: Event, attributes: Attributes) -> None:
-        self._notes.append(SpanEvent(name, self._of_event(attributes), event.time))
+    def _note(self, name: str, at: int, attributes: Attributes) -> None:
+        self._notes.append(SpanEvent(name, self._of_event(attributes), at))
 
     # --- nodes and hooks ------------------------------------------------------------------------------------------
 
@@ -265,7 +265,7 @@ class Translator:
     def _node_finished(self, event: events.NodeFinished | events.HookFinished, state: RunState) -> Iterable[Message]:
         yield from self._end_node(event.unique_id, event, state)
 
-    def _end_node(self, unique_id: str, event: Event, state: RunState) -> Iterator[Message]:
+    def _end_node(self, unique_id: str, event: Event | None, state: RunState) -> Iterator[Message]:
         place, above = self._open_nodes.pop(unique_id, (None, self._root))
         node = state.nodes.get(unique_id) or state.hooks.get(unique_id)
         if place is None or node is None or node.started is None:
@@ -274,7 +274,7 @@ class Translator:
         failed = None if good else failing.of_node(node, state.adapter)
         for key in [key for key, query in self._queries.items() if query.unique_id == unique_id]:
             # dbt tells of a query that the warehouse has answered, but not of one that failed.
-            yield self._query_span(self._queries.pop(key), event, state, failed=failed)
+            yield self._query_span(self._queries.pop(key), state, failed=failed)
         described = state.descriptions.get(unique_id)
         attributes = {**_of_node(node, described), **_of_place(place)}
         if isinstance(event, events.NodeFinished):
@@ -293,7 +293,7 @@ class Translator:
                 own,
                 above,
                 attributes,
-                (node.started, node.finished or event.time),
+                (node.started, node.finished or state.now),
                 failed,
                 links=self._upstream(described, state),
             )
@@ -309,7 +309,7 @@ class Translator:
                 self._context(state, *place, event.unique_id),
                 self._phase_or_above(state),
                 {**_of_node(state.nodes[event.unique_id], described), **_of_place(place)},
-                (event.time, event.time),
+                (state.now, state.now),
                 links=[Link(self._context(state, cause.step, cause.attempt, cause.unique_id))] if cause else [],
             )
         )
@@ -337,17 +337,17 @@ class Translator:
         of_node = event.unique_id in self._open_nodes if event.unique_id else False
         above = self._context(state, *place, event.unique_id) if of_node else self._phase_or_above(state)
         self._queries[event.writer, event.query] = _Query(
-            event.query, event.time, event.sql, event.unique_id, place, above
+            event.query, state.now, event.sql, event.unique_id, place, above
         )
         return ()
 
     def _query_finished(self, event: events.QueryFinished, state: RunState) -> Iterable[Message]:
         query = self._queries.pop((event.writer, event.query), None)
         if query is not None:
-            yield self._query_span(query, event, state, event.status)
+            yield self._query_span(query, state, event.status)
 
     def _query_span(
-        self, query: _Query, event: Event, state: RunState, outcome: str = "", *, failed: Failed | None = None
+        self, query: _Query, state: RunState, outcome: str = "", *, failed: Failed | None = None
     ) -> Message:
         name = operation(query.sql) or conventions.QUERY
         attributes: Attributes = {**_of_warehouse(state), conventions.DB_OPERATION: name}
@@ -370,7 +370,7 @@ class Translator:
                 self._context(state, *query.place, "query", query.number),
                 query.above,
                 attributes,
-                (query.started, event.time),
+                (query.started, state.now),
                 Failed("the warehouse gave no answer", failed.failure, raised=False) if failed is not None else None,
                 kind=SpanKind.CLIENT,
             )

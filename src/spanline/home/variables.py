@@ -1,0 +1,75 @@
+"""Variables that a run is given: those to keep with it, and those of which nothing but the name may be kept.
+
+What may hold a credential reaches the processes of a session through their environment, and no file. Who resumes the
+run gives it again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from spanline.errors import UsageError
+from spanline.runner.shared.secrets import secrets_of_address, secrets_of_environment, secrets_of_mapping
+from spanline.runner.shared.settings import TRACE_CONTEXT
+from spanline.runner.shared.telling import looks_secret
+
+_OF_A_SESSION: Final = frozenset(
+    (*TRACE_CONTEXT, "OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID", "OPENLINEAGE_CONTEXT")
+)
+"""They say what a session is part of: one that resumes the run is part of something else."""
+_MAY_HOLD_A_KEY: Final = re.compile(r"OPENLINEAGE__TRANSPORT|^AIRFLOW_CONN_|_HEADERS?$")
+"""Names of configuration with a place for a credential, which it may have under any name.
+
+https://openlineage.io/docs/client/python/configuration, https://opentelemetry.io/docs/specs/otel/protocol/exporter,
+https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html
+"""
+_IS_A_KEY: Final = re.compile(r"PRIVATE KEY-----|\b[Bb](?:earer|asic)\s+\S{6}|^eyJ[\w-]{20}")
+"""A key in PEM, a header's value, a token or a document in base64 (`eyJ` is how JSON begins there)."""
+_WORD: Final = re.compile(r"[\w.-]+")
+
+
+def variables_of(environment: Mapping[str, str] | None) -> dict[str, str]:
+    """The variables that a caller passes. Raises `UsageError` where a process can't be given them."""
+    passed = {}
+    for name, value in (environment or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise UsageError(f"variables of the environment are texts: {name!r}'s name or value is none")
+        if not name or "=" in name or "\0" in name + value:
+            raise UsageError(f"no process can be given the variable {name!r}: its name is empty, or has a =, or a NUL")
+        passed[str.__str__(name)] = str.__str__(value)
+    return passed
+
+
+def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Split a new run's variables, those passed for it and `DBT_*`, into those to keep and the names of secret ones."""
+    return kept_of({**{name: value for name, value in os.environ.items() if name.startswith("DBT_")}, **passed})
+
+
+def kept_of(variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Split variables into those to keep and the names of those that may hold a secret; a session's own are neither."""
+    lasting = {name: value for name, value in variables.items() if name not in _OF_A_SESSION}
+    secret = sorted(name for name, value in lasting.items() if may_hold_secret(name, value))
+    return {name: value for name, value in lasting.items() if name not in secret}, secret
+
+
+def may_hold_secret(name: str, value: str) -> bool:
+    """Whether a variable may hold a credential: by its name, or by what its value looks like."""
+    if looks_secret(name) or _MAY_HOLD_A_KEY.search(name) or _IS_A_KEY.search(value):
+        return True
+    found = (*secrets_of_environment({name: value}), *secrets_of_address(value))
+    return bool(found) or _has_secret_inside(value)
+
+
+def _has_secret_inside(text: str) -> bool:
+    """Whether something stands under a telling name in a text that is JSON or YAML."""
+    if text.lstrip()[:1] not in ("{", "[") and "\n" not in text.strip():
+        return False
+    import yaml  # noqa: PLC0415 - of few runs' variables is any so long
+
+    try:
+        return any(True for _ in secrets_of_mapping(yaml.safe_load(text)))
+    except (yaml.YAMLError, ValueError):  # it is neither, or nearly: nobody knows what stands in it
+        return any(map(looks_secret, _WORD.findall(text)))
