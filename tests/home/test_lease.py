@@ -19,7 +19,7 @@ from spanline.home import lease
 HOLD = """
 import os, sys
 from pathlib import Path
-from spanline import lease
+from spanline.home import lease
 held = lease.acquire(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -269,8 +269,8 @@ def test_a_line_that_is_too_long_is_torn_and_spoils_no_other(
     path = place_for(contents([*parts, b"\n"]))
     whole = [part for part in parts if not isinstance(part, bytes) and len(written(part)) - 2 <= longest]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spanline.journal.LONGEST_RECORD", longest)
-        patch.setattr("spanline.journal._CHUNK", 50)  # as it is: shorter than a record may be
+        patch.setattr("spanline.journal.reader.LONGEST_RECORD", longest)
+        patch.setattr("spanline.journal.reader._CHUNK", 50)  # as it is: shorter than a record may be
         reader = Reader(path)
         found = []
         for limit in [*sorted(cuts), path.stat().st_size]:

@@ -39,7 +39,7 @@ leaves = _few | st.integers() | st.none() | st.booleans()
 # --- structure
 
 STRUCTURE = {
-    "session_started": "run_id lineage_run_id trace_id spanline_version project_dir host pid detached resumes"
+    "session_started": "run_id lineage_run_id trace_id spanline_version project_dir host boot_id pid detached resumes"
     " traceparent tracestate lineage_parent lineage_root project",
     "session_ended": "outcome exit_code",
     "delivery_ended": "",
@@ -229,7 +229,7 @@ def test_what_could_not_be_journalled_is_told_without_its_secrets_too(tmp_path: 
     appender.append(events.RunnerDied(signal="SIGKILL", detail="said hush-of-vars"))
     (left,) = appender.settle()
     assert left == events.RunnerDied(
-        signal="SIGKILL", detail=f"said {MASK}", session=1, step=2, attempt=3, time=left.time
+        signal="SIGKILL", detail=f"said {MASK}", session=1, step=2, attempt=3, time=left.time, mono=left.mono
     )
 
 
