@@ -6,19 +6,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from spanline.errors import UsageError
+from spanline.home.spec import _GLOBAL_WITH_VALUE, _place_of_command
 
 _GROUPS: Final = frozenset(("docs", "source"))
 
 
-_WITH_VALUE: Final = frozenset(
-    (
-        *("--defer-state", "--indirect-selection", "--log-file-max-bytes", "--log-format", "--log-format-file"),
-        *("--log-level", "--log-level-file", "--log-path", "--partial-parse-file-path", "--printer-width", "--profile"),
-        *("--profiles-dir", "--project-dir", "--record-timing-info", "-r", "--state", "--target", "-t"),
-        *("--target-path", "--threads", "--vars", "--warn-error-options"),
-    )
+_WITH_VALUE: Final = _GLOBAL_WITH_VALUE.union(
+    ("--profile", "--profiles-dir", "--project-dir", "--target", "-t", "--target-path", "--threads", "--vars")
 )
-"""dbt's options that may stand before the command and have a value of their own, in dbt Core 1.8 to 1.12."""
+"""dbt's options that may stand before the command and have a value of their own."""
 
 
 def option(args: Sequence[str], name: str) -> str | None:
@@ -33,14 +29,8 @@ def option(args: Sequence[str], name: str) -> str | None:
 
 def command_of(args: Sequence[str]) -> str:
     """The dbt command in these arguments: `build`, `source freshness`; empty where there is none."""
-    words = iter(args)
-    for word in words:
-        if word in _WITH_VALUE:
-            next(words, None)
-        elif not word.startswith("-"):
-            second = next(words, "") if word in _GROUPS else ""
-            return f"{word} {second}".strip()
-    return ""
+    command = args[_place_of_command(args) :][:2]
+    return " ".join(command if command[:1] and command[0] in _GROUPS else command[:1])
 
 
 def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:

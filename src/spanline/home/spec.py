@@ -4,14 +4,38 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
+from spanline.dbt.arguments import _WITH_VALUE, command_of
 from spanline.errors import UsageError
 from spanline.runner.shared.secrets import looks_secret, secrets_of_arguments, secrets_of_environment
+
+_GLOBAL_WITH_VALUE: Final = frozenset(
+    (
+        *("--defer-state", "--indirect-selection", "--log-file-max-bytes", "--log-format", "--log-format-file"),
+        *("--log-level", "--log-level-file", "--log-path", "--maximum-seed-size-mib", "--partial-parse-file-path"),
+        *("--printer-width", "--record-timing-info", "-r", "--state", "--v2-parser", "--warn-error-options"),
+    )
+)
+_GLOBAL_NAMES: Final = (
+    *("cache-selected-only", "debug", "defer", "enable-legacy-logger", "fail-fast", "favor-state", "hints-enabled"),
+    *("log-cache-events", "macro-debugging", "partial-parse", "partial-parse-file-diff", "populate-cache", "print"),
+    *("quiet", "send-anonymous-usage-stats", "show-all-deprecations", "show-resource-report", "single-threaded"),
+    *("snowflake-projects-otel", "static-parser", "upload-to-artifacts-ingest-api", "use-colors"),
+    *("use-colors-file", "use-experimental-parser", "use-fast-test-edges", "use-v2-parser", "version-check"),
+    *("warn-error", "write-json"),
+)
+_GLOBAL: Final = frozenset((*("-d", "-q", "-x"), *(f"--{no}{name}" for name in _GLOBAL_NAMES for no in ("", "no-"))))
+"""dbt's global flags, with a value and without, in dbt Core 1.8 to 1.12; they may also stand behind the command.
+
+They say how dbt is to work, and not what on (which `--profile` and `--target` do):
+https://docs.getdbt.com/reference/global-configs/about-global-configs.
+"""
+
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 """A finite number: JSON, in which a spec is kept, knows no other."""
@@ -129,3 +153,34 @@ def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[st
     secret = sorted(name for name in everything if looks_secret(name))
     kept = {name: value for name, value in everything.items() if name not in secret}
     return kept, secret
+
+
+def _place_of_command(args: Sequence[str]) -> int:
+    """Which of these arguments is the command; their number where none is."""
+    words = iter(enumerate(args))
+    for place, word in words:
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            return place
+    return len(args)
+
+
+def without_global_flags(args: Sequence[str]) -> list[str]:
+    """These arguments of dbt's, the command first, and without the flags that say only how dbt is to work."""
+    command = command_of(args).split()
+    words = list(args)
+    at = _place_of_command(words)
+    before, behind = words[:at], words[at + len(command) :]
+    return [*command, *_lasting(behind), *_lasting(before)]
+
+
+def _lasting(args: Sequence[str]) -> Iterator[str]:
+    words = iter(args)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in _GLOBAL_WITH_VALUE:
+            if not equals:
+                next(words, None)
+        elif word not in _GLOBAL:
+            yield word

@@ -34,8 +34,8 @@ _OPERATION: Final = "run-operation"
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one node ended. `status` is dbt's, or `cancelled` or `interrupted`; `execution_time` is in seconds.
 
-    `failures` counts the rows that a test found; `cause` is the failed node for which it was skipped; `failure` says
-    what its error is.
+    `failures` counts the rows that a test found; `cause` is the failed node for which it was skipped or cancelled;
+    `failure` says what its error is.
     """
 
     unique_id: str
@@ -120,8 +120,7 @@ def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -
     """The result that a run's state amounts to."""
     ended = state.ended
     attempt = state.attempt
-    everything = [*state.nodes.values(), *(hook for hook in state.hooks.values() if hook.failed)]
-    nodes = tuple(_node(node, state) for node in sorted(everything, key=lambda n: n.finished or 0))
+    nodes = tuple(_node(node, state) for node in sorted(state.counted, key=lambda n: n.finished or 0))
     return RunResult(
         run_id=state.run_id or Path(directory).name,
         outcome=ended.outcome if ended else DIED,

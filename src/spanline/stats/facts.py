@@ -17,9 +17,10 @@ import msgspec
 
 from spanline import events
 from spanline.events import Event, TornRecord
+from spanline.home.spec import without_global_flags
 from spanline.journal.state import CUT_OFF, RUNNING, RunState, outcome_of
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what is taken from a journal: with another, what was kept of journals is taken again."""
 
 SESSION, RETRY, NODE, TORN = "session", "retry", "node", "torn"
@@ -257,7 +258,10 @@ def _codes(descriptions: Mapping[str, _Described]) -> dict[str, int]:
 
 
 def job(session: events.SessionStarted) -> str:
-    """What a run is one of many of: the task of its caller, else the project and dbt's command."""
+    """What a run is one of many of: the task of its caller, else the project and dbt's command.
+
+    dbt's global flags are no part of that: with other colours, or less to read, it is the same job.
+    """
     dag, task = session.caller.get("dag_id"), session.caller.get("task_id")
     if dag and task:
         return f"{dag}.{task}"
@@ -266,7 +270,7 @@ def job(session: events.SessionStarted) -> str:
 
 
 def _lasting(argv: list[str]) -> Iterator[str]:
-    arguments = iter(argv)
+    arguments = iter(without_global_flags(argv))
     for argument in arguments:
         if argument in _VARYING:
             next(arguments, None)
