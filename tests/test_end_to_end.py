@@ -67,7 +67,7 @@ def test_a_failing_build_is_journalled_as_dbts_run_results_say(project: Project)
     assert [(c.name, c.data_type) for c in totals.columns] == [("customer_id", "integer"), ("cents", "hugeint")]
     assert totals.depends_on == ["model.shop.customers", "model.shop.orders"]
     assert totals.tags == ["money"]
-    assert totals.owner == events.Owner(name="Finance")
+    assert totals.owners == [events.Owner(name="Finance")]
     warned = next(d for d in state.descriptions.values() if d.name.startswith("accepted_values"))
     assert warned.test is not None
     assert (warned.test.severity, warned.test.column, warned.test.kind) == ("warn", "cents", "generic")

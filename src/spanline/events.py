@@ -315,11 +315,11 @@ class Column(msgspec.Struct, frozen=True, omit_defaults=True):
     description: str | None = None
 
 
-class Owner(msgspec.Struct, frozen=True):
-    """Who answers for a node."""
+class Owner(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who answers for a node: a person or a team, by name, by their addresses, or by both."""
 
     name: str | None = None
-    email: str | None = None
+    emails: list[str] = []
 
 
 class TestInfo(msgspec.Struct, frozen=True):
@@ -364,7 +364,7 @@ class NodeDescribed(Event, frozen=True, kw_only=True):
     depends_on: list[str] = []
     tags: list[str] = []
     meta: dict[str, object] = {}
-    owner: Owner | None = None
+    owners: list[Owner] = []
     checksum: str | None = None
     added_columns: list[str] = []
     on_schema_change: str | None = None
@@ -408,7 +408,8 @@ class NodeFinished(Event, frozen=True, kw_only=True):
     """A node's result. `status` is dbt's; `compile` and `execute` are (start, end) in nanoseconds since the epoch.
 
     `line` is where its error stands: the number, and whether it is a line of the `file`, the `compiled code` or the
-    `statement` that was sent to the warehouse.
+    `statement` that was sent to the warehouse. `cause` is the failed node for which dbt interrupted this one, under
+    `--fail-fast`: whatever the status, it was cancelled.
     """
 
     unique_id: str
@@ -424,6 +425,7 @@ class NodeFinished(Event, frozen=True, kw_only=True):
     query_id: str | None = None
     batches: Batches | None = None
     line: tuple[int, str] | None = None
+    cause: str | None = None
 
 
 class NodeSkipped(Event, frozen=True, kw_only=True):
@@ -431,6 +433,12 @@ class NodeSkipped(Event, frozen=True, kw_only=True):
 
     unique_id: str
     cause: str | None = None
+
+
+_PERIODS: Final = {"minute": 60, "hour": 3600, "day": 86_400}
+"""dbt's units of freshness, in seconds: https://docs.getdbt.com/reference/resource-properties/freshness."""
+_NEVER: Final = "0001-01-01"
+"""When dbt takes a source without rows to have been loaded."""
 
 
 class TestResult(Event, frozen=True, kw_only=True):
@@ -451,6 +459,23 @@ class FreshnessResult(Event, frozen=True, kw_only=True):
     age: float | None = None
     warn_after: str | None = None
     error_after: str | None = None
+
+    @property
+    def complaint(self) -> str | None:
+        """How stale it is, and against which limit: dbt says no more than `error` or `warn`. None of a fresh one."""
+        exceeded, other = ("warn_after", "error_after") if self.status == "warn" else ("error_after", "warn_after")
+        limit = getattr(self, exceeded)
+        if self.status == "pass" or self.age is None or limit is None:
+            return None
+        count, _, period = limit.rpartition(" ")
+        unit = period if period in _PERIODS else "second"
+        beyond = f"{exceeded} is {limit}{'s' if period in _PERIODS and count != '1' else ''}"
+        loaded = f"last loaded {self.age / _PERIODS.get(unit, 1):.1f} {unit}s ago"
+        if (self.max_loaded_at or "").startswith(_NEVER):
+            loaded = "never loaded"
+        facts = [(name, getattr(self, name)) for name in ("max_loaded_at", "snapshotted_at", other)]
+        known = ", ".join(f"{name} {value}" for name, value in facts if value)
+        return f"stale: {loaded}, {beyond}{f' ({known})' if known else ''}"
 
 
 class BatchesPlanned(Event, frozen=True, kw_only=True):

@@ -173,7 +173,8 @@ def test_no_transient_rule_knows_the_example_of_a_permanent_one() -> None:
         ("databricks.raised", "databricks.concurrent_write"),  # a person's words may look like anything
         ("databricks.python_model", "databricks.unavailable"),
         ("sqlserver.raised", "sqlserver.unavailable"),
-        ("sqlserver.certificate", "sqlserver.unavailable"),  # one SQLSTATE for both
+        ("sqlserver.certificate", "sqlserver.unavailable"),  # one SQLSTATE for them all
+        ("sqlserver.unknown_host", "sqlserver.unavailable"),
     }
     found = set()
     for file, matcher in RULES:

@@ -109,7 +109,7 @@ def test_a_fold_leaves_the_events_as_they_are(happened: list[Event]) -> None:
 def test_whatever_happened_the_numbers_fit_together(happened: list[Event]) -> None:
     state = fold(*happened)
     assert 0 <= state.done <= state.total
-    assert sum(state.counts.values()) == len(state.nodes)
+    assert sum(state.counts.values()) == len(state.counted) >= len(state.nodes)
     result_of(state, "", {})
 
 
@@ -239,6 +239,70 @@ def test_fail_fast_cancels_what_was_open() -> None:
     assert statuses(state) == {A: "error", B: "cancelled"}
     assert state.nodes[B].finished == 7 * T
     assert state.outcome(1) == "failed"
+
+
+def test_what_fail_fast_has_interrupted_is_cancelled_and_not_failed() -> None:
+    beside = finished(B, "error", message="server closed the connection unexpectedly", cause=A)
+    state = fold(*BEGIN, started(A), started(B), finished(A, "error"), beside, finished(C, "success", cause=A))
+    assert statuses(state) == {A: "error", B: "cancelled", C: "success"}
+    assert (state.nodes[B].cause, state.nodes[B].skipped_for) == (A, None)
+    assert [node.unique_id for node in state.failed] == [A]
+    assert state.outcome(1) == "failed"
+
+
+def test_a_hook_that_did_not_end_well_counts_and_one_behind_it_says_because_of_which() -> None:
+    def ended(number: int, status: str) -> Event:
+        return events.HookFinished(unique_id=f"operation.shop.{number}", status=status, step=1, attempt=1)
+
+    state = fold(
+        *BEGIN, started(A), finished(A, "success"), ended(0, "success"), ended(1, "error"), ended(2, "skipped")
+    )
+    assert state.counts == {"success": 1, "error": 1, "skipped": 1}
+    assert [node.unique_id for node in result_of(state, "", {}).nodes] == [A, "operation.shop.1", "operation.shop.2"]
+    assert state.hooks["operation.shop.2"].cause == "operation.shop.1"
+    assert fold(*BEGIN, events.HookStarted(unique_id="operation.shop.1", step=1, attempt=1)).counts == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "expected"),
+    [
+        (
+            "error",
+            {
+                "age": 108_720.0,
+                "error_after": "12 hour",
+                "max_loaded_at": "2026-11-29T13:47:00Z",
+            },
+            "stale: last loaded 30.2 hours ago, error_after is 12 hours (max_loaded_at 2026-11-29T13:47:00Z)",
+        ),
+        (
+            "warn",
+            {"age": 90.0, "warn_after": "1 minute"},
+            "stale: last loaded 1.5 minutes ago, warn_after is 1 minute",
+        ),
+        (
+            "error",
+            {"age": 6e10, "error_after": "1 day", "max_loaded_at": "0001-01-01T00:00:00+00:00"},
+            "stale: never loaded, error_after is 1 day (max_loaded_at 0001-01-01T00:00:00+00:00)",
+        ),
+        (
+            "error",
+            {"age": 7.0, "error_after": "a while"},
+            "stale: last loaded 7.0 seconds ago, error_after is a while",
+        ),
+        ("error", {"age": 7.0}, "error"),
+        ("runtime error", {"error_after": "1 day"}, "runtime error"),
+        ("pass", {"age": 7.0, "warn_after": "1 day"}, "pass"),
+    ],
+)
+def test_a_stale_source_says_how_stale_it_is_and_against_which_limit(
+    status: str, fields: dict[str, object], expected: str
+) -> None:
+    result = events.FreshnessResult(unique_id=A, status=status, **fields)  # type: ignore[arg-type]
+    state = fold(*BEGIN, started(A), result, finished(A, status))
+    assert state.nodes[A].said == expected
+    worded = fold(*BEGIN, started(A), result, finished(A, status, message="so it is"))
+    assert worded.nodes[A].said == "so it is"
 
 
 def test_a_skipped_node_has_a_cause_and_never_started() -> None:

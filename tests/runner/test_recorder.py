@@ -10,18 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from spanline import events
 from spanline.api.run import Run
+from spanline.errors import DbtRuntimeException, DbtTestFailed
 from spanline.events import Event
+from spanline.failures.classify import Failure
 from spanline.journal.reader import Reader
 from spanline.runner.recorder import Recorder
 from spanline.runner.shared.writer import Writer
 from tests.support.journals import journal
-from tests.support.project import Project
+from tests.support.lineage_events import end_of, translated
+from tests.support.project import DEADLINE, Project
+from tests.support.waiting import eventually
 
 E = TypeVar("E", bound=Event)
 MICROSECOND = 1000
@@ -54,7 +58,10 @@ class Invocation:
 
 
 def invoke(project: Project, *args: str, results: str = "run_results.json") -> Invocation:
-    run = project.run(*args)
+    return ended(project, project.run(*args), results)
+
+
+def ended(project: Project, run: Run, results: str = "run_results.json") -> Invocation:
     found = journal(run)
     written = project.artifact(results)
     (dbt,) = [event for event in found if isinstance(event, events.DbtStarted)]
@@ -127,19 +134,21 @@ def test_every_result_is_dbts_own(build: Invocation) -> None:
     hooks = build.by_node(events.HookFinished)
     assert set(finished) | set(hooks) == set(build.results) | {EPHEMERAL}
     for unique_id, ours in finished.items():
-        if unique_id == EPHEMERAL:
-            continue
-        theirs = build.results[unique_id]
-        assert ours.status == theirs["status"]
-        assert (ours.message or "") == (theirs["message"] or "")
-        assert ours.thread == theirs["thread_id"]
-        assert ours.execution_time == pytest.approx(theirs["execution_time"], abs=1e-5)
-        assert (ours.failures or 0) == (theirs["failures"] or 0)
-        assert ours.rows_affected == theirs["adapter_response"].get("rows_affected")
-        timing = {entry["name"]: (entry["started_at"], entry["completed_at"]) for entry in theirs["timing"]}
-        assert set(timing) == {name for name in ("compile", "execute") if getattr(ours, name) is not None}
-        for name, pair in timing.items():
-            assert tuple(_iso(moment) for moment in getattr(ours, name)) == pair
+        if unique_id != EPHEMERAL:
+            assert_dbts_own(ours, build.results[unique_id])
+
+
+def assert_dbts_own(ours: events.NodeFinished, theirs: dict[str, Any]) -> None:
+    assert ours.status == theirs["status"]
+    assert (ours.message or "") == (theirs["message"] or "")
+    assert ours.thread == theirs["thread_id"]
+    assert ours.execution_time == pytest.approx(theirs["execution_time"], abs=1e-5)
+    assert (ours.failures or 0) == (theirs["failures"] or 0)
+    assert ours.rows_affected == theirs["adapter_response"].get("rows_affected")
+    timing = {entry["name"]: (entry["started_at"], entry["completed_at"]) for entry in theirs["timing"]}
+    assert set(timing) == {name for name in ("compile", "execute") if getattr(ours, name) is not None}
+    for name, pair in timing.items():
+        assert tuple(_iso(moment) for moment in getattr(ours, name)) == pair
 
 
 def _iso(nanoseconds: int) -> str:
@@ -206,7 +215,7 @@ def test_a_models_description_has_what_its_yaml_says(build: Invocation) -> None:
     ]
     assert totals.tags == ["money"]
     assert totals.meta == {"owner": "Finance"}
-    assert totals.owner == events.Owner(name="Finance")
+    assert totals.owners == [events.Owner(name="Finance")]
     assert totals.relation == events.Relation("totals", '"shop"."main"."totals"', "shop", "main")
     assert sorted(totals.depends_on) == ["model.shop.customers", "model.shop.orders"]
     source = (build.project.path / "models" / "totals.sql").read_text().strip()
@@ -368,6 +377,133 @@ def test_the_result_of_the_run_is_that_of_its_nodes(build: Invocation) -> None:
     assert result.counts == nodes + Counter(success=1), "the ephemeral model too"
 
 
+# --- events that dbt could not fill, and the end by --fail-fast
+
+
+HUGE = 8_146_686_662
+"""Failures of a test, of which dbt's event can hold 2³¹ - 1: it comes empty."""
+HUGE_TEST = f"{{{{ config(fail_calc='count(*) + {HUGE}') }}}} select * from {{{{ ref('gate') }}}} where false"
+ENDLESS = "model.shop.endless"
+UNFILLED = {
+    # A date is no JSON: all events of this node are empty.
+    "models/endless.sql": """
+{{ config(meta={'since': modules.datetime.date(2020, 1, 1)}) }}
+select count(*) as n from range(1000000000) a, range(1000000000) b where a.range + b.range = -1
+""",
+    "models/under_endless.sql": "select * from {{ ref('endless') }}",
+    "models/behind_gate.sql": "select * from {{ ref('gate') }}",
+    "tests/huge.sql": HUGE_TEST,
+}
+NO_PYTEST = {"PYTEST_CURRENT_TEST": ""}
+"""Under pytest dbt raises where it could not fill an event."""
+
+
+@pytest.fixture(scope="module")
+def failed_fast(copy_project: Callable[[], Project]) -> Invocation:
+    """A test fails, with more failures than its event can hold, while dbt is at a model whose events are all empty."""
+    project = copy_project()
+    for name, text in UNFILLED.items():
+        project.write(name, text)
+    gate = project.path / "gate"
+    selected = ("-s", "gate+", "endless+")
+    run = project.start("build", "--fail-fast", *selected, environment={"GATE": str(gate), **NO_PYTEST})
+    eventually(lambda: [query for query in queries_of(ENDLESS, journal(run)) if "range(" in query], "the query")
+    gate.touch()
+    run.wait(DEADLINE)
+    return ended(project, run)
+
+
+def queries_of(unique_id: str, found: Sequence[Event]) -> list[str]:
+    return [e.sql for e in found if isinstance(e, events.QueryStarted) and e.unique_id == unique_id]
+
+
+def test_what_an_event_could_not_hold_is_recorded_all_the_same(failed_fast: Invocation) -> None:
+    (result,) = failed_fast.of(events.TestResult)
+    assert (result.unique_id, result.status, result.failures) == ("test.shop.huge", "fail", HUGE)
+    finished = failed_fast.by_node(events.NodeFinished)
+    assert failed_fast.results["test.shop.huge"]["failures"] == HUGE
+    for unique_id in ("model.shop.gate", "test.shop.huge"):
+        assert_dbts_own(finished[unique_id], failed_fast.results[unique_id])
+
+
+def test_a_node_all_of_whose_events_are_empty_is_recorded_as_any_other(failed_fast: Invocation) -> None:
+    started, finished = (failed_fast.by_node(kind)[ENDLESS] for kind in (events.NodeStarted, events.NodeFinished))
+    assert failed_fast.by_node(events.NodeDescribed)[ENDLESS].meta == {"since": "2020-01-01"}
+    assert "range(1000000000) a" in failed_fast.by_node(events.NodeCompiled)[ENDLESS].sql
+    assert finished.message is not None
+    assert "INTERRUPT Error: Interrupted!" in finished.message
+    assert finished.thread == started.thread
+    assert finished.execution_time > 0
+    assert finished.execute is not None
+    assert started.time <= finished.execute[0] < finished.execute[1] <= finished.time
+    answered = [e for e in failed_fast.of(events.QueryFinished) if e.unique_id == ENDLESS]
+    assert [event.status for event in answered] == ["OK"] * (len(queries_of(ENDLESS, failed_fast.events)) - 1)
+    assert all(event.elapsed > 0 for event in answered)
+    assert [line.message for line in failed_fast.of(events.Log) if line.unique_id == ENDLESS]
+
+
+def test_no_event_is_of_a_node_without_a_name(failed_fast: Invocation) -> None:
+    known = {*failed_fast.one(events.Selection).unique_ids, *failed_fast.by_node(events.HookStarted)}
+    ids = {event.unique_id for event in failed_fast.events if hasattr(event, "unique_id")}
+    assert ids - {None} == known
+    assert not [line for line in failed_fast.of(events.Log) if line.name == "RecorderError"]
+
+
+def test_fail_fast_cancels_what_runs_beside_what_has_failed(failed_fast: Invocation) -> None:
+    assert failed_fast.results[ENDLESS]["status"] == "skipped"
+    assert failed_fast.by_node(events.NodeFinished)[ENDLESS].cause == "test.shop.huge"
+    result = failed_fast.run.result()
+    assert (result.outcome, result.exit_code) == ("failed", 1)
+    assert result.counts == {"success": 1, "fail": 1, "cancelled": 1}
+    (endless,) = [node for node in result.nodes if node.status == "cancelled"]
+    assert (endless.unique_id, endless.cause, endless.failure) == (ENDLESS, "test.shop.huge", None)
+    assert set(failed_fast.by_node(events.NodeStarted)) == {"model.shop.gate", "test.shop.huge", ENDLESS}
+    told = translated(failed_fast.events)
+    assert end_of(told, ENDLESS)["eventType"] == "ABORT"
+    huge = end_of(told, "test.shop.huge")
+    assert huge["eventType"] == "FAIL"
+    assert huge["run"]["facets"]["test"]["tests"][0]["actual"] == str(HUGE)
+    assert told[-1]["eventType"] == "FAIL"
+    left = told[-1]["run"]["facets"]["spanline_session"]["skipped"]
+    assert [node["unique_id"] for node in left] == ["model.shop.behind_gate", "model.shop.under_endless"]
+
+
+def test_the_failure_and_nothing_that_it_has_cancelled_decides_the_exception(failed_fast: Invocation) -> None:
+    with pytest.raises(DbtTestFailed) as raised:
+        failed_fast.run.result().raise_for_failure()
+    assert raised.value.failed == ("test.shop.huge",)
+    assert (raised.value.category, raised.value.transient) == ("data", False)
+    assert f"Got {HUGE} results" in str(raised.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("handling", "status"),
+    [
+        ("error", "error"),  # dbt raises where it would have warned that it could not fill an event
+        ("silence", "fail"),  # and here it says nothing of that
+    ],
+)
+def test_no_result_is_lost_however_dbt_is_told_to_handle_its_warnings(
+    project: Project, handling: str, status: str
+) -> None:
+    settings = (project.path / "dbt_project.yml").read_text()
+    handled = "{require_all_warnings_handled_by_warn_error: true, "
+    project.write("dbt_project.yml", settings.replace("flags: {", f"flags: {handled}"))
+    project.write("tests/huge.sql", HUGE_TEST.replace("gate", "customers"))
+    project.write("models/below_customers.sql", "select * from {{ ref('customers') }}")
+    selected = ("-s", "customers", "below_customers", "test_name:huge", "test_type:singular")
+    run = project.run("build", "--warn-error-options", f"{{{handling}: [Note]}}", *selected, environment=NO_PYTEST)
+    invocation = ended(project, run)
+    theirs = invocation.results["test.shop.huge"]
+    ours = invocation.by_node(events.NodeFinished)["test.shop.huge"]
+    assert (ours.status, ours.message) == (theirs["status"], theirs["message"])
+    assert ours.status == status
+    assert invocation.by_node(events.NodeSkipped)["model.shop.below_customers"].cause == "test.shop.huge"
+    assert not [line for line in invocation.of(events.Log) if line.name == "RecorderError"]
+    assert "" not in invocation.run.state.nodes
+
+
 def test_source_freshness_is_journalled_as_dbt_found_it(copy_project: Callable[[], Project]) -> None:
     project = copy_project()
     project.run("run-operation", "say", "--args", "{text: hello}")
@@ -382,7 +518,21 @@ def test_source_freshness_is_journalled_as_dbt_found_it(copy_project: Callable[[
     assert result.age == pytest.approx(theirs["max_loaded_at_time_ago_in_s"])
     assert ran.one(events.DbtStarted).command == "source freshness"
     assert ran.run.result().exit_code == 1
-    assert [node.status for node in ran.run.result().failed] == ["error"]
+    (stale,) = ran.run.result().failed
+    assert (stale.status, stale.failure) == ("error", Failure("data", rule="dbt.stale"))
+    assert theirs["max_loaded_at_time_ago_in_s"] > 1000 * 86_400
+    days = f"{theirs['max_loaded_at_time_ago_in_s'] / 86_400:.1f}"
+    said = (
+        f"stale: last loaded {days} days ago, error_after is 1000 days (max_loaded_at {result.max_loaded_at}, "
+        f"snapshotted_at {result.snapshotted_at}, warn_after 1 day)"
+    )
+    assert stale.message == said
+    assert said in project.spanline("show", ran.run.id).stdout.decode()
+    with pytest.raises(DbtRuntimeException) as raised:
+        ran.run.result().raise_for_failure()
+    assert str(raised.value).startswith(f"source.shop.raw.raw_events (models/shop.yml): {said}")
+    facets = end_of(translated(ran.events), "source.shop.raw.raw_events")["run"]["facets"]
+    assert facets["errorMessage"]["message"] == said
 
 
 def _moment(text: str | None) -> datetime:
@@ -418,6 +568,36 @@ def test_a_parse_error_is_an_exception_of_dbts_and_nothing_was_selected(project:
     assert finished.exception is not None
     assert "nowhere" in finished.exception
     assert not [event for event in found if isinstance(event, (events.Selection, events.NodeStarted))]
+
+
+SEMANTICS = """
+models:
+  - name: time_spine
+    time_spine: {standard_granularity_column: date_day}
+    columns: [{name: date_day, granularity: day}]
+semantic_models:
+  - name: payments
+    model: ref('orders')
+    defaults: {agg_time_dimension: paid_at}
+    entities: [{name: id, type: primary}]
+    dimensions: [{name: paid_at, type: time, type_params: {time_granularity: day}}]
+    measures: [{name: total, agg: sum, expr: cents}, {name: total, agg: max, expr: cents}]
+metrics:
+  - {name: total, label: Total, type: simple, type_params: {measure: total}}
+"""
+
+
+def test_a_semantic_manifest_that_is_invalid_says_what_is_wrong_with_it(project: Project) -> None:
+    project.write("models/time_spine.sql", "select date '2020-01-01' as date_day")
+    project.write("models/semantics.yml", SEMANTICS)
+    result = project.run("parse").result()
+    # https://github.com/dbt-labs/dbt-semantic-interfaces words the second and third line.
+    assert result.error is not None
+    first, *reasons = result.error.splitlines()
+    assert first == "dbt parse: Semantic Manifest validation failed."
+    assert "In semantic model `payments`, can't use name `total` for a measure" in "".join(reasons)
+    assert len(reasons) == 2
+    assert result.failure == Failure("parsing", rule="dbt.parsing")
 
 
 def statuses_of(found: Sequence[Event]) -> dict[str, str]:

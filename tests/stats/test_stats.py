@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from spanline import events
 from spanline.api.run import Run
+from spanline.dbt.arguments import without_global_flags
 from spanline.errors import UsageError
 from spanline.events import Event
 from spanline.home.home import RunDirectory
@@ -356,7 +357,33 @@ def test_a_job_is_a_task_or_a_command_without_what_varies() -> None:
     argv = ["build", "--vars", "{day: 1}", "-s", "a", "--event-time-start=2020-01-01", "--vars={b: 2}"]
     with_vars = msgspec.structs.replace(start, steps=[["deps"], argv])
     assert job(with_vars) == "shop: deps; build -s a"
+    for argv in (
+        "--no-use-colors build -s a",
+        "build -s a --no-use-colors -q --log-level debug --log-path=x --fail-fast",
+        "-x --state there --defer --warn-error-options {} build --no-print -s a",
+    ):
+        assert job(msgspec.structs.replace(start, steps=[argv.split()])) == "shop: build -s a", argv
+    for argv, expected in [
+        ("--target prod --debug build -s debug", "build -s debug --target prod"),
+        ("--target prod source freshness -s print", "source freshness -s print --target prod"),
+        ("build --full-refresh", "build --full-refresh"),
+        ("--quiet", ""),
+    ]:
+        assert job(msgspec.structs.replace(start, steps=[argv.split()])) == f"shop: {expected}"
     assert job(msgspec.structs.replace(with_vars, caller={"dag_id": "d", "task_id": "t", "run_id": "r"})) == "d.t"
+
+
+def test_no_global_flag_of_dbts_makes_another_job() -> None:
+    from dbt.cli.main import cli
+
+    of_what = {"--profile", "--target", "-t"}
+    hidden = {name for option in cli.params if "deprecated" in (option.name or "") for name in option.opts}
+    for option in cli.params:
+        for name in {*option.opts, *option.secondary_opts} - of_what - hidden - {"--version", "-V", "-v"}:
+            words = [name] if option.is_flag else [name, "build"]
+            if "deprecated" not in name:
+                assert without_global_flags([*words, "run"]) == ["run"], name
+                assert without_global_flags(["run", *words]) == ["run"], name
 
 
 def test_alerts_compare_a_jobs_day_with_its_own_week(written: Written) -> None:

@@ -27,7 +27,7 @@ from spanline.journal import ids
 from spanline.journal.progress import DONE, Progress, StepProgress, progress_of
 from spanline.journal.state import RunState
 from tests.support.journals import journal
-from tests.support.project import SPANLINE, Project, last_run
+from tests.support.project import DEADLINE, SPANLINE, Project, last_run
 from tests.support.receivers import Receiver
 from tests.support.waiting import eventually
 
@@ -97,6 +97,42 @@ def test_what_passes_by_itself_is_tried_again_and_what_succeeded_is_not(project:
     expected = [ids.lineage_run_id(run.id, 1, 1, attempt, "model.shop.locked") for attempt in (1, 1, 2, 2)]
     assert [e["run"]["runId"] for e in of_job] == expected
     assert {e["run"]["facets"]["parent"]["run"]["runId"] for e in of_job} == {run.id}
+
+
+def test_what_fail_fast_has_cut_off_is_done_in_the_attempt_after_what_may_pass(project: Project) -> None:
+    size = project.path / "size.csv"
+    size.write_text("n\n1000000000\n")
+    project.write("models/locked.sql", LOCKED.replace("customers", "gate"))
+    project.write("models/below_locked.sql", "select * from {{ ref('locked') }}")
+    project.write("models/long.sql", f"select count(*) as n from read_csv('{size}') s, range(s.n) a, range(s.n) b")
+    project.write("models/below_long.sql", "select * from {{ ref('long') }}")
+    other, gate = project.path / "other.duckdb", project.path / "gate"
+    environment = {"OTHER": str(other), "GATE": str(gate)}
+    with held_by_another(other) as holder:
+        run = project.start(
+            "run", "--fail-fast", "-s", "gate+", "long+", retry_limit=2, retry_delay=0.5, environment=environment
+        )
+        eventually(lambda: [e for e in journal(run) if isinstance(e, events.QueryStarted) and str(size) in e.sql])
+        gate.touch()
+        eventually(lambda: [e for e in journal(run) if isinstance(e, events.RetryScheduled)], "the first failure")
+        holder.kill()
+        size.write_text("n\n1\n")
+        result = run.wait(DEADLINE)
+    (retry,) = [e for e in journal(run) if isinstance(e, events.RetryScheduled)]
+    assert retry.reason == "concurrency (duckdb.lock)"
+    (interrupted,) = [e for e in journal(run) if isinstance(e, events.NodeFinished) and e.cause is not None]
+    assert (interrupted.unique_id, interrupted.cause) == ("model.shop.long", "model.shop.locked")
+    assert interrupted.attempt == 1
+    begun = started(run)
+    assert begun == {
+        "model.shop.gate": 1,
+        "model.shop.locked": 2,
+        "model.shop.long": 2,
+        "model.shop.below_locked": 1,
+        "model.shop.below_long": 1,
+    }
+    assert result.success
+    assert result.counts == {"success": 5}
 
 
 def test_what_is_final_is_not_tried_again(project: Project) -> None:

@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -190,27 +192,58 @@ def test_statements_name_the_spans_of_their_nodes(python: Path, project: Path) -
 
 
 def test_an_interrupt_cancels_the_query_under_way(python: Path, project: Path) -> None:
-    slow = "{{ config(materialized='table') }} select count(*) as n from range(100000000000) a, range(100) b"
-    (project / "models" / "slow.sql").write_text(slow)
+    (project / "models" / "slow.sql").write_text(SLOW)
+    with at_the_slow_query(python, project, "run", "--select", "slow") as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) != 0
+    state, found = journal(project)
+    assert state.ended is not None
+    assert state.ended.outcome == "cancelled"
+    assert state.nodes["model.coffee_shop.slow"].status == "cancelled"
+    assert not any(isinstance(event, events.RunnerKilled) for event in found)
+
+
+def test_fail_fast_cancels_what_runs_beside_a_test_whose_event_is_empty(python: Path, project: Path) -> None:
+    """dbt's event holds up to 2³¹ - 1 failures, and nothing at all where there are more."""
+    huge = 8_146_686_662
+    waits = f"import os, time\ndef model(dbt, session):\n    while not os.path.exists({str(project / 'gate')!r}):\n"
+    answers = "        time.sleep(0.01)\n    return session.sql('select 1 as id')\n"
+    (project / "models" / "slow.sql").write_text(SLOW)
+    (project / "models" / "gate.py").write_text(waits + answers)
+    counted = f"{{{{ config(fail_calc='count(*) + {huge}') }}}} select * from {{{{ ref('gate') }}}} where false"
+    (project / "tests").mkdir(exist_ok=True)
+    (project / "tests" / "huge.sql").write_text(counted)
+    build = ("build", "--fail-fast", "--threads", "2", "--select", "gate", "slow")
+    with at_the_slow_query(python, project, *build) as process:
+        (project / "gate").touch()
+        assert process.wait(DEADLINE) == 1
+    state, found = journal(project)
+    test, slow = state.nodes["test.coffee_shop.huge"], state.nodes["model.coffee_shop.slow"]
+    assert (test.status, test.failures) == ("fail", huge)
+    assert (slow.status, slow.cause) == ("cancelled", "test.coffee_shop.huge")
+    assert state.failed == [test]
+    assert set(state.nodes) == {"model.coffee_shop.gate", "model.coffee_shop.slow", "test.coffee_shop.huge"}
+    assert not [e for e in found if isinstance(e, events.Log) and e.name == "RecorderError"]
+
+
+SLOW = "{{ config(materialized='table') }} select count(*) as n from range(100000000000) a, range(100) b"
+
+
+@contextmanager
+def at_the_slow_query(python: Path, project: Path, *args: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        command(python, "run", "--select", "slow"),
+        command(python, *args),
         cwd=project,
-        env=environment(),
+        env=environment(PYTEST_CURRENT_TEST=""),  # under pytest dbt raises where it can't fill an event
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
     )
     try:
         wait_for_query(project)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE) != 0
+        yield process
     finally:
         process.kill()
-    state, found = journal(project)
-    assert state.ended is not None
-    assert state.ended.outcome == "cancelled"
-    assert state.nodes["model.coffee_shop.slow"].status == "cancelled"
-    assert not any(isinstance(event, events.RunnerKilled) for event in found)
 
 
 def wait_for_query(project: Path) -> None:

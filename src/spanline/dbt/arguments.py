@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from spanline.errors import UsageError
@@ -10,15 +10,31 @@ from spanline.errors import UsageError
 _GROUPS: Final = frozenset(("docs", "source"))
 
 
-_WITH_VALUE: Final = frozenset(
+_GLOBAL_WITH_VALUE: Final = frozenset(
     (
         *("--defer-state", "--indirect-selection", "--log-file-max-bytes", "--log-format", "--log-format-file"),
-        *("--log-level", "--log-level-file", "--log-path", "--partial-parse-file-path", "--printer-width", "--profile"),
-        *("--profiles-dir", "--project-dir", "--record-timing-info", "-r", "--state", "--target", "-t"),
-        *("--target-path", "--threads", "--vars", "--warn-error-options"),
+        *("--log-level", "--log-level-file", "--log-path", "--maximum-seed-size-mib", "--partial-parse-file-path"),
+        *("--printer-width", "--record-timing-info", "-r", "--state", "--v2-parser", "--warn-error-options"),
     )
 )
-"""dbt's options that may stand before the command and have a value of their own, in dbt Core 1.8 to 1.12."""
+_WITH_VALUE: Final = _GLOBAL_WITH_VALUE.union(
+    ("--profile", "--profiles-dir", "--project-dir", "--target", "-t", "--target-path", "--threads", "--vars")
+)
+"""dbt's options that may stand before the command and have a value of their own."""
+_GLOBAL_NAMES: Final = (
+    *("cache-selected-only", "debug", "defer", "enable-legacy-logger", "fail-fast", "favor-state", "hints-enabled"),
+    *("log-cache-events", "macro-debugging", "partial-parse", "partial-parse-file-diff", "populate-cache", "print"),
+    *("quiet", "send-anonymous-usage-stats", "show-all-deprecations", "show-resource-report", "single-threaded"),
+    *("snowflake-projects-otel", "static-parser", "upload-to-artifacts-ingest-api", "use-colors"),
+    *("use-colors-file", "use-experimental-parser", "use-fast-test-edges", "use-v2-parser", "version-check"),
+    *("warn-error", "write-json"),
+)
+_GLOBAL: Final = frozenset((*("-d", "-q", "-x"), *(f"--{no}{name}" for name in _GLOBAL_NAMES for no in ("", "no-"))))
+"""dbt's global flags, with a value and without, in dbt Core 1.8 to 1.12; they may also stand behind the command.
+
+They say how dbt is to work, and not what on (which `--profile` and `--target` do):
+https://docs.getdbt.com/reference/global-configs/about-global-configs.
+"""
 
 
 def option(args: Sequence[str], name: str) -> str | None:
@@ -33,14 +49,8 @@ def option(args: Sequence[str], name: str) -> str | None:
 
 def command_of(args: Sequence[str]) -> str:
     """The dbt command in these arguments: `build`, `source freshness`; empty where there is none."""
-    words = iter(args)
-    for word in words:
-        if word in _WITH_VALUE:
-            next(words, None)
-        elif not word.startswith("-"):
-            second = next(words, "") if word in _GROUPS else ""
-            return f"{word} {second}".strip()
-    return ""
+    command = args[_place_of_command(args) :][:2]
+    return " ".join(command if command[:1] and command[0] in _GROUPS else command[:1])
 
 
 def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
@@ -65,3 +75,34 @@ def _plain(word: object) -> str:
     if not isinstance(word, str):
         raise UsageError(f"dbt's arguments are texts: {word!r} is none")
     return str.__str__(word)
+
+
+def _place_of_command(args: Sequence[str]) -> int:
+    """Which of these arguments is the command; their number where none is."""
+    words = iter(enumerate(args))
+    for place, word in words:
+        if word in _WITH_VALUE:
+            next(words, None)
+        elif not word.startswith("-"):
+            return place
+    return len(args)
+
+
+def without_global_flags(args: Sequence[str]) -> list[str]:
+    """These arguments of dbt's, the command first, and without the flags that say only how dbt is to work."""
+    command = command_of(args).split()
+    words = list(args)
+    at = _place_of_command(words)
+    before, behind = words[:at], words[at + len(command) :]
+    return [*command, *_lasting(behind), *_lasting(before)]
+
+
+def _lasting(args: Sequence[str]) -> Iterator[str]:
+    words = iter(args)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name in _GLOBAL_WITH_VALUE:
+            if not equals:
+                next(words, None)
+        elif word not in _GLOBAL:
+            yield word

@@ -51,6 +51,7 @@ class NodeState(msgspec.Struct, kw_only=True):
     rows_affected: int | None = None
     cause: str | None = None
     line: tuple[int, str] | None = None
+    freshness: events.FreshnessResult | None = None
 
     @property
     def said(self) -> str:
@@ -61,6 +62,11 @@ class NodeState(msgspec.Struct, kw_only=True):
         """Have it end then."""
         self.status = status
         self.finished = max(at, self.started or 0)
+
+    @property
+    def skipped_for(self) -> str | None:
+        """The failed node above it for which it was skipped; `cause` may also be one beside it (`--fail-fast`)."""
+        return self.cause if self.status == "skipped" else None
 
     @property
     def open(self) -> bool:
@@ -233,9 +239,14 @@ class RunState(msgspec.Struct, kw_only=True):
         return sorted((n for n in everything if n.failed), key=lambda n: n.finished or 0)
 
     @property
+    def counted(self) -> list[NodeState]:
+        """The nodes, and those hooks that have not ended well, which dbt's own totals have as well."""
+        return [*self.nodes.values(), *(hook for hook in self.hooks.values() if hook.status not in (SUCCESS, RUNNING))]
+
+    @property
     def counts(self) -> dict[str, int]:
-        """How many nodes have which status."""
-        return dict(Counter(node.status for node in self.nodes.values()))
+        """How many of these have which status."""
+        return dict(Counter(node.status for node in self.counted))
 
     def outcome(self, exit_code: int) -> str:
         """The outcome of the session if it ended now, its last runner having left `exit_code`."""
@@ -395,16 +406,23 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
         node.end(event.status, state.now)
         node.message = event.message
         return
-    # After a cancel dbt may still report an error for what it has just cancelled; of a model, for the batch under way.
-    late = state.cancelling and event.status in FAILED
+    # dbt reports an error for what it has just cancelled; of a model, for the batch under way.
+    late = (state.cancelling or event.cause is not None) and event.status in FAILED
     node.end(CANCELLED if late else event.status, state.now)
+    node.cause = event.cause
     node.execution_time = max(0.0, event.execution_time)
-    node.message = event.message
+    node.message = event.message or (node.freshness.complaint if node.freshness is not None else None)
     node.failures = event.failures
     node.rows_affected = event.rows_affected
     node.line = event.line
     if event.batches is not None:
         _batches(state, event.step, event.unique_id).node_finished(event.batches)
+
+
+def _freshness_result(state: RunState, event: events.FreshnessResult) -> None:
+    node = state.nodes.get(event.unique_id)
+    if node is not None:
+        node.freshness = event
 
 
 def _batches(state: RunState, step: int, unique_id: str) -> ModelBatches:
@@ -423,6 +441,8 @@ def _hook_finished(state: RunState, event: events.HookFinished) -> None:
     hook = state.hooks.setdefault(event.unique_id, NodeState(unique_id=event.unique_id, status=RUNNING))
     late = state.cancelling and event.status in FAILED
     hook.end(CANCELLED if late else event.status, state.now)
+    if event.status == "skipped":
+        hook.cause = next((other.unique_id for other in reversed(state.hooks.values()) if other.failed), None)
     hook.execution_time = max(0.0, event.execution_time)
     hook.message = event.message
 
@@ -460,6 +480,7 @@ _CHANGES: Final[dict[type[Event], Callable[[RunState, Any], None]]] = {
     events.Log: _log,
     events.NodeDescribed: _node_described,
     events.NodeStarted: _node_started,
+    events.FreshnessResult: _freshness_result,
     events.NodeFinished: _node_finished,
     events.BatchesPlanned: _batches_planned,
     events.BatchFinished: _batch_finished,

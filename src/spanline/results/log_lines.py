@@ -82,7 +82,6 @@ class LogLines:
         self._with_span: set[tuple[_Place, str]] = set()
         self._reported: set[tuple[_Place, str]] = set()
         self._open: dict[str, _Place] = {}
-        self._freshness: dict[str, events.FreshnessResult] = {}
 
     def __call__(self, event: Event, state: RunState) -> Iterator[LogLine]:
         """Yield the lines that this event, already applied to the state, gives."""
@@ -91,7 +90,7 @@ class LogLines:
             yield from make(self, event, state)
 
     def _on_session_started(self, _event: events.SessionStarted, _state: RunState) -> Iterator[LogLine]:
-        for known in (self._with_span, self._reported, self._open, self._freshness):
+        for known in (self._with_span, self._reported, self._open):
             known.clear()
         yield from ()
 
@@ -99,10 +98,6 @@ class LogLines:
         place = _place(event)
         self._with_span.add((place, event.unique_id))
         self._open[event.unique_id] = place
-        yield from ()
-
-    def _on_freshness(self, event: events.FreshnessResult, _state: RunState) -> Iterator[LogLine]:
-        self._freshness[event.unique_id] = event
         yield from ()
 
     def _on_finished(self, event: events.NodeFinished | events.HookFinished, state: RunState) -> Iterator[LogLine]:
@@ -125,7 +120,7 @@ class LogLines:
         self._reported.add((place, unique_id))
         described = state.descriptions.get(unique_id)
         severity = _severity(node)
-        message = self._message(node)
+        message = node.message or ""
         attributes: Attributes = {conventions.UNIQUE_ID: unique_id, conventions.OUTCOME: node.status}
         if described is not None:
             attributes[conventions.NODE_TYPE] = described.resource_type
@@ -133,7 +128,7 @@ class LogLines:
         attributes[conventions.EXECUTION_TIME] = node.execution_time or ""
         attributes[conventions.ROWS] = node.rows_affected if node.rows_affected is not None else ""
         attributes[conventions.FAILURES] = node.failures if node.failures is not None else ""
-        attributes[conventions.CAUSE] = node.cause or ""
+        attributes[conventions.CAUSE] = node.skipped_for or ""
         if isinstance(event, (events.NodeFinished, events.NodeSkipped, events.HookFinished)):
             attributes[conventions.EVENT_NAME] = _DBT_NAMES[type(event)]
         if node.failed:
@@ -142,15 +137,6 @@ class LogLines:
         if severity != "info" and message and node.cause is None:
             body = f"{body}: {_one_line(self._said(message, state))}"
         yield self._line(event, state, severity, body, attributes, node=(place, unique_id))
-
-    def _message(self, node: NodeState) -> str:
-        fresh = self._freshness.get(node.unique_id)
-        if node.message or fresh is None:
-            return node.message or ""
-        limits = ", ".join(
-            f"{name} {limit}" for name, limit in (("warn", fresh.warn_after), ("error", fresh.error_after)) if limit
-        )
-        return f"last loaded at {fresh.max_loaded_at} ({limits})"
 
     def _on_log(self, event: events.Log, state: RunState) -> Iterator[LogLine]:
         severity = _LEVELS.get(event.level, "info")
@@ -247,7 +233,6 @@ _MAKERS: Final[dict[type[Event], Callable[[LogLines, Any, RunState], Iterator[Lo
     events.SessionStarted: LogLines._on_session_started,
     events.NodeStarted: LogLines._on_started,
     events.HookStarted: LogLines._on_started,
-    events.FreshnessResult: LogLines._on_freshness,
     events.NodeFinished: LogLines._on_finished,
     events.NodeSkipped: LogLines._on_skipped,
     events.HookFinished: LogLines._on_finished,
@@ -329,9 +314,8 @@ def _label(unique_id: str, described: events.NodeDescribed | None) -> str:
 
 
 def _how(node: NodeState) -> str:
-    if node.status == "skipped":
-        return f"skipped, because {node.cause} failed" if node.cause else "skipped"
-    return f"{node.status} in {duration(node.execution_time)}" if node.execution_time else node.status
+    how = f"{node.status} in {duration(node.execution_time)}" if node.execution_time else node.status
+    return f"{how}, because {node.cause} failed" if node.cause else how
 
 
 def _one_line(text: str) -> str:

@@ -36,8 +36,8 @@ _UNHANDLED: Final = 2
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one node ended. `status` is dbt's, or `cancelled` or `interrupted`; `execution_time` is in seconds.
 
-    `failures` counts the rows that a test found; `cause` is the failed node for which it was skipped; `failure` says
-    what its error is.
+    `failures` counts the rows that a test found; `cause` is the failed node for which it was skipped or cancelled;
+    `failure` says what its error is.
     """
 
     unique_id: str
@@ -138,8 +138,7 @@ def result_of(
     else:
         outcome, exit_code = DIED, _UNHANDLED
     attempt = state.attempt
-    everything = [*state.nodes.values(), *(hook for hook in state.hooks.values() if hook.failed)]
-    nodes = tuple(_node(node, state) for node in sorted(everything, key=lambda n: n.finished or 0))
+    nodes = tuple(_node(node, state) for node in sorted(state.counted, key=lambda n: n.finished or 0))
     return RunResult(
         run_id=state.run_id or Path(directory).name,
         outcome=outcome,

@@ -6,6 +6,7 @@ dbt's classes differ between its versions, so every attribute is asked for with 
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -37,8 +38,8 @@ def node(node: Any, manifest: Any = None) -> Fields:
         "columns": columns(node),
         "depends_on": list(getattr(depends_on, "nodes", None) or ()),
         "tags": list(getattr(node, "tags", None) or ()),
-        "meta": getattr(node, "meta", None) or getattr(config, "meta", None),
-        "owner": _owner(node, manifest),
+        "meta": _meta(node),
+        "owners": _owners(node, manifest),
         "checksum": getattr(checksum, "checksum", None) or None,
         "added_columns": _added_columns(node, config),
         "on_schema_change": _on_schema_change(node, config),
@@ -137,20 +138,38 @@ def _kind(node: Any) -> str:
     return str(getattr(node.resource_type, "value", node.resource_type))
 
 
-def _owner(node: Any, manifest: Any) -> Fields | None:
-    owner = getattr(node, "owner", None)
+def _owners(node: Any, manifest: Any) -> list[Fields]:
+    """Who answers for a node: an exposure's own owner, those that its meta names, or those of its group."""
     group = getattr(node, "group", None)
-    if owner is None and group and not (getattr(node, "meta", None) or {}).get("owner"):
-        groups = getattr(manifest, "groups", None) or {}
-        owner = next((g.owner for g in groups.values() if g.name == group), None)
-    if owner is not None:
-        named = {key: getattr(owner, key, None) for key in ("name", "email")}
-        # dbt takes several addresses of an owner too.
-        texts = {key: ", ".join(v) if isinstance(v, list) else v for key, v in named.items()}
-        found = {key: value for key, value in texts.items() if isinstance(value, str)}
-        return found or ({"name": str(group)} if group else None)
-    named_in_meta = (getattr(node, "meta", None) or {}).get("owner") or group
-    return {"name": str(named_in_meta)} if named_in_meta else None
+    own = list(_each_owner(getattr(node, "owner", None) or _meta(node).get("owner")))
+    if own or not group:
+        return own
+    groups = getattr(manifest, "groups", None) or {}
+    of_group = next((each.owner for each in groups.values() if each.name == group), None)
+    return list(_each_owner(of_group)) or [{"name": str(group)}]
+
+
+def _each_owner(said: Any) -> Iterator[Fields]:
+    """Owners as a project writes them: a name, a name with addresses, addresses alone, or a list of such."""
+    if isinstance(said, (list, tuple)):
+        for each in said:
+            yield from _each_owner(each)
+        return
+    known = said if isinstance(said, dict) else getattr(said, "__dict__", {"name": said})
+    names, emails = _each(known.get("name")), _each(known.get("email"))
+    addresses: Fields = {"emails": emails} if emails else {}
+    for name in names:
+        yield {"name": name, **addresses}
+    if addresses and not names:
+        yield addresses
+
+
+def _each(said: Any) -> list[str]:
+    return [str(one) for one in (said if isinstance(said, (list, tuple)) else [said]) if one not in (None, "")]
+
+
+def _meta(node: Any) -> Fields:
+    return getattr(node, "meta", None) or getattr(getattr(node, "config", None), "meta", None) or {}
 
 
 def _test(node: Any, config: Any) -> Fields | None:
@@ -249,6 +268,7 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
+_MOST = (1 << 63) - 1
 _OF_RESPONSE = frozenset(("rows_affected", "bytes_processed", "data_scanned_in_bytes", "query_id", "job_id"))
 
 
@@ -265,7 +285,12 @@ def response(response: Any) -> Fields:
 
 def _whole(value: object) -> int | None:
     # A protobuf Struct holds every number as a float; adapters answer -1 for "unknown".
-    return int(value) if isinstance(value, (int, float)) and value >= 0 else None
+    return integer(value) if isinstance(value, (int, float)) and 0 <= value < math.inf else None
+
+
+def integer(value: float) -> int:
+    """The number as one of 64 bits, which is the most that backends take."""
+    return max(-_MOST, min(int(value), _MOST))
 
 
 def batches(result: Any) -> Fields | None:

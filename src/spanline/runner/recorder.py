@@ -11,15 +11,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable
-from types import FrameType
 from typing import Any, Callable
 
-from . import describe, warehouse
+from . import describe, frames, warehouse
 from .comments import without_ours
 from .interrupt import Interrupt
 from .shared import lines
 from .shared.writer import Writer
 from .stopwatch import Stopwatch
+from .unfilled import Unfilled
 
 Handler = Callable[["Recorder", Any, Any], None]
 
@@ -29,9 +29,8 @@ _HOOK_STATUS = {"OK": "success"}
 _QUIET = ("debug", "test")
 _INCREMENTAL = "incremental"
 _OF_BATCHES = ("error", "partial success")
+_FAILED = (*_OF_BATCHES, "fail", "runtime error")
 _BEFORE_ERROR = "Exception on worker thread. "
-_FRAMES = 12
-"""How far above the callback dbt's own function is looked for: it stands four to six frames up."""
 
 
 class Recorder:
@@ -56,10 +55,12 @@ class Recorder:
         self._batch_errors: dict[str, dict[str, Any]] = {}  # of a microbatch model: what the first to fail has said
         self._stats: dict[str, int] = {}
         self._exception: str | None = None
+        self._reasons: list[str] = []
         self._exceptions_line: tuple[int, str] | None = None
         self._root = ""
         self._handled = True
         self._open_hook = ""
+        self._unfilled = Unfilled()
         self.exit_code = 2
         """dbt's exit code, once dbt has finished."""
         self._reported = False
@@ -73,7 +74,7 @@ class Recorder:
         if handler is None or (handler is _log and info.level in _QUIET):
             return
         try:
-            handler(self, event, info)
+            handler(self, self._unfilled.data_of(event), info)
         except Exception as error:  # noqa: BLE001 - an observer never changes the outcome of a run
             self._report(info.name, error)
 
@@ -94,28 +95,28 @@ class Recorder:
 
     # --- the invocation -------------------------------------------------------------------------------------------
 
-    def _version(self, event: Any, info: Any) -> None:
+    def _version(self, data: Any, info: Any) -> None:
         import platform
 
         argv = self._argv if self._argv is not None else sys.argv[1:]
         self._write(
             "dbt_started",
             {
-                "dbt_version": event.data.version.lstrip("="),
+                "dbt_version": data.version.lstrip("="),
                 "python_version": platform.python_version(),
                 "invocation_id": info.invocation_id,
                 "argv": argv,
                 "command": _command(),
             },
         )
-        _log(self, event, info)
+        _log(self, data, info)
 
-    def _adapter(self, event: Any, info: Any) -> None:
+    def _adapter(self, data: Any, info: Any) -> None:
         found = _context_objects()
         profile, project = found.get("profile"), found.get("project")
         fields: dict[str, Any] = {
-            "adapter_type": event.data.adapter_name,
-            "adapter_version": event.data.adapter_version.lstrip("="),
+            "adapter_type": data.adapter_name,
+            "adapter_version": data.adapter_version.lstrip("="),
         }
         if profile is not None:
             credentials = profile.credentials
@@ -135,38 +136,37 @@ class Recorder:
             fields["target_path"] = str(project.project_target_path)
         self._write("dbt_configured", fields)
         self._enter("parse")
-        _log(self, event, info)
+        _log(self, data, info)
 
     def _enter(self, phase: str) -> None:
         if phase != self._phase:
             self._phase = phase
             self._write("phase_started", {"phase": phase})
 
-    def _found(self, event: Any, info: Any) -> None:
+    def _found(self, data: Any, info: Any) -> None:
         self._enter("compile")
-        _log(self, event, info)
+        _log(self, data, info)
 
-    def _artifact(self, event: Any, info: Any) -> None:
-        kind = event.data.artifact_type
+    def _artifact(self, data: Any, info: Any) -> None:
+        kind = data.artifact_type
         if kind == "WritableManifest" and self._phase == "parse":
             self._enter("compile")
-        self._write("artifact_written", {"artifact_type": kind, "path": event.data.artifact_path})
+        self._write("artifact_written", {"artifact_type": kind, "path": data.artifact_path})
 
-    def _selection(self, event: Any, info: Any) -> None:
-        frame = _frame("execute_with_hooks")
-        if frame is not None:
-            task = frame.f_locals["self"]
+    def _selection(self, data: Any, info: Any) -> None:
+        task = frames.task()
+        if task is not None:
             nodes = task._flattened_nodes or ()
             chosen = {node.unique_id for node in nodes}
             chosen.update(getattr(task, "selected_unit_tests", ()))
-            self._write("selection", {"unique_ids": sorted(chosen), "repeats": _repeated(frame)})
+            self._write("selection", {"unique_ids": sorted(chosen), "repeats": frames.repeated_command()})
             manifest = getattr(task, "manifest", None)
             # All in a row take a third of the time that they take one by one, at the start of each.
             self._describe([*nodes, *_exposures(chosen, manifest)], manifest)
             if warehouse.wanted():
                 self._ask_for_columns(chosen, manifest, task.config)
         self._enter("run")
-        _log(self, event, info)
+        _log(self, data, info)
 
     def _ask_for_columns(self, chosen: set[str], manifest: Any, config: Any) -> None:
         sources = warehouse.undocumented_sources(chosen, manifest)
@@ -174,24 +174,30 @@ class Recorder:
             for unique_id, columns in warehouse.columns_of(sources, config):
                 self._write("columns_resolved", {"unique_id": unique_id, "origin": "warehouse", "columns": columns})
 
-    def _error(self, event: Any, info: Any) -> None:
+    def _error(self, data: Any, info: Any) -> None:
         self._handled = False
-        self._operation_error(event, info)
+        self._operation_error(data, info)
         self._exceptions_line = lines.of_jinja(self._exception or "", self._root)
 
-    def _operation_error(self, event: Any, info: Any) -> None:
-        self._exception = _plain(event.data.exc)
-        _log(self, event, info)
+    def _operation_error(self, data: Any, info: Any) -> None:
+        self._exception = "\n".join([_plain(data.exc), *self._reasons])
+        _log(self, data, info)
 
-    def _statistics(self, event: Any, info: Any) -> None:
-        self._stats = dict(event.data.stats)
-        _log(self, event, info)
+    def _invalid(self, data: Any, info: Any) -> None:
+        """What is wrong with the semantic manifest. That something is dbt says last, by an exception without it."""
+        if info.level == "error":
+            self._reasons.append(f"  {_plain(data.msg)}")
+        _log(self, data, info)
 
-    def _completed(self, event: Any, info: Any) -> None:
-        self.exit_code = 0 if event.data.success else (1 if self._handled else 2)
+    def _statistics(self, data: Any, info: Any) -> None:
+        self._stats = dict(data.stats)
+        _log(self, data, info)
+
+    def _completed(self, data: Any, info: Any) -> None:
+        self.exit_code = 0 if data.success else (1 if self._handled else 2)
         fields = {
-            "success": event.data.success,
-            "elapsed": event.data.elapsed,
+            "success": data.success,
+            "elapsed": data.elapsed,
             "stats": self._stats,
             "exit_code": self.exit_code,
         }
@@ -203,12 +209,11 @@ class Recorder:
 
     # --- nodes ----------------------------------------------------------------------------------------------------
 
-    def _node_start(self, event: Any, info: Any) -> None:
-        if event.data.node_info.unique_id not in self._described:  # a unit test, which dbt has not selected as a node
-            frame = _frame("call_runner")
-            if frame is not None:
-                scope = frame.f_locals
-                self._describe([scope["runner"].node], getattr(scope["self"], "manifest", None))
+    def _node_start(self, data: Any, info: Any) -> None:
+        if data.node_info.unique_id not in self._described:  # a unit test, which dbt has not selected as a node
+            runner = frames.runner()
+            if runner is not None:
+                self._describe([runner.node], frames.manifest())
 
     def _describe(self, nodes: Iterable[Any], manifest: Any) -> None:
         """Say what the manifest has of these, and before that, of all that they are made from."""
@@ -228,13 +233,13 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 - the others are described all the same
             self._report("NodeStart", error)
 
-    def _node_compiling(self, event: Any, info: Any) -> None:
+    def _node_compiling(self, data: Any, info: Any) -> None:
         if self._interrupt is not None:
             self._interrupt.note_start()
-        batch = _batch(event)
+        batch = _batch(data)
         if batch == 0:
-            self._batches_planned(event)
-        unique_id = event.data.node_info.unique_id
+            self._batches_planned(data)
+        unique_id = data.node_info.unique_id
         if batch is not None:
             self._stopwatch.start((unique_id, threading.get_ident()))
             return
@@ -247,23 +252,20 @@ class Recorder:
             },
         )
 
-    def _node_executing(self, event: Any, info: Any) -> None:
-        if _batch(event):
+    def _node_executing(self, data: Any, info: Any) -> None:
+        if _batch(data):
             return  # the first batch's code stands for its model's
-        frame = _frame("compile_and_execute")
-        if frame is not None:
-            sql = getattr(frame.f_locals["ctx"].node, "compiled_code", None)
-            if sql:
-                self._write("node_compiled", {"unique_id": event.data.node_info.unique_id, "sql": sql})
+        sql = frames.compiled_code()
+        if sql:
+            self._write("node_compiled", {"unique_id": data.node_info.unique_id, "sql": sql})
 
-    def _node_finished(self, event: Any, info: Any) -> None:
-        data = event.data
+    def _node_finished(self, data: Any, info: Any) -> None:
         node, result = data.node_info, data.run_result
         unique_id = node.unique_id
         message, status = result.message, result.status
         _, statement = self._queries.pop(threading.get_ident(), (0, ""))
-        line = self._line(message, statement, _local("call_runner", "runner")) if statement else None
-        if _batch(event) is not None:
+        line = self._line(message, statement, frames.runner()) if statement else None
+        if _batch(data) is not None:
             if status == "error":
                 self._batch_errors.setdefault(unique_id, _said(message, line))
             return
@@ -283,26 +285,43 @@ class Recorder:
                 _nanoseconds(timing.completed_at),
             ]
         if result.num_failures:
-            fields["failures"] = result.num_failures
+            fields["failures"] = describe.integer(result.num_failures)
         fields.update(describe.response(result.adapter_response))
         says_more = node.materialized == _INCREMENTAL or node.resource_type == "source"
-        outcome = _local("call_runner", "result") if says_more else None
+        outcome = frames.result() if says_more else None
         batches = describe.batches(outcome)
         if batches is not None:
             fields["batches"] = batches
         if node.resource_type == "source" and outcome is not None:
             self._write("freshness_result", {"unique_id": unique_id, **describe.freshness(outcome)})
-        self._write("node_finished", fields)
+        self._end_node(fields)
 
-    def _batch_failed(self, event: Any, info: Any) -> None:
-        """Of a batch that fails in the warehouse only this has the error: its result says no more than `ERROR`."""
-        frame = _frame("_execute_microbatch_materialization")
-        if frame is not None:
+    def _end_node(self, fields: dict[str, Any]) -> None:
+        cause = frames.failed_fast() if fields["status"] in _FAILED else None
+        self._write("node_finished", fields if cause is None else {**fields, "cause": cause})
+
+    def _exception_on_run(self, data: Any, info: Any) -> None:
+        """What only this says: an exception around a node's runner, or one in a batch, whose result is but `ERROR`."""
+        unique_id = data.unique_id
+        runner = frames.runner_of_failed_batch()
+        if runner is not None:
             _, statement = self._queries.get(threading.get_ident(), (0, ""))
-            message = event.data.exc.removeprefix(_BEFORE_ERROR)
-            line = self._line(message, statement, frame.f_locals.get("self"))
-            self._batch_errors.setdefault(event.data.unique_id, _said(message, line))
-        _log(self, event, info)
+            message = data.exc.removeprefix(_BEFORE_ERROR)
+            self._batch_errors.setdefault(unique_id, _said(message, self._line(message, statement, runner)))
+        elif frames.has_no_result():
+            self._queries.pop(threading.get_ident(), None)
+            said = _said(f"{_BEFORE_ERROR}{data.exc}", None)
+            if frames.batch_number() is not None:
+                self._batch_errors.setdefault(unique_id, said)
+            else:
+                thread = threading.current_thread().name
+                self._end_node({"unique_id": unique_id, "status": "error", "thread": thread, **said})
+        _log(self, data, info)
+
+    def _note(self, data: Any, info: Any) -> None:
+        self._unfilled.notice()
+        if info.level not in _QUIET:
+            _log(self, data, info)
 
     def _line(self, message: str, statement: str, runner: Any) -> tuple[int, str] | None:
         """Where the node's error stands that names a line of the statement in which it has come up."""
@@ -316,91 +335,91 @@ class Recorder:
             self._report("NodeFinished", error)
             return None
 
-    def _marked(self, event: Any, info: Any) -> None:
-        frame = _frame("_mark_dependent_errors")
-        graph = getattr(frame.f_locals["self"], "graph", None) if frame is not None else None
-        if graph is not None:
-            for skipped in graph.get_dependent_nodes(event.data.unique_id):
-                self._skipped_by.setdefault(skipped, event.data.unique_id)
+    def _marked(self, data: Any, info: Any) -> None:
+        found = frames.failed_above()
+        if found is not None:
+            failed, dependents = found
+            for unique_id in dependents:
+                self._skipped_by.setdefault(unique_id, failed)
 
-    def _skipped(self, event: Any, info: Any) -> None:
-        unique_id = event.data.node_info.unique_id
+    def _skipped(self, data: Any, info: Any) -> None:
+        unique_id = data.node_info.unique_id
         fields = {"unique_id": unique_id}
         if unique_id in self._skipped_by:
             fields["cause"] = self._skipped_by[unique_id]
         self._write("node_skipped", fields)
-        _log(self, event, info)
+        _log(self, data, info)
 
-    def _test_result(self, event: Any, info: Any) -> None:
+    def _test_result(self, data: Any, info: Any) -> None:
         self._write(
             "test_result",
             {
-                "unique_id": event.data.node_info.unique_id,
-                "status": event.data.status,
-                "failures": event.data.num_failures,
+                "unique_id": data.node_info.unique_id,
+                "status": data.status,
+                "failures": describe.integer(data.num_failures),
             },
         )
-        _log(self, event, info)
+        _log(self, data, info)
 
-    def _batches_planned(self, event: Any) -> None:
-        runner = _local("call_runner", "runner")
+    def _batches_planned(self, data: Any) -> None:
+        runner = frames.runner()
         before = runner.node.previous_batch_results
         batches = {
             "successful": describe.periods(before.successful if before is not None else ()),
             "failed": describe.periods(runner.batches.values()),
         }
-        self._write("batches_planned", {"unique_id": event.data.node_info.unique_id, "batches": batches})
+        self._write("batches_planned", {"unique_id": data.node_info.unique_id, "batches": batches})
 
-    def _batch_result(self, event: Any, info: Any) -> None:
+    def _batch_result(self, data: Any, info: Any) -> None:
         # Of a batch that went well dbt gives the adapter's message for its status.
-        status = event.data.status if event.data.status in ("error", "skipped") else "success"
-        unique_id = event.data.node_info.unique_id
+        status = data.status if data.status in ("error", "skipped") else "success"
+        unique_id = data.node_info.unique_id
         fields = {
             "unique_id": unique_id,
             "status": status,
-            "batch": event.data.batch_index,
-            "batches": event.data.total_batches,
-            "execution_time": self._stopwatch.stop((unique_id, threading.get_ident()), event.data.execution_time),
+            "batch": data.batch_index,
+            "batches": data.total_batches,
+            "execution_time": self._stopwatch.stop((unique_id, threading.get_ident()), data.execution_time),
         }
-        runner = _local("print_result_line", "self")
-        if runner is not None:
-            start, end = runner.batches[runner.batch_idx]
+        period = frames.batch_period()
+        if period is not None:
+            start, end = period
             fields.update(start=start.isoformat(), end=end.isoformat())
         self._write("batch_finished", fields)
-        _log(self, event, info)
+        _log(self, data, info)
 
     # --- hooks and queries ----------------------------------------------------------------------------------------
 
-    def _hook_start(self, event: Any, info: Any) -> None:
+    def _hook_start(self, data: Any, info: Any) -> None:
         if self._interrupt is not None:
             self._interrupt.note_hook()
             self._interrupt.note_start()
-        self._open_hook = event.data.node_info.unique_id
+        self._open_hook = data.node_info.unique_id
         self._stopwatch.start(self._open_hook)
         self._write(
             "hook_started",
-            {"unique_id": self._open_hook, "statement": event.data.statement},
+            {"unique_id": self._open_hook, "statement": data.statement},
         )
-        _log(self, event, info)
+        _log(self, data, info)
 
-    def _hook_end(self, event: Any, info: Any) -> None:
-        unique_id = event.data.node_info.unique_id
+    def _hook_end(self, data: Any, info: Any) -> None:
+        unique_id = data.node_info.unique_id
         self._write(
             "hook_finished",
             {
                 "unique_id": unique_id,
-                "status": _HOOK_STATUS.get(event.data.status, event.data.status),
-                "execution_time": self._stopwatch.stop(unique_id, event.data.execution_time),
-                "message": _local("safe_run_hooks", "message"),
+                "status": _HOOK_STATUS.get(data.status, data.status),
+                "execution_time": self._stopwatch.stop(unique_id, data.execution_time),
+                "message": frames.hook_message(),
             },
         )
-        _log(self, event, info)
+        _log(self, data, info)
         if self._interrupt is not None:
             self._interrupt.note_hook()
 
-    def _hooks_broken_off(self, event: Any, info: Any) -> None:
+    def _hooks_broken_off(self, data: Any, info: Any) -> None:
         """Dbt Core 1.8 only: a hook that fails is not said to have ended."""
-        error = _local("safe_run_hooks", "exc")
+        error = frames.hook_error()
         self._write(
             "hook_finished",
             {
@@ -409,10 +428,9 @@ class Recorder:
                 "message": getattr(error, "msg", None) or str(error),
             },
         )
-        _log(self, event, info)
+        _log(self, data, info)
 
-    def _query(self, event: Any, info: Any) -> None:
-        data = event.data
+    def _query(self, data: Any, info: Any) -> None:
         sql, unique_id = data.sql, data.node_info.unique_id
         self._query_count += 1
         query = self._query_count
@@ -422,8 +440,7 @@ class Recorder:
             fields["unique_id"] = unique_id
         self._write("query_started", fields)
 
-    def _query_status(self, event: Any, info: Any) -> None:
-        data = event.data
+    def _query_status(self, data: Any, info: Any) -> None:
         query, _ = self._queries.pop(threading.get_ident(), (0, ""))
         if not query:
             return
@@ -439,12 +456,12 @@ def _said(message: str, line: tuple[int, str] | None) -> dict[str, Any]:
     return said if line is None else {**said, "line": line}
 
 
-def _log(recorder: Recorder, event: Any, info: Any) -> None:
+def _log(recorder: Recorder, data: Any, info: Any) -> None:
     message = info.msg
     if not message:
         return
     fields = {"level": info.level, "name": info.name, "message": _plain(message)}
-    unique_id = getattr(getattr(event.data, "node_info", None), "unique_id", "")
+    unique_id = getattr(getattr(data, "node_info", None), "unique_id", "")
     if unique_id:
         fields["unique_id"] = unique_id
     recorder._write("log", fields)
@@ -455,6 +472,7 @@ _HANDLERS: dict[str, Handler | None] = {
     "MainEncounteredError": Recorder._error,
     "RunningOperationCaughtError": Recorder._operation_error,
     "RunningOperationUncaughtError": Recorder._operation_error,
+    "SemanticValidationFailure": Recorder._invalid,
     "AdapterRegistered": Recorder._adapter,
     "ArtifactWritten": Recorder._artifact,
     "FoundStats": Recorder._found,
@@ -467,7 +485,8 @@ _HANDLERS: dict[str, Handler | None] = {
     "SkippingDetails": Recorder._skipped,
     "LogTestResult": Recorder._test_result,
     "LogBatchResult": Recorder._batch_result,
-    "GenericExceptionOnRun": Recorder._batch_failed,
+    "GenericExceptionOnRun": Recorder._exception_on_run,
+    "Note": Recorder._note,
     "LogHookStartLine": Recorder._hook_start,
     "LogHookEndLine": Recorder._hook_end,
     "DatabaseErrorRunningHook": Recorder._hooks_broken_off,
@@ -477,22 +496,6 @@ _HANDLERS: dict[str, Handler | None] = {
     "CommandCompleted": Recorder._completed,
     "Formatting": None,
 }
-
-
-def _frame(function: str) -> FrameType | None:
-    """The nearest frame of dbt's that runs this function: its locals are what dbt's events leave out."""
-    frame: FrameType | None = sys._getframe(2)
-    for _ in range(_FRAMES):
-        if frame is None or frame.f_code.co_name == function:
-            return frame
-        frame = frame.f_back
-    return None
-
-
-def _local(function: str, name: str) -> Any:
-    """A local variable of the nearest of dbt's frames that run this function; None where it isn't there."""
-    frame = _frame(function)
-    return frame.f_locals.get(name) if frame is not None else None
 
 
 def _upstream(node: Any, manifest: Any) -> list[Any]:
@@ -508,24 +511,12 @@ def _exposures(chosen: set[str], manifest: Any) -> list[Any]:
     return [exposure for exposure in exposures if not chosen.isdisjoint(exposure.depends_on.nodes)]
 
 
-def _repeated(frame: FrameType | None) -> str | None:
-    """The command that `dbt retry` repeats, where that is what called this frame."""
-    for _ in range(_FRAMES):
-        task = frame.f_locals.get("self") if frame is not None else None
-        if type(task).__name__ == "RetryTask":
-            return getattr(task, "previous_command_name", None)
-        frame = frame.f_back if frame is not None else None
-    return None
-
-
-def _batch(event: Any) -> int | None:
+def _batch(data: Any) -> int | None:
     """The number, from 0, of the batch that this event of a node's is of; None for the node itself.
 
     dbt fires the events of a node for each batch of a microbatch model too, and then for the model.
     """
-    if event.data.node_info.materialized != _INCREMENTAL:
-        return None
-    return getattr(_local("call_runner", "runner"), "batch_idx", None)
+    return frames.batch_number() if data.node_info.materialized == _INCREMENTAL else None
 
 
 def _context_objects() -> dict[str, Any]:

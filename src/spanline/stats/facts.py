@@ -16,6 +16,7 @@ from typing import Any, Final, Union
 import msgspec
 
 from spanline import events
+from spanline.dbt.arguments import without_global_flags
 from spanline.events import Event, TornRecord
 from spanline.journal.reader import Unfinished
 from spanline.journal.state import CUT_OFF, RUNNING, RunState, outcome_of
@@ -262,7 +263,10 @@ def _codes(descriptions: Mapping[str, _Described]) -> dict[str, int]:
 
 
 def job(session: events.SessionStarted) -> str:
-    """What a run is one of many of: the task of its caller, else the project and dbt's command."""
+    """What a run is one of many of: the task of its caller, else the project and dbt's command.
+
+    dbt's global flags are no part of that: with other colours, or less to read, it is the same job.
+    """
     dag, task = session.caller.get("dag_id"), session.caller.get("task_id")
     if dag and task:
         return f"{dag}.{task}"
@@ -271,7 +275,7 @@ def job(session: events.SessionStarted) -> str:
 
 
 def _lasting(argv: list[str]) -> Iterator[str]:
-    arguments = iter(argv)
+    arguments = iter(without_global_flags(argv))
     for argument in arguments:
         if argument in _VARYING:
             next(arguments, None)

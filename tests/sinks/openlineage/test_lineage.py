@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from openlineage.client.serde import Serde
 
 from spanline import events
-from spanline.events import Event
+from spanline.events import Event, NodeDescribed, Owner
 from spanline.home.home import RunDirectory
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
@@ -80,8 +80,10 @@ final as (select id, customer_id as customer, cents / 100 as amount, place from 
 select * from final
 """,
     "models/lineage.yml": """
-groups: [{name: finance, owner: {name: The Finance Team, email: finance@example.com}}]
+groups: [{name: finance, owner: {name: The Finance Team, email: [finance@example.com, cfo@example.com]}}]
 models:
+  - name: guess
+    config: {meta: {owner: [Ann, {name: Bob, email: bob@example.com}, Ann]}}
   - name: chosen
     description: What was **chosen**
     config: {group: finance, tags: [gold, nightly], meta: {pii: true, level: 3, empty: "", nested: {a: 1}}}
@@ -107,7 +109,7 @@ exposures:
     url: https://bi.example.com/board
     description: Shows totals
     tags: [weekly]
-    owner: {name: Ann, email: ann@example.com}
+    owner: {email: [ann@example.com, bob@example.com]}
     depends_on: ["ref('totals')", "source('raw', 'raw_events')"]
 """,
     "tests/both.sql": "select c.id from {{ ref('customers') }} c join {{ ref('chosen') }} o on o.customer = c.id",
@@ -297,7 +299,13 @@ def test_a_hook_that_fails_is_a_run_that_does_and_one_behind_it_has_none(recorde
         "operation.shop.shop-on-run-end-1": "FAIL",
         None: "FAIL",
     }
-    assert recording.results["operation.shop.shop-on-run-end-2"]["status"] == "skipped"
+    skipped = "operation.shop.shop-on-run-end-2"
+    assert recording.results[skipped]["status"] == "skipped"
+    facet = told[-1]["run"]["facets"]["spanline_session"]
+    assert facet["skipped"] == [{"unique_id": skipped, "cause": "operation.shop.shop-on-run-end-1"}]
+    (dbt,) = [event for event in recording.events if isinstance(event, events.DbtFinished)]
+    counts = facet["counts"]
+    assert (counts["error"], counts["skipped"]) == (dbt.stats["error"], dbt.stats["skip"]) == (1, 1)
 
 
 def test_why_a_hook_failed_is_told(recorded: dict[str, Recording]) -> None:
@@ -533,7 +541,18 @@ def test_tags_meta_owners_and_words_are_told_of_jobs_runs_and_datasets(told: lis
     assert facets["ownership"]["owners"] == [{"name": "The Finance Team", "type": "OWNER"}]
     assert event["job"]["facets"]["ownership"]["owners"] == [{"name": "The Finance Team", "type": "OWNER"}]
     totals = end_of(told, "model.shop.totals")
-    assert totals["job"]["facets"]["ownership"]["owners"][0]["name"] == "Finance", "by its meta"
+    assert totals["job"]["facets"]["ownership"]["owners"] == [{"name": "Finance", "type": "OWNER"}], "by its meta"
+    two = end_of(told, "model.shop.guess")
+    for facet in (two["job"]["facets"]["ownership"], two["outputs"][0]["facets"]["ownership"]):
+        assert [owner["name"] for owner in facet["owners"]] == ["Ann", "Bob"]
+
+
+def test_owners_are_described_as_the_project_lists_them(build: Recording) -> None:
+    described = {event.unique_id: event.owners for event in build.events if isinstance(event, NodeDescribed)}
+    assert described["model.shop.guess"] == [Owner("Ann"), Owner("Bob", ["bob@example.com"]), Owner("Ann")]
+    assert described["exposure.shop.board"] == [Owner(emails=["ann@example.com", "bob@example.com"])]
+    assert described["model.shop.chosen"] == [Owner("The Finance Team", ["finance@example.com", "cfo@example.com"])]
+    assert described["model.shop.orders"] == []
 
 
 def tags_of(facets: dict) -> set[tuple[str, str, str]]:
@@ -652,7 +671,8 @@ def test_an_exposure_of_what_was_built_is_a_job_without_a_run(build: Recording, 
     assert {d["name"] for d in event["inputs"]} == {"shop.main.totals", "shop.main.raw_events"}
     facets = event["job"]["facets"]
     assert facets["documentation"]["description"] == exposure["description"]
-    assert facets["ownership"]["owners"] == [{"name": exposure["owner"]["name"], "type": "OWNER"}]
+    assert facets["ownership"]["owners"] == [{"name": email, "type": "OWNER"} for email in exposure["owner"]["email"]]
+    assert len(exposure["owner"]["email"]) == 2
     assert tags_of(facets) == {("weekly", "true", "DBT")}
     assert facets["jobType"]["jobType"] == "EXPOSURE"
 
@@ -1156,7 +1176,7 @@ TOO_MUCH: dict[str, list[Event]] = {
     "the description of a test": checked(description="d" * 2_000_000),
     "meta": built(A, meta={f"key-{number}": "v" * 1_000 for number in range(2_000)}),
     "tags": built(A, tags=[f"tag-{number}-" + "t" * 100 for number in range(5_000)]),
-    "an owner": built(A, owner=events.Owner(name="o" * 1_000_000)),
+    "an owner": built(A, owners=[events.Owner(name="o" * 1_000_000)]),
     "exposures": [
         *(
             described(

@@ -274,7 +274,8 @@ def test_a_stale_source_says_how_stale(project: Project, receiver: Receiver) -> 
     assert project.spanline("dbt", "source", "freshness", **receiver.otel_environment).returncode == 1
     (stale,) = [r for r in records(receiver) if attributes(r).get("node_type") == "source"]
     assert stale.severity_number == ERROR
-    assert body(stale).endswith("last loaded at 2020-01-03T18:00:00+00:00 (warn 1 day, error 1000 day)")
+    assert "error_after is 1000 days (max_loaded_at 2020-01-03T18:00:00+00:00, snapshotted_at " in body(stale)
+    assert attributes(stale)["error.type"] == "data"
 
 
 @pytest.mark.parametrize(

@@ -307,10 +307,10 @@ def _words(node: NodeDescribed) -> Facets:
         found["documentation"] = documentation_dataset.DocumentationDatasetFacet(
             description=cut(node.description, _DESCRIPTION_CHARACTERS), contentType="text/markdown", producer=PRODUCER
         )
-    owner = facets.owner_name(node)
-    if owner is not None:
+    owners = facets.owner_names(node)
+    if owners:
         found["ownership"] = ownership_dataset.OwnershipDatasetFacet(
-            owners=[ownership_dataset.Owner(name=owner, type="OWNER")], producer=PRODUCER
+            owners=[ownership_dataset.Owner(name=owner, type="OWNER") for owner in owners], producer=PRODUCER
         )
     every = (*facets.tags_of(node), *facets.meta_of(node))
     tags = [tags_dataset.TagsDatasetFacetFields(*tag) for tag in every]

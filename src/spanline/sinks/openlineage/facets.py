@@ -140,7 +140,7 @@ _SKIPPED_LISTED: Final = 1000
 
 def session_end(state: RunState, outcome: str) -> RunFacets:
     """What the last event of a session adds."""
-    skipped = [SkippedNode(node.unique_id, node.cause) for node in state.nodes.values() if node.status == "skipped"]
+    skipped = [SkippedNode(node.unique_id, node.cause) for node in state.counted if node.status == "skipped"]
     skipped += [SkippedNode(unique_id) for unique_id in _left_out(state)]
     counts = state.counts
     if skipped:
@@ -456,10 +456,10 @@ def of_job(node: NodeDescribed, repository: RepositoryFound | None, project: str
         found["documentation"] = documentation_job.DocumentationJobFacet(
             description=cut(node.description, _MESSAGE_CHARACTERS), contentType="text/markdown", producer=PRODUCER
         )
-    owner = owner_name(node)
-    if owner is not None:
+    owners = owner_names(node)
+    if owners:
         found["ownership"] = ownership_job.OwnershipJobFacet(
-            owners=[ownership_job.Owner(name=owner, type="OWNER")], producer=PRODUCER
+            owners=[ownership_job.Owner(name=owner, type="OWNER") for owner in owners], producer=PRODUCER
         )
     if node.tags:
         fields = [tags_job.TagsJobFacetFields(*tag) for tag in tags_of(node)]
@@ -469,9 +469,10 @@ def of_job(node: NodeDescribed, repository: RepositoryFound | None, project: str
     return found
 
 
-def owner_name(node: NodeDescribed) -> str | None:
-    """Who answers for a node, by the name or else the address."""
-    return (node.owner.name or node.owner.email) if node.owner is not None else None
+def owner_names(node: NodeDescribed) -> list[str]:
+    """Who answers for a node, each once, by the name or else the addresses."""
+    names = (name for owner in node.owners for name in ([owner.name] if owner.name else owner.emails))
+    return list(dict.fromkeys(names))
 
 
 def source_location(repository: RepositoryFound, path: str) -> JobFacets:

@@ -70,7 +70,6 @@ class _Open(msgspec.Struct):
     sql: str | None = None
     has_columns: bool = False
     columns: ColumnsResolved | None = None
-    freshness: events.FreshnessResult | None = None
     ended: int = 0
     result: NodeState | None = None
     query_id: str | None = None
@@ -94,7 +93,6 @@ class Translator:
             events.HookStarted: self._start,
             events.NodeCompiled: self._compiled,
             events.QueryStarted: self._asked,
-            events.FreshnessResult: self._freshness,
             events.ColumnResolverStarted: self._resolver_started,
             events.ColumnResolverStopped: self._resolver_stopped,
             events.ColumnsResolved: self._columns_resolved,
@@ -253,12 +251,6 @@ class Translator:
                 run.sql = event.sql
         yield from ()
 
-    def _freshness(self, event: events.FreshnessResult, _state: RunState) -> Iterator[Message]:
-        run = self._open.get(_key(event, event.unique_id))
-        if run is not None:
-            run.freshness = event
-        yield from ()
-
     def _finished(self, event: events.NodeFinished | events.HookFinished, state: RunState) -> Iterator[Message]:
         run = self._open.pop(_key(event, event.unique_id), None)
         result = state.nodes.get(event.unique_id) or state.hooks.get(event.unique_id)
@@ -317,9 +309,11 @@ class Translator:
 
     def _of_input(self, node: NodeDescribed, run: _Open) -> dict[str, dict[str, InputDatasetFacet]]:
         """What a test, or a check of freshness, says of the datasets that it read."""
-        if run.freshness is not None:
-            return {node.unique_id: datasets.freshness(run.freshness)}
-        if node.resource_type != "test" or run.result is None or not _is_tested(node, run.result):
+        if run.result is None:
+            return {}
+        if run.result.freshness is not None:
+            return {node.unique_id: datasets.freshness(run.result.freshness)}
+        if node.resource_type != "test" or not _is_tested(node, run.result):
             return {}
         said = datasets.assertion(node, run.result, columns=self._options.columns, arguments=self._tells_all)
         return dict.fromkeys(_tested(node), said)

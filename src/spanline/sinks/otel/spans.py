@@ -515,8 +515,8 @@ def _of_node(node: NodeState, described: NodeDescribed | None) -> Attributes:
         found[conventions.ROWS] = node.rows_affected
     if node.failures is not None:
         found[conventions.FAILURES] = node.failures
-    if node.cause:
-        found[conventions.CAUSE] = node.cause
+    if node.skipped_for:
+        found[conventions.CAUSE] = node.skipped_for
     if described is None:
         return found
     found[conventions.NODE_TYPE] = described.resource_type
