@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from json import encoder
 from typing import Any, Callable
 
@@ -125,7 +126,8 @@ class Writer:
         """Close the journal; later records are dropped."""
         with self._lock:
             self._stopped = True
-            os.close(self.fd)
+            with suppress(OSError):  # of a disk that is gone
+                os.close(self.fd)
 
 
 def both_clocks() -> tuple[int, int]:
