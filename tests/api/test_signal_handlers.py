@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from spanline.journal.reader import Reader
 from tests.support.project import DEADLINE
 
 ASKS = """
@@ -68,9 +69,43 @@ while writing.is_alive() or within < 300:
         run.wait(timeout=0.0005)
     except TimeoutError:
         pass
-signal.setitimer(signal.ITIMER_REAL, 0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
 print(json.dumps([within, len(run.state.nodes), sorted(set(wrong))]))
 """
+
+WRITES = """
+import signal, sys
+from spanline.runner.shared.writer import Writer
+
+writer = Writer(sys.argv[1], "w")
+within = 0
+
+def handler(_signum, frame):
+    global within
+    while frame is not None and frame.f_code is not Writer.append.__code__:
+        frame = frame.f_back
+    within += frame is not None
+    writer.append("heartbeat", {})
+    signal.setitimer(signal.ITIMER_REAL, 0.0005)
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.0005)
+while within < 300:
+    writer.append("heartbeat", {})
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+"""
+
+
+def test_a_record_may_be_written_above_another(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", WRITES, str(journal)], capture_output=True, check=False, timeout=DEADLINE
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    reader = Reader(journal)
+    numbers = [record.event.seq for record in reader.read()]
+    assert reader.torn == 0
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
 
 
 @pytest.mark.parametrize("where", ["here", "elsewhere"])

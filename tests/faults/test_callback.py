@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 
 import pytest
 
+from tests.faults.backend import Backend
 from tests.faults.conftest import Sandbox, alive, until
+from tests.faults.test_resume import assert_one_start_and_one_end
 
 CALL = """
 import os, signal, spanline, sys
@@ -38,6 +41,24 @@ def test_observer_is_gone_while_the_caller_lives_on(duckdb_sandbox: Sandbox) -> 
     until(lambda: [p.pid for p in duckdb_sandbox.processes()] == [caller.pid], "the end of the observer")
     caller.popen.stdin.close()
     assert caller.ends() == 0, caller.text
+
+
+def test_home_is_removed(duckdb_sandbox: Sandbox, backend: Backend) -> None:
+    sandbox = duckdb_sandbox
+    sandbox.close_gate()
+    caller = sandbox.script(CALL, "gate", env=backend.environment)
+    sandbox.run().waits_for("node_started", unique_id="model.faults.gate")
+    until(lambda: backend.lineage, "an observer at work")
+    shutil.rmtree(sandbox.home)
+    sandbox.open_gate()
+    assert caller.ends() == 0, caller.text
+    (said,) = [line for line in caller.text.splitlines() if line.startswith("spanline: ")]
+    assert f"{sandbox.home} is gone" in said
+    assert caller.text.count("success") >= 1
+    sandbox.all_gone()
+    assert_one_start_and_one_end(backend.lineage)
+    assert {e["eventType"] for e in backend.lineage} == {"START", "COMPLETE"}
+    assert not sandbox.home.exists()
 
 
 @pytest.mark.parametrize("fork", [False, True], ids=["", "forked"])

@@ -98,6 +98,17 @@ def test_who_ends_a_session_that_was_left_open_goes_by_its_clock(tmp_path: Path,
     assert found.last - found.started == pytest.approx(passed, abs=5 * SECOND)
 
 
+def test_who_ends_a_session_writes_no_time_before_its_last_event(tmp_path: Path) -> None:
+    """Another host's clock is hours behind, or the session's was ahead."""
+    began = time.time_ns() + HOUR
+    started = session_started(ids.new_run_id(), boot_id="another")
+    directory = journal(tmp_path, [((began, BOOTED), started), ((began + SECOND, BOOTED + SECOND), HAPPENED[1][1])])
+    close_abandoned(directory)
+    found = state(directory)
+    assert found.ended is not None
+    assert found.now == found.last == began + SECOND
+
+
 def test_what_is_written_by_other_clocks_has_happened_when_they_say() -> None:
     clock = Clock(session=2, time=NOON, mono=BOOTED, boot_id="this boot")
     later = events.Heartbeat(session=2, time=NOON + HOUR, mono=BOOTED + SECOND)

@@ -26,6 +26,7 @@ from spanline.supervisor import trace_context
 from spanline.supervisor.lineage_parent import lineage_parent
 from spanline.supervisor.session import open_session
 from spanline.system import process
+from spanline.system.open_file import OpenFile
 from spanline.system.stdio import open_descriptors
 
 _FIRST = "MainReportVersion"
@@ -89,6 +90,8 @@ class _Observed:
         writer.redactor.add(secrets)
         writer.locate(1, 1, 1)
         self.recorder = Recorder(writer, None, args)
+        self._directory = directory
+        self._journal = OpenFile(directory.journal, writer.fd)
         self._writer = writer
         lifeline, self._alive = process.private_pipe()
         self._supervisor = process.spawn_detached(
@@ -105,6 +108,8 @@ class _Observed:
         self._writer.append("dbt_exited", {"exit_code": self.recorder.exit_code})
         self._writer.close()
         process.close(self._alive)
+        if self._journal.is_gone:
+            warn(self._directory.loss)
 
 
 def _announce(directory: RunDirectory, spec: RunSpec, secrets: Sequence[str]) -> None:

@@ -79,16 +79,16 @@ class Run:
 
         It takes no lock: a signal handler may ask, whatever it interrupts. Of two who ask at once each reads by itself.
         """
-        known = self._known
+        known, unwritten = self._known, self._unwritten
         reader = Reader(self._journal, known.offset)
-        news = itertools.chain((record.event for record in reader.read()), self._unwritten[known.unwritten :])
+        news = itertools.chain((record.event for record in reader.read()), unwritten[known.unwritten :])
         first = next(news, None)
         if first is None:
             return known.state
         state = known.state.fork()
         for event in itertools.chain([first], news):
             state.apply(event)
-        self._known = _Known(state, reader.offset, len(self._unwritten))
+        self._known = _Known(state, reader.offset, len(unwritten))
         return state
 
     @property

@@ -42,15 +42,16 @@ class Clock(msgspec.Struct, frozen=True):
         at = self.time + event.mono - self.mono
         return event.time if abs(event.time - at) <= _TOLERANCE else at
 
-    def stamps(self) -> tuple[int, int]:
+    def stamps(self, after: int = 0) -> tuple[int, int]:
         """Both clocks as they stand now: what a record of this session is to carry, whoever writes it.
 
-        Another host, and another boot, has another monotonic clock: there it counts on by the system's.
+        Another host, and another boot, has another monotonic clock: there it counts on by the system's, from a moment
+        `after` which this is in any case.
         """
         now, mono = both_clocks()
         if self.boot_id and self.boot_id == process.boot_id():
             return now, mono
-        return now, self.mono + max(0, now - self.time) if self.mono else 0
+        return now, self.mono + max(now, after, self.time) - self.time if self.mono else 0
 
     def now(self) -> int:
         """What it says now, in nanoseconds since the epoch."""

@@ -259,7 +259,7 @@ class Measures:
         outcome = _labels(outcome=outcome_of(state, event))
         tally.counts[RUN_RESULTS, outcome] += 1
         tally.observed[RUN_DURATION, outcome] = [(state.now - state.started) / 1e9]
-        return self._snapshot(state.now, state, self._of_the_last_run(event, state))
+        return self._snapshot(max(state.now, tally.at), state, self._of_the_last_run(event, state))
 
     def _snapshot(self, at: int, state: RunState, gauges: Iterable[Point]) -> Snapshot:
         tally = self._tally

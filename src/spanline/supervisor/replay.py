@@ -85,7 +85,7 @@ def close_abandoned(directory: RunDirectory, environ: Mapping[str, str] = os.env
     state = state_of(record.event for record in Reader(directory.journal).read())
     if state.session is None or state.ended is not None:
         return
-    appender = PatientAppender(directory.journal, "closer", state.clock.stamps)
+    appender = PatientAppender(directory.journal, "closer", partial(state.clock.stamps, state.last))
     knows_secrets = _add_secrets(appender, directory, environ)
     attempt = state.attempt
     if attempt is not None and attempt.exit_code is None and attempt.died is None:

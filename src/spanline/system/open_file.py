@@ -18,7 +18,10 @@ class OpenFile:
     def __init__(self, path: Path, fd: int | None = None) -> None:
         """`fd` is a descriptor of the file where there is one, of which this has its own copy."""
         self.path = path
-        self._fds = [] if fd is None else [os.dup(fd)]  # several, where several had it opened at once
+        self._fds: list[int] = []
+        """One, or several where several had it opened at the same moment."""
+        if fd is not None:
+            self._fds.append(os.dup(fd))
         with contextlib.suppress(OSError):  # who wants to read it is told
             _ = self.fd
 

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from json import encoder
 from typing import Any, Callable
 
@@ -45,7 +46,7 @@ _libc_write.restype = ctypes.c_ssize_t
 
 
 class Writer:
-    """One writer of one journal; safe to use from any thread.
+    """One writer of one journal; safe to use from any thread, and from a signal handler above one that writes.
 
     `name` tells the journal's writers apart: sequence numbers count within it.
     A disk that is full, or any other failure to write, stops this writer with one call of `on_stop`;
@@ -65,7 +66,7 @@ class Writer:
         self._on_stop = on_stop if on_stop is not None else warn
         self._path = path
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._seq = 0
         self._stopped = False
         self.fd = open_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT) if fd is None else fd
@@ -91,9 +92,9 @@ class Writer:
         with self._lock:
             if self._stopped:
                 return False
-            self._seq += 1
+            self._seq = seq = self._seq + 1
             # Half a surrogate pair (of a file's name that is no UTF-8) has no place in JSON, not even escaped.
-            line = f'\n{{"type":"{type_}",{self._place}{self._seq},"time":{now},"mono":{mono}{rest}'.encode(
+            line = f'\n{{"type":"{type_}",{self._place}{seq},"time":{now},"mono":{mono}{rest}'.encode(
                 "utf-8", "replace"
             )
             # `os.write` gives up the GIL: to have it back among dbt's threads takes longer than the write.
@@ -131,7 +132,8 @@ class Writer:
         """Close the journal; later records are dropped."""
         with self._lock:
             self._stopped = True
-            os.close(self.fd)
+            with suppress(OSError):  # of a disk that is gone
+                os.close(self.fd)
 
 
 def both_clocks() -> tuple[int, int]:
