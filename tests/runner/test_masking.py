@@ -70,7 +70,7 @@ STRUCTURE = {
     "node_started": "unique_id thread",
     "node_compiled": "unique_id",
     "node_finished": "unique_id status thread execution_time compile execute failures rows_affected bytes_processed"
-    " query_id batches line",
+    " query_id batches line cause",
     "node_skipped": "unique_id cause",
     "test_result": "unique_id status failures",
     "freshness_result": "unique_id status max_loaded_at snapshotted_at age warn_after error_after",

@@ -50,7 +50,7 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
         "columns": {"description": DATA},
         "tags": DATA,
         "meta": DATA,
-        "owner": {"name": DATA, "email": DATA},
+        "owners": {"name": DATA, "emails": DATA},
         "test": {"arguments": DATA},
         "exposure": {"url": DATA, "label": DATA},
     },
