@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from spanline.errors import UsageError
-from spanline.home.spec import _GLOBAL_WITH_VALUE, _place_of_command
+from spanline.home.spec import _GLOBAL_WITH_VALUE, _command
 
 _GROUPS: Final = frozenset(("docs", "source"))
 
@@ -29,8 +29,7 @@ def option(args: Sequence[str], name: str) -> str | None:
 
 def command_of(args: Sequence[str]) -> str:
     """The dbt command in these arguments: `build`, `source freshness`; empty where there is none."""
-    command = args[_place_of_command(args) :][:2]
-    return " ".join(command if command[:1] and command[0] in _GROUPS else command[:1])
+    return " ".join(args[_command(args)])
 
 
 def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from spanline.dbt.arguments import _WITH_VALUE, command_of
+from spanline.dbt.arguments import _GROUPS, _WITH_VALUE
 from spanline.errors import UsageError
 from spanline.runner.shared.secrets import looks_secret, secrets_of_arguments, secrets_of_environment
 
@@ -155,24 +155,21 @@ def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[st
     return kept, secret
 
 
-def _place_of_command(args: Sequence[str]) -> int:
-    """Which of these arguments is the command; their number where none is."""
+def _command(args: Sequence[str]) -> slice:
+    """Where in these arguments the command is; at their end where none is."""
     words = iter(enumerate(args))
     for place, word in words:
         if word in _WITH_VALUE:
             next(words, None)
         elif not word.startswith("-"):
-            return place
-    return len(args)
+            return slice(place, place + (2 if word in _GROUPS else 1))
+    return slice(len(args), len(args))
 
 
 def without_global_flags(args: Sequence[str]) -> list[str]:
     """These arguments of dbt's, the command first, and without the flags that say only how dbt is to work."""
-    command = command_of(args).split()
-    words = list(args)
-    at = _place_of_command(words)
-    before, behind = words[:at], words[at + len(command) :]
-    return [*command, *_lasting(behind), *_lasting(before)]
+    command = _command(args)
+    return [*args[command], *_lasting(args[command.stop :]), *_lasting(args[: command.start])]
 
 
 def _lasting(args: Sequence[str]) -> Iterator[str]:
