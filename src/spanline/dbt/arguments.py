@@ -49,8 +49,7 @@ def option(args: Sequence[str], name: str) -> str | None:
 
 def command_of(args: Sequence[str]) -> str:
     """The dbt command in these arguments: `build`, `source freshness`; empty where there is none."""
-    command = args[_place_of_command(args) :][:2]
-    return " ".join(command if command[:1] and command[0] in _GROUPS else command[:1])
+    return " ".join(args[_command(args)])
 
 
 def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
@@ -77,24 +76,21 @@ def _plain(word: object) -> str:
     return str.__str__(word)
 
 
-def _place_of_command(args: Sequence[str]) -> int:
-    """Which of these arguments is the command; their number where none is."""
+def _command(args: Sequence[str]) -> slice:
+    """Where in these arguments the command is; at their end where none is."""
     words = iter(enumerate(args))
     for place, word in words:
         if word in _WITH_VALUE:
             next(words, None)
         elif not word.startswith("-"):
-            return place
-    return len(args)
+            return slice(place, place + (2 if word in _GROUPS else 1))
+    return slice(len(args), len(args))
 
 
 def without_global_flags(args: Sequence[str]) -> list[str]:
     """These arguments of dbt's, the command first, and without the flags that say only how dbt is to work."""
-    command = command_of(args).split()
-    words = list(args)
-    at = _place_of_command(words)
-    before, behind = words[:at], words[at + len(command) :]
-    return [*command, *_lasting(behind), *_lasting(before)]
+    command = _command(args)
+    return [*args[command], *_lasting(args[command.stop :]), *_lasting(args[: command.start])]
 
 
 def _lasting(args: Sequence[str]) -> Iterator[str]:

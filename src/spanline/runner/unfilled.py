@@ -1,7 +1,7 @@
 """What dbt means to say by an event that it could not fill, and that arrives without any data.
 
-dbt's events are protobuf messages. If a single value doesn't fit (a test with more than 2³¹ failures, an adapter's
-response with a date in it), the message holds nothing at all: not the node's name, not its status.
+dbt's events are protobuf messages. One that a single value doesn't fit (a test with more than 2³¹ failures, a response
+of an adapter with a date in it) holds none at all: not the node's name, not its status.
 """
 
 from __future__ import annotations
