@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 SAME: Final = "same"
 DEEP: Final = "deep"
 _USUAL: Final = 100
 
-settings.register_profile(SAME, max_examples=_USUAL, derandomize=True, deadline=None)
-settings.register_profile(DEEP, max_examples=10 * _USUAL, print_blob=True, deadline=None)
+_PATIENT: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A slow machine is no failure."""
+settings.register_profile(SAME, _PATIENT, max_examples=_USUAL, derandomize=True)
+settings.register_profile(DEEP, _PATIENT, max_examples=10 * _USUAL, print_blob=True)
 
 
 def examples(number: int) -> settings:

@@ -38,7 +38,7 @@ _LITERAL = r"""(?:
 """A literal of SQL or JSON, as it is or within another; where it doesn't end, all that follows."""
 _FLAGS = re.VERBOSE | re.DOTALL | re.IGNORECASE
 _LITERAL_BEHIND = re.compile(_BETWEEN + _LITERAL, _FLAGS)
-_BARE_BEHIND = re.compile(r"=(?P<bare>[^\s'\"&;,)\]}>]+)")
+_BARE_BEHIND = re.compile(r"=(?P<bare>\{[^}\n]*\}|[^\s'\"&;,()\[\]{}<>][^\s'\"&;,)\]}>]*)")
 _IDENTIFIED = re.compile(
     rf"identified\s+(?:with\s+\w+\s+)?by\s+(?:values\s+)?(?:{_LITERAL}|(?P<bare>[^\s;,]+))", _FLAGS
 )
