@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import logging
 import os
 import sys
 import threading
@@ -22,6 +21,7 @@ from typing import Final
 from spanline import events
 from spanline.journal.appender import Appender
 from spanline.journal.reader import Reader, Record, follow
+from spanline.system.terminal import log_to_errors
 
 _NICE: Final = 10
 _POLL_SECONDS: Final = 0.02
@@ -30,7 +30,7 @@ _POLL_SECONDS: Final = 0.02
 
 def main(arguments: Sequence[str]) -> int:
     """`JOURNAL CACHE SESSION`: resolve until standard input ends and all before that is read."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_errors()
     os.nice(_NICE)
     journal, cache, number = Path(arguments[0]), Path(arguments[1]), int(arguments[2])
     ended = threading.Event()

@@ -20,6 +20,7 @@ from .recorder import Recorder
 from .restrict import restrict
 from .shared.files import open_file
 from .shared.secrets import Redactor, secrets_of_arguments, secrets_of_environment
+from .shared.visible import visible
 from .shared.writer import Writer
 
 UNHANDLED = 2
@@ -102,7 +103,7 @@ def _observed(
                 "traceback": traceback.format_exc(limit=-20),
             },
         )
-        traceback.print_exc()
+        sys.stderr.write(visible(traceback.format_exc()))
     interrupt.disarm()
     return code
 
