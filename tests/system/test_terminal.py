@@ -245,6 +245,23 @@ def test_a_detached_supervisor_logs_it_shown(tmp_path: Path) -> None:
     assert done.stderr.endswith(f"WARNING {SHOWN}\n")
 
 
+@pytest.mark.parametrize("thread", ["thread.run()", "thread.start(); thread.join()"])
+def test_an_exception_that_nobody_catches_is_shown(thread: str) -> None:
+    code = f"""
+import threading
+from spanline.terminal import show_exceptions
+show_exceptions()
+def fail():
+    raise ValueError({EVIL!r})
+thread = threading.Thread(target=fail)
+{thread}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.endswith(f"ValueError: {SHOWN}\n")
+    assert done.returncode == (1 if "run" in thread else 0)
+
+
 def test_a_warning_of_the_runner_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     warn(EVIL)
     assert capsys.readouterr().err == f"spanline: {SHOWN}\n"

@@ -19,7 +19,7 @@ from click.core import ParameterSource
 
 from spanline._version import __version__
 from spanline.system.stdio import open_streams, write
-from spanline.system.terminal import Errors, json_line, say, say_json, say_line
+from spanline.system.terminal import Errors, json_line, say, say_json, say_line, show_exceptions
 
 if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must be instant
     from click.shell_completion import CompletionItem
@@ -716,6 +716,7 @@ def _set_up_logging() -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point. Errors of use are one line, exit code 2."""
     open_streams()
+    show_exceptions()
     _set_up_logging()
     from spanline.errors import SpanlineError  # noqa: PLC0415
 

@@ -9,6 +9,9 @@ import io
 import logging
 import re
 import sys
+import threading
+import traceback
+from types import TracebackType
 from typing import Final
 
 from spanline.runner.shared.visible import HIDDEN, in_line, visible
@@ -63,8 +66,22 @@ class Errors(io.TextIOBase):
         sys.stderr.flush()
 
 
+def show_exceptions() -> None:
+    """Have what nobody has caught printed as everything else."""
+
+    def show(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
+        traceback.print_exception(error, file=Errors())
+
+    def show_of_thread(uncaught: threading.ExceptHookArgs) -> None:
+        if uncaught.exc_value is not None:
+            show(uncaught.exc_type, uncaught.exc_value, uncaught.exc_traceback)
+
+    sys.excepthook, threading.excepthook = show, show_of_thread
+
+
 def log_to_errors() -> None:
     """Have all logs of this process, one of ours that nobody watches, on its standard error: a file."""
+    show_exceptions()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=[logging.StreamHandler(Errors())]
     )
