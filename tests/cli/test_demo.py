@@ -11,8 +11,9 @@ from tests.support.project import SPANLINE, command
 
 
 def test_the_demo_builds_the_example_and_shows_spans_lineage_and_what_to_try(tmp_path: Path) -> None:
+    place = tmp_path / "demo\x1b]0;owned\x07"  # a name that would set the terminal's title
     done = subprocess.run(
-        [SPANLINE, "demo", "--directory", str(tmp_path / "demo")],
+        [SPANLINE, "demo", "--directory", str(place)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -26,7 +27,9 @@ def test_the_demo_builds_the_example_and_shows_spans_lineage_and_what_to_try(tmp
     assert "→ exposure.coffee_shop.weekly_branch_review" in said
     assert "of the events while dbt was still running" in said
     assert "dbt build --profiles-dir ." in said
-    assert (tmp_path / "demo" / "openlineage.jsonl").stat().st_size > 0
+    assert (place / "openlineage.jsonl").stat().st_size > 0
+    assert r"demo\x1b]0;owned\x07" in said
+    assert "\x1b]" not in said
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -33,6 +33,7 @@ from spanline.errors import UsageError
 from spanline.home.home import HOME_VARIABLE
 from spanline.results.result import RunResult
 from spanline.results.summary import duration
+from spanline.runner.shared.visible import in_line, visible
 from spanline.system import files
 
 DIRECTORY: Final = "spanline-demo"
@@ -73,6 +74,13 @@ class _LineageEvent(msgspec.Struct):
     outputs: list[_Dataset] = []
 
 
+class _Console(Console):
+    """Rich's, with what is in a text shown as everywhere: its own markup has none of it."""
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as Rich has it
+        super().print(*(visible(each) if isinstance(each, str) else each for each in objects), **options)
+
+
 class _Received:
     """What came in, with the time at which it did."""
 
@@ -99,7 +107,7 @@ def demo(directory: Path | None, python: str | None, home: str | None) -> int:
 
     Where its run is kept is said by `home` or `SPANLINE_HOME`, as for every run, else it is in the project.
     """
-    console = Console()
+    console = _Console()
     project = (directory or Path(DIRECTORY)).absolute()
     _copy_example(project)
     console.print(f"[bold]spanline dbt build[/bold] in {project}\n")
@@ -208,7 +216,7 @@ def _is_query(span: Span) -> bool:
 def _label(span: Span) -> str:
     seconds = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9
     mark = "[red]✗[/red]" if span.status.code == Status.STATUS_CODE_ERROR else "[green]✓[/green]"
-    return f"{mark} {escape(span.name)} [dim]{duration(seconds)}[/dim]"
+    return f"{mark} {escape(in_line(span.name))} [dim]{duration(seconds)}[/dim]"
 
 
 def _show_lineage(console: Console, received: _Received) -> None:

@@ -19,10 +19,10 @@ def line(event: Event) -> str | None:
     if isinstance(event, events.Unknown):
         kind, fields = event.name, {}
     clock = time.strftime("%H:%M:%S", time.localtime(event.time / 1e9))
-    parts = [f"{clock}.{event.time // 1_000_000 % 1000:03}", kind]
+    parts = [f"{clock}.{event.time // 1_000_000 % 1000:03}", _short(kind)]
     unique_id = fields.pop("unique_id", None)
     if unique_id:
-        parts.append(str(unique_id))
+        parts.append(_short(unique_id))
     parts += [f"{name}={_short(value)}" for name, value in fields.items() if value not in (None, "", {}, [])]
     return " ".join(parts)
 

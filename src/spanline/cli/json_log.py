@@ -14,6 +14,7 @@ from spanline.results.log_lines import LogLine, LogLines, json_line, service_nam
 from spanline.results.result import RunResult
 from spanline.results.summary import summary
 from spanline.system.stdio import write
+from spanline.system.terminal import json_line as printable
 
 
 def write_lines(run: Run, fd: int) -> RunResult:
@@ -24,13 +25,13 @@ def write_lines(run: Run, fd: int) -> RunResult:
         if isinstance(event, events.SessionEnded):
             held.append(line)
         else:
-            write(fd, json_line(line, service) + b"\n")
+            write(fd, printable(json_line(line, service)))
     result = run.wait()
     if held:
         # The very last one is the run's; what sinks still owe is known only now.
         held[-1] = msgspec.structs.replace(held[-1], body=summary(result))
     for line in held:
-        write(fd, json_line(line, service) + b"\n")
+        write(fd, printable(json_line(line, service)))
     return result
 
 

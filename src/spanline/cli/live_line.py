@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from spanline import events
 from spanline.journal.state import RunState
 from spanline.results.summary import duration
+from spanline.runner.shared.visible import in_line, visible
 from spanline.system.stdio import Stdio, write
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def print_log(run: Run, fd: int) -> None:
         event = record.event
         if isinstance(event, events.Log) and event.session >= session:
             clock = time.strftime("%H:%M:%S", time.gmtime(event.time / 1e9))  # as dbt writes it
-            write(fd, f"{clock}  {event.message}\n".encode(errors="replace"))
+            write(fd, f"{clock}  {visible(event.message)}\n".encode(errors="replace"))
 
 
 def _status(state: RunState) -> str:
@@ -114,4 +115,4 @@ def _status(state: RunState) -> str:
     if failed:
         parts.append(f"{failed} failed")
     parts.append(duration(max(0, state.clock.now() - state.started) / 1e9))
-    return " · ".join(parts)[: shutil.get_terminal_size().columns - 1]
+    return in_line(" · ".join(parts))[: shutil.get_terminal_size().columns - 1]

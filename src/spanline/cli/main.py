@@ -19,6 +19,7 @@ from click.core import ParameterSource
 
 from spanline._version import __version__
 from spanline.system.stdio import open_streams, write
+from spanline.system.terminal import Errors, json_line, say, say_json, say_line, show_exceptions
 
 if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must be instant
     from click.shell_completion import CompletionItem
@@ -189,7 +190,7 @@ def _name(options: Options, run: Run) -> None:
     if options.json:
         _echo_json(_listed(run))
     else:
-        click.echo(run.id)
+        say_line(run.id)
 
 
 def _run(options: Options, begin: Callable[[Stdio | None], Run], *, lined: bool) -> int:
@@ -201,7 +202,7 @@ def _run(options: Options, begin: Callable[[Stdio | None], Run], *, lined: bool)
             if signals.followed is None:
                 raise
             run_id = signals.followed.id
-            click.echo(f"spanline: run {run_id} goes on; `spanline cancel {run_id}` cancels it", err=True)
+            say_line(f"spanline: run {run_id} goes on; `spanline cancel {run_id}` cancels it", err=True)
             return _INTERRUPTED
 
 
@@ -242,7 +243,7 @@ def _run_with_line(begin: Callable[[Stdio | None], Run], signals: _Signals) -> i
         signals.watch(started[0])
         _print_log(started[0], line.output)
         result = started[0].wait()
-    click.echo(f"\n{summary(result)}", err=True)
+    say(f"\n{summary(result)}", err=True)
     return result.exit_code
 
 
@@ -254,7 +255,7 @@ def _run_json(begin: Callable[[Stdio | None], Run], signals: _Signals) -> int:
         for record in run.records():
             if record.event.session < session:
                 continue  # of a run that is resumed, what was before
-            write(sys.stdout.fileno(), record.line + b"\n")
+            write(sys.stdout.fileno(), json_line(record.line))
         return run.wait().exit_code
 
 
@@ -379,12 +380,12 @@ def runs(options: Options, limit: int, *, as_json: bool) -> None:
         try:
             line = _listed(Run(directory))
         except OSError as error:  # somebody else's
-            click.echo(f"spanline: {directory.run_id}: {error.strerror or error}", err=True)
+            say_line(f"spanline: {directory.run_id}: {error.strerror or error}", err=True)
             continue
         if as_json:
             _echo_json(line)
         else:
-            click.echo("{id}  {started}  {outcome:9}  {command}".format(**line))
+            say_line("{id}  {started}  {outcome:9}  {command}".format(**line))
 
 
 def _listed(run: Run) -> dict[str, object]:
@@ -420,10 +421,10 @@ def show(options: Options, reference: str, *, as_json: bool) -> None:
         _echo_json({**_plain(result), **({"outcome": "running", "exit_code": None, "error": None} if live else {})})
     elif live:
         running = ", ".join(node.unique_id for node in state.open_nodes)
-        click.echo(f"running: {state.done} of {state.total} nodes done; now: {running or '-'}")
-        click.echo(f"  kept in {run.directory.path}")
+        say_line(f"running: {state.done} of {state.total} nodes done; now: {running or '-'}")
+        say_line(f"  kept in {run.directory.path}")
     else:
-        click.echo(summary(result))
+        say(summary(result))
 
 
 @cli.command()
@@ -436,9 +437,10 @@ def tail(options: Options, reference: str, *, follow: bool, as_json: bool) -> No
     from spanline.cli.event_line import line  # noqa: PLC0415
 
     for record in _attach(options, reference).records(live=follow):
-        text = record.line.decode(errors="replace") if as_json else line(record.event)
-        if text:
-            click.echo(text)
+        if as_json:
+            say_json(record.line)
+        elif text := line(record.event):
+            say_line(text)
 
 
 @cli.command()
@@ -450,11 +452,11 @@ def cancel(options: Options, reference: str, grace: float | None, *, wait: bool)
     """Cancel a run: dbt cancels its queries, open nodes end as cancelled."""
     run = _attach(options, reference)
     if not run.live:
-        click.echo(f"run {run.id} is over")
+        say_line(f"run {run.id} is over")
         return
     run.cancel(grace, by=f"spanline cancel (pid {os.getpid()})")
     if wait:
-        click.echo(f"{run.wait().outcome}: run {run.id}")
+        say_line(f"{run.wait().outcome}: run {run.id}")
 
 
 @cli.command("retry")
@@ -473,7 +475,7 @@ def retry_command(options: Options, reference: str, *, full: bool) -> None:
     def begin(stdio: Stdio | None) -> Run:
         run = _resume(options, reference, stdio, full=full)
         if run is None:
-            click.echo("nothing of this run is left to do (--full does it all again)")
+            say("nothing of this run is left to do (--full does it all again)")
             raise SystemExit(0)
         return run
 
@@ -515,7 +517,7 @@ def replay(options: Options, reference: str, timeout: float, *, everything: bool
         if as_json:
             _echo_json({"sink": name, **_plain(cursor)})
         else:
-            click.echo(f"{name}: {cursor.delivered} delivered, {_owed(cursor)}{_rejected(cursor)}")
+            say_line(f"{name}: {cursor.delivered} delivered, {_owed(cursor)}{_rejected(cursor)}")
     if not all(cursor.complete for cursor in cursors.values()):
         sys.exit(1)
 
@@ -569,7 +571,7 @@ def prune(
             _echo_json({"id": run.run_id, "removed": kept is None and not dry_run, "kept": kept})
         else:
             done = "would remove" if dry_run else "removed"
-            click.echo(f"{done} {run.run_id}" if kept is None else f"kept {run.run_id}: {kept}")
+            say_line(f"{done} {run.run_id}" if kept is None else f"kept {run.run_id}: {kept}")
 
 
 def _quantity(option: str, text: str | None, units: dict[str, int]) -> float | None:
@@ -603,19 +605,19 @@ def stats(options: Options, since: str, limit: int, *, check: bool, as_json: boo
     from spanline.stats import places, text  # noqa: PLC0415
     from spanline.stats.gather import gather  # noqa: PLC0415
 
-    def say(message: str) -> None:
-        click.echo(f"spanline: {message}", err=True)
+    def tell(message: str) -> None:
+        say_line(f"spanline: {message}", err=True)
 
-    report = gather(places.place(options.home, find_home), since, limit, say=say)
+    report = gather(places.place(options.home, find_home), since, limit, say=tell)
     left_out = text.left_out(report.left_out)
     if left_out:
-        say(left_out)
+        tell(left_out)
     if as_json:
         _echo_json(report)
     elif check:
-        click.echo(text.alerts(report.alerts))
+        say(text.alerts(report.alerts))
     else:
-        click.echo(text.text(report))
+        say(text.text(report))
     if check and report.critical:
         sys.exit(1)
 
@@ -629,7 +631,7 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"click cannot complete for {shell}")
-    click.echo(kind(cli, {}, "spanline", "_SPANLINE_COMPLETE").source())
+    say(kind(cli, {}, "spanline", "_SPANLINE_COMPLETE").source())
 
 
 @cli.command()
@@ -652,7 +654,7 @@ def classify_message(adapter: str | None, message: str | None) -> None:
 
     text = sys.stdin.buffer.read().decode(errors="replace") if message is None else message
     if adapter is not None and matching.dbts_name(adapter) not in (known := matching.adapters()):
-        click.echo(f"spanline: no rules for {adapter}: all are asked; there are some for {', '.join(known)}", err=True)
+        say_line(f"spanline: no rules for {adapter}: all are asked; there are some for {', '.join(known)}", err=True)
         adapter = None
     _echo_json(_plain(classify(text, adapter)))
 
@@ -666,7 +668,7 @@ def _attach(options: Options, reference: str) -> Run:
 def _echo_json(value: object) -> None:
     import msgspec  # noqa: PLC0415
 
-    click.echo(msgspec.json.encode(value).decode())
+    say_json(msgspec.json.encode(value))
 
 
 def _plain(value: RunResult | object) -> dict[str, object]:
@@ -697,9 +699,9 @@ def _set_up_logging() -> None:
 
     But for what OpenTelemetry's SDK says of its variables, once.
     """
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(Errors())
     handler.setFormatter(logging.Formatter("spanline: %(message)s"))
-    of_sdk = logging.StreamHandler()
+    of_sdk = logging.StreamHandler(Errors())
     of_sdk.setFormatter(logging.Formatter("spanline: OpenTelemetry: %(message)s"))
     of_sdk.setLevel(logging.WARNING)
     of_sdk.addFilter(_Once())
@@ -714,6 +716,7 @@ def _set_up_logging() -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point. Errors of use are one line, exit code 2."""
     open_streams()
+    show_exceptions()
     _set_up_logging()
     from spanline.errors import SpanlineError  # noqa: PLC0415
 
@@ -723,13 +726,13 @@ def main(args: Sequence[str] | None = None) -> None:
         code = cli.main(args=args, prog_name="spanline", standalone_mode=False)
     except (SpanlineError, click.ClickException) as error:
         said = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        click.echo(f"spanline: {said}", err=True)
+        say(f"spanline: {said}", err=True)
         sys.exit(USAGE_ERROR)
     except BrokenPipeError:
         raise
     except OSError as error:  # a home that is somebody else's, a directory that is gone, a full disk
         where = f"{error.filename}: " if error.filename is not None else ""
-        click.echo(f"spanline: {where}{error.strerror or error}", err=True)
+        say_line(f"spanline: {where}{error.strerror or error}", err=True)
         sys.exit(USAGE_ERROR)
     except click.Abort:
         sys.exit(_INTERRUPTED)

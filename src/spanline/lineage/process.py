@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import logging
 import os
 import sys
 import threading
@@ -23,6 +22,7 @@ from spanline import events
 from spanline.journal.appender import Appender
 from spanline.journal.reader import Reader, Record, follow
 from spanline.system.open_file import OpenFile
+from spanline.system.terminal import log_to_errors
 
 _NICE: Final = 10
 _POLL_SECONDS: Final = 0.02
@@ -31,7 +31,7 @@ _POLL_SECONDS: Final = 0.02
 
 def main(arguments: Sequence[str]) -> int:
     """`JOURNAL JOURNAL_FD CACHE SESSION`: resolve until standard input ends and all before that is read."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_errors()
     os.nice(_NICE)
     journal, cache = Path(arguments[0]), Path(arguments[2])
     journal_fd, number = int(arguments[1]), int(arguments[3])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from spanline.journal.state import CANCELLED, DIED
 from spanline.results.result import NodeResult, RunResult
+from spanline.runner.shared.visible import in_line
 
 _SLOWEST = 5
 _MESSAGE_LINES = 8
+_CHARACTERS = 2000
+"""So much of a message, and of whatever else is in a line, is read by people; all of it is in `show --json`."""
 
 
 def summary(result: RunResult) -> str:
@@ -30,7 +33,7 @@ def summary(result: RunResult) -> str:
     if owed:
         what = ", ".join(f"{plural(count, 'message')} to {sink}" for sink, count in owed.items())
         lines.append(f"  not delivered: {what}; send with: spanline replay {result.run_id}")
-    return "\n".join(lines)
+    return "\n".join(in_line(_cut(line)) for line in lines)
 
 
 def label(node: NodeResult) -> str:
@@ -56,10 +59,14 @@ def _counts(result: RunResult) -> str:
 
 
 def _indented(text: str, width: int = 2) -> list[str]:
-    lines = [line.rstrip() for line in text.strip().splitlines()]
+    lines = [line.rstrip() for line in _cut(text.strip()).splitlines()]
     if len(lines) > _MESSAGE_LINES:
         lines = [*lines[:_MESSAGE_LINES], "…"]
     return [" " * width + line for line in lines]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]}…"
 
 
 def plural(count: int, noun: str) -> str:

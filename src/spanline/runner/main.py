@@ -21,6 +21,7 @@ from .restrict import restrict
 from .shared.files import open_file
 from .shared.masking import Redactor
 from .shared.secrets import secrets_of_run
+from .shared.visible import visible
 from .shared.writer import Writer
 
 UNHANDLED = 2
@@ -104,7 +105,7 @@ def _observed(
                 "traceback": traceback.format_exc(limit=-20),
             },
         )
-        traceback.print_exc()
+        sys.stderr.write(visible(traceback.format_exc()))
     interrupt.disarm()
     return code
 

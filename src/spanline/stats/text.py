@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from spanline.results.summary import duration, plural
+from spanline.runner.shared.visible import in_line
 from spanline.stats.report import Alert, LeftOut, Report
 
 _GAP: Final = "  "
@@ -15,14 +16,15 @@ _GAP: Final = "  "
 def text(report: Report) -> str:
     """Several lines: the figures, a table of each list that isn't empty, and the alerts that fire."""
     if not report.runs.total:
-        return f"no run in {report.home} has begun since {_moment(report.since)} and ended"
+        return in_line(f"no run in {report.home} has begun since {_moment(report.since)} and ended")
     firing = [alert for alert in report.alerts if alert.firing]
-    return "\n".join([*_figures(report), *_tables(report), *([""] if firing else []), *map(_alert, firing)])
+    lines = [*_figures(report), *_tables(report), *([""] if firing else []), *map(_alert, firing)]
+    return "\n".join(map(in_line, lines))
 
 
 def alerts(all_of_them: Iterable[Alert]) -> str:
     """A line for each alert, whether it fires or not."""
-    return "\n".join(map(_alert, all_of_them))
+    return "\n".join(map(in_line, map(_alert, all_of_them)))
 
 
 def left_out(counts: LeftOut) -> str | None:

@@ -15,6 +15,7 @@ from spanline.supervisor.cancel import CancelOrder
 from spanline.supervisor.session import Supervisor
 from spanline.system import files
 from spanline.system.stdio import Stdio
+from spanline.system.terminal import log_to_errors
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     `DIRECTORY LEASE_FD` runs its steps, `--resume DIRECTORY LEASE_FD` those that are left. `--observe DIRECTORY
     LEASE_FD` only delivers what another process journals there; standard input ends when that process does.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_errors()
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     *how, path, lease_fd = arguments
     directory = RunDirectory(Path(path))

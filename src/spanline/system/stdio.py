@@ -6,6 +6,7 @@ A descriptor that is closed gives its number to the next file or pipe that is op
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import select
 import sys
@@ -29,6 +30,8 @@ def open_streams() -> None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is: its encoding may be a small one
 
 
 def write(fd: int, data: bytes) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 from .files import open_file
 from .masking import Redactor
+from .visible import visible
 
 VERSION = 1
 """Version of the record format; a reader skips what it doesn't know, so this changes only when a meaning does."""
@@ -170,4 +171,4 @@ def _cut(value: Any, most: int) -> Any:
 def warn(message: str) -> None:
     """Say something on standard error, where there is one."""
     if sys.stderr is not None:  # it is where a process has none
-        sys.stderr.write(f"spanline: {message}\n")
+        sys.stderr.write(f"spanline: {visible(message)}\n")

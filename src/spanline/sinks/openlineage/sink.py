@@ -28,6 +28,7 @@ from spanline.sinks.base import Later, Message, Rejected
 from spanline.sinks.error_text import without_secrets
 from spanline.sinks.http import Adapter, RepeatingSession
 from spanline.sinks.openlineage.translate import Options, Translator
+from spanline.system.terminal import Errors
 
 _HTTP_LANES: Final = 8
 _ASYNCHRONOUS_BATCH: Final = 200
@@ -178,7 +179,7 @@ def _show(logger: logging.Logger) -> None:
     """Have the events seen that the console transport only logs; standard output is dbt's."""
     if not logger.isEnabledFor(logging.INFO) or not logging.getLogger().handlers:
         logger.setLevel(logging.INFO)
-        logger.addHandler(logging.StreamHandler())
+        logger.addHandler(logging.StreamHandler(Errors()))
         logger.propagate = False
 
 

@@ -7,7 +7,6 @@ import logging
 import operator
 import os
 import re
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http.client import BadStatusLine
@@ -20,6 +19,7 @@ from spanline.events import Event
 from spanline.journal.state import RunState
 from spanline.results.log_lines import service_name
 from spanline.sinks.base import Message, Rejected
+from spanline.system.terminal import Errors
 
 Signal = Literal["traces", "metrics", "logs"]
 
@@ -248,7 +248,7 @@ def _otlp(signal: Signal) -> str:
 
 def _options(name: str, make: Callable[..., object]) -> dict[str, object]:
     if name == "console":
-        return {"out": sys.stderr}  # standard output is dbt's
+        return {"out": Errors()}  # standard output is dbt's
     file = os.environ.get(FILE_VARIABLE)
     if name == _FILE and file:
         return {"path": file}
