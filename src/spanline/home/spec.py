@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from spanline.errors import UsageError
+from spanline.home.storage import Storage
 from spanline.runner.shared.secrets import looks_secret, secrets_of_arguments, secrets_of_environment
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
@@ -35,6 +36,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `environment` holds the caller's variables for dbt that are no secrets; of the others `secret_names` keeps the
     names. `timeout` is for a session, `node_timeout` for each node, `grace` for dbt once it is cancelled: in seconds.
+    `artifacts` says where a session's artifacts are stored when it has ended.
     """
 
     run_id: str
@@ -49,9 +51,12 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
     timeout: Seconds | None = None
     node_timeout: Seconds | None = None
+    artifacts: Storage | None = None
 
     def check(self) -> RunSpec:
         """Return the same spec. Raises `UsageError` where a value isn't what its type says, or can't be kept."""
+        if self.artifacts is not None:
+            self.artifacts.check()
         fields = {**msgspec.structs.asdict(self), "retry": msgspec.structs.asdict(self.retry)}
         try:
             checked = msgspec.convert(fields, RunSpec)
