@@ -32,7 +32,7 @@ class Damaged(ValueError):  # noqa: N818 - it names what it is
 
 @contextlib.contextmanager
 def compressed(path: Path, codec: Codec) -> Iterator[Callable[[bytes], object]]:
-    """What writes to a new file, the same bytes for the same content. Raises `UsageError` where the codec is missing."""
+    """What writes to a new file, the same bytes for the same content. Raises `UsageError` without the codec."""
     library = _zstandard() if codec == "zstd" else None  # before there is a file
     with path.open("wb") as file, contextlib.ExitStack() as stack:
         if library is not None:

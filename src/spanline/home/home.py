@@ -104,6 +104,16 @@ class RunDirectory(msgspec.Struct, frozen=True):
         """The artifacts of one invocation."""
         return self.path / "artifacts" / f"{session}-{step}-{attempt}"
 
+    @property
+    def upload(self) -> Path:
+        """What is still to be stored elsewhere of a session's artifacts, as it is to be stored."""
+        return self.path / "upload"
+
+    @property
+    def upload_log(self) -> Path:
+        """What the process that stores artifacts says."""
+        return self.path / "upload.log"
+
     def size(self) -> int:
         """Bytes that the files of this run take."""
         return sum(map(_size, self.path.rglob("*")))

@@ -135,6 +135,8 @@ class RunState(msgspec.Struct, kw_only=True):
     started: int = 0
     last: int = 0
     """The last event's time, up to the end of the session; what comes behind that is of the sinks."""
+    uploaded: events.ArtifactsUploaded | None = None
+    """Where the session's artifacts are stored, or why they aren't."""
     deliveries: dict[str, events.SinkDelivery] = {}
     """How far each sink has come, as was last told: what one owes of a session it owes in the next."""
 
@@ -272,7 +274,7 @@ def _session_started(state: RunState, event: events.SessionStarted) -> None:
     state.session = event
     state.session_number = event.session
     state.started = event.time
-    state.ended = state.cancel = state.dbt = state.config = None
+    state.ended = state.cancel = state.dbt = state.config = state.uploaded = None
     state.last = max(state.last, event.time)
     state.interrupted = state.killed = False
     state.incomplete = ""
@@ -288,6 +290,10 @@ def _session_ended(state: RunState, event: events.SessionEnded) -> None:
 
 def _delivery_ended(state: RunState, event: events.DeliveryEnded) -> None:
     state.deliveries.update((sink.sink, sink) for sink in event.sinks)
+
+
+def _artifacts_uploaded(state: RunState, event: events.ArtifactsUploaded) -> None:
+    state.uploaded = event
 
 
 def _attempt_started(state: RunState, event: events.AttemptStarted) -> None:
@@ -449,6 +455,7 @@ _CHANGES: Final[dict[type[Event], Callable[[RunState, Any], None]]] = {
     events.SessionStarted: _session_started,
     events.SessionEnded: _session_ended,
     events.DeliveryEnded: _delivery_ended,
+    events.ArtifactsUploaded: _artifacts_uploaded,
     events.AttemptStarted: _attempt_started,
     events.AttemptEnded: _attempt_ended,
     events.RunnerDied: _runner_died,

@@ -67,6 +67,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     `outcome` is success, failed, cancelled or died. `exit_code` has dbt's meaning: 0 good, 1 nodes failed, 2 anything
     else. `elapsed` is in seconds. `failure` is the most permanent one of its errors. `conn_id` names the connection to
     the warehouse. `undelivered` counts what each sink still owes its backend (`spanline replay` sends it).
+    `artifacts_url` is below what the artifacts are stored, `upload_error` why they are not.
     `incomplete` says why the journal doesn't hold everything that happened, where it doesn't. Of the `total` nodes that
     the last attempt was to do, `completed` have come to an end, good or bad. `timed_out_node` took longer than it may.
     """
@@ -87,6 +88,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     timed_out_node: str | None = None
     incomplete: str | None = None
     undelivered: Mapping[str, int] = {}
+    artifacts_url: str | None = None
+    upload_error: str | None = None
 
     @property
     def success(self) -> bool:
@@ -119,7 +122,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -> RunResult:
     """The result that a run's state amounts to."""
     ended = state.ended
-    attempt = state.attempt
+    attempt, uploaded = state.attempt, state.uploaded
     everything = [*state.nodes.values(), *(hook for hook in state.hooks.values() if hook.failed)]
     nodes = tuple(_node(node, state) for node in sorted(everything, key=lambda n: n.finished or 0))
     return RunResult(
@@ -139,6 +142,8 @@ def result_of(state: RunState, directory: str, undelivered: Mapping[str, int]) -
         timed_out_node=state.cancel.unique_id if state.cancel is not None and state.cancelled_by_limit else None,
         incomplete=state.incomplete or None,
         undelivered=dict(undelivered),
+        artifacts_url=uploaded.url if uploaded is not None and uploaded.error is None else None,
+        upload_error=uploaded.error if uploaded is not None else None,
     )
 
 
