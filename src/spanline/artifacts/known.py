@@ -59,8 +59,8 @@ def values_of(spec: RunSpec, state: RunState, environ: Mapping[str, str], artifa
         PROFILE: [*_texts(_connection(state))] if redaction.profile == "all" else [],
     }
     return Values(
-        secrets=secrets,
-        others={rule: [text for text in texts if _stands_apart(text)] for rule, texts in others.items()},
+        secrets={rule: [*_spelt(texts)] for rule, texts in secrets.items()},
+        others={rule: [*_spelt(filter(_stands_apart, texts))] for rule, texts in others.items()},
         vars_texts=vars_texts,
         columns=frozenset(_columns(artifacts)) if redaction.columns == "hash" else frozenset(),
     )
@@ -73,6 +73,14 @@ def _is_named(name: str, patterns: Sequence[str]) -> bool:
 def _stands_apart(text: str) -> bool:
     """Whether a text that is no secret can be told from others: a short word or number stands everywhere."""
     return len(text) >= _SHORTEST and (len(text) > _LONGEST_WORD or not _WORD.fullmatch(text))
+
+
+def _spelt(texts: Iterable[str]) -> Iterator[str]:
+    """The texts as they are, and as they stand in a literal of SQL."""
+    for text in texts:
+        yield text
+        if "'" in text:
+            yield text.replace("'", "''")
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -38,7 +38,7 @@ _IDENTITY: Final = frozenset(
         *("compiled_path", "root_path", "database", "schema", "alias", "identifier", "relation_name", "fqn", "refs"),
         *("depends_on", "sources", "checksum", "materialized", "language", "type", "access", "attached_node", "status"),
         *("source_name", "invocation_id", "generated_at", "dbt_schema_version", "dbt_version", "args", "timing"),
-        *("invocation_started_at", "run_started_at", "adapter_type", "thread_id", "node_relation", "unrendered_config"),
+        *("invocation_started_at", "run_started_at", "adapter_type", "thread_id", "node_relation"),
         *("metadata", "selectors", "parent_map", "child_map", "group_map", "input", "model", "unique_ids", "argv"),
         *("steps", "project_dir", "target_path", "log_path", "run_id", "job", "namespace", "datasets", "cause"),
     )
