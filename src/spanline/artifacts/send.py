@@ -117,7 +117,7 @@ def _again(until: float) -> Callable[[Callable[[], T]], T]:
     """What does something, and does it again where it failed for what may pass, as long as there is time."""
     return tenacity.Retrying(
         stop=lambda state: time.time() + state.upcoming_sleep > until,
-        wait=tenacity.wait_exponential_jitter(_FIRST_WAIT, _LONGEST_WAIT),
+        wait=tenacity.wait_exponential(_FIRST_WAIT, _LONGEST_WAIT) + tenacity.wait_random(0, _FIRST_WAIT),
         retry=tenacity.retry_if_exception(lambda error: isinstance(error, StoreError) and error.passing),
         reraise=True,
     )

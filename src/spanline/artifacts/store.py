@@ -217,15 +217,19 @@ def _of_gcs(properties: Properties) -> dict[str, object]:
 
 def _of_azure(properties: Properties) -> dict[str, object]:
     """Parameters of azure-storage-blob's `upload_blob`, to which adlfs passes them."""
-    from azure.storage.blob import ContentSettings  # noqa: PLC0415 - adlfs has brought it
+    from azure.storage.blob import ContentSettings, StandardBlobTier  # noqa: PLC0415 - adlfs has brought it
 
     _refuse(properties, "Azure", "give rights to the container", ("acl",))
     _check_can_be_read(properties.storage_class)
+    tiers = {tier.value: tier for tier in StandardBlobTier}
+    if properties.storage_class not in (None, *tiers):
+        known = ", ".join(sorted(tiers))
+        raise UsageError(f"artifacts.storage_class: Azure has no tier {properties.storage_class!r}; it has {known}")
     return _given(
         content_settings=ContentSettings(
             content_type=properties.content_type, content_encoding=properties.content_encoding
         ),
-        standard_blob_tier=properties.storage_class,
+        standard_blob_tier=tiers.get(properties.storage_class or ""),
         encryption_scope=properties.encryption_key,
     )
 
@@ -264,14 +268,18 @@ def _given(**arguments: object) -> dict[str, object]:
 # --- what implementations say -----------------------------------------------------------------------------------------
 
 
+_LASTING: Final = (
+    *(FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError),
+    *(ValueError, TypeError, LookupError, AttributeError, NotImplementedError, ImportError),
+)
+
+
 def _passes(error: Exception) -> bool:
     """Whether what failed may succeed in a moment: the network, and a server that is busy or broken."""
     status = _status(error)
     if status is not None:
         return status >= 500 or status in _TOO_MANY_REQUESTS
-    if isinstance(error, (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, IsADirectoryError)):
-        return False
-    if isinstance(error, (ValueError, TypeError, NotImplementedError, ImportError)):
+    if isinstance(error, _LASTING):
         return False
     return not any(word in type(error).__name__ for word in ("Credential", "Authentication", "Validation"))
 

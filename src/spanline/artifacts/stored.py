@@ -119,7 +119,7 @@ def _newest_first(store: Store, template: str, known: Mapping[str, str]) -> Iter
 
 @tenacity.retry(
     stop=tenacity.stop_after_attempt(_TRIES),
-    wait=tenacity.wait_exponential_jitter(0.2, _LONGEST_WAIT),
+    wait=tenacity.wait_exponential(0.2, _LONGEST_WAIT) + tenacity.wait_random(0, 0.2),
     retry=tenacity.retry_if_exception(lambda error: isinstance(error, StoreError) and error.passing),
     reraise=True,
 )
