@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import json
+import re
 import time
 import urllib.request
 from pathlib import Path
@@ -159,3 +161,18 @@ def test_errors_hold_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError) as raised:
         store.put("a", b"", Properties())
     assert "canary" not in str(raised.value)
+
+
+def test_s3_takes_the_policy_and_the_lifecycle_rule_of_the_documentation(moto: Cloud) -> None:
+    import boto3
+
+    text = (Path(__file__).parents[2] / "docs" / "artifacts.md").read_text()
+    policy, rules = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
+    client = boto3.client(
+        "s3", endpoint_url=moto.endpoint, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    client.create_bucket(Bucket="my-bucket")
+    client.put_bucket_policy(Bucket="my-bucket", Policy=json.dumps(policy))
+    client.put_bucket_lifecycle_configuration(Bucket="my-bucket", LifecycleConfiguration=rules)
+    (found,) = client.get_bucket_lifecycle_configuration(Bucket="my-bucket")["Rules"]
+    assert [each["StorageClass"] for each in found["Transitions"]] == ["STANDARD_IA", "GLACIER_IR"]
