@@ -7,18 +7,17 @@ fraction of the time and of the memory: https://docs.getdbt.com/reference/artifa
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
-import mmap
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, Generic, Literal, TypeVar, overload
+from typing import IO, Final, Generic, Literal, TypeVar, overload
 
 import msgspec
 
+from spanline.artifacts import piecewise
 from spanline.artifacts.compress import SUFFIXES, Damaged, decompressed, is_compressed
 from spanline.errors import UsageError
 
@@ -35,8 +34,6 @@ VERSIONS: Final[Mapping[Kind, range | None]] = {
 
 _DEFAULT_FOLDER: Final = "target"
 _FOLDER_VARIABLE: Final = "DBT_TARGET_PATH"
-_ON_DISK: Final = "/var/tmp"  # noqa: S108 - /tmp may be in memory
-_PIECE: Final = 1 << 20
 _VERSION: Final = re.compile(r"/v(\d+)(?:\.json)?$")
 
 log = logging.getLogger("spanline")
@@ -214,10 +211,6 @@ _CONTENTS: Final[Mapping[Kind, type[msgspec.Struct]]] = {
 }
 
 
-class _Versioned(msgspec.Struct, frozen=True):
-    metadata: Metadata
-
-
 @overload
 def load(kind: Literal["manifest"], path: str | Path) -> Loaded[Manifest] | Absent | Invalid | WrongVersion: ...
 @overload
@@ -241,26 +234,45 @@ def load(kind: Kind, path: str | Path) -> Loaded[object] | Absent | Invalid | Wr
     """
     file = _file(kind, Path(path))
     try:
-        with _content(file) as text:
+        with _opened(file) as text:
             return _loaded(kind, file, text)
     except (FileNotFoundError, NotADirectoryError):
         return Absent(file)
-    except (OSError, Damaged, UsageError) as error:
+    except (OSError, Damaged, UsageError, msgspec.MsgspecError, ValueError) as error:
         return Invalid(file, str(error))
 
 
-def _loaded(kind: Kind, file: Path, text: mmap.mmap | bytes) -> Loaded[object] | Invalid | WrongVersion:
-    versions, version = VERSIONS[kind], None
+def _loaded(kind: Kind, file: Path, text: IO[bytes]) -> Loaded[object] | WrongVersion:
     try:
-        if versions is not None:
-            # Before the rest, which another version may have otherwise.
-            said = msgspec.json.decode(text, type=_Versioned).metadata.dbt_schema_version
-            version = _version(kind, said)
-            if version not in versions:
-                return WrongVersion(file, said, f"{versions.start} to {versions.stop - 1}")
-        return Loaded(file, version, msgspec.json.decode(text, type=_CONTENTS[kind]))
-    except (msgspec.MsgspecError, ValueError) as error:
-        return Invalid(file, str(error))
+        for found in piecewise.read(text, _CONTENTS[kind]):
+            if isinstance(found, tuple):
+                # Before the rest, which another version may have otherwise.
+                wrong = _wrong_version(kind, file, found[1]) if found[0] == "metadata" else None
+                if wrong is not None:
+                    return wrong
+            else:
+                return Loaded(file, _version_of(kind, found), found)
+    except (msgspec.MsgspecError, ValueError):
+        text.seek(0)
+    # What is wrong is said of the whole; or nothing is, but that a newer msgspec has other words.
+    content = msgspec.json.decode(text.read(), type=_CONTENTS[kind])
+    return _wrong_version(kind, file, getattr(content, "metadata", None)) or Loaded(
+        file, _version_of(kind, content), content
+    )
+
+
+def _wrong_version(kind: Kind, file: Path, metadata: object) -> WrongVersion | None:
+    versions = VERSIONS[kind]
+    if versions is None or not isinstance(metadata, Metadata):
+        return None
+    said = metadata.dbt_schema_version
+    known = _version(kind, said) in versions
+    return None if known else WrongVersion(file, said, f"{versions.start} to {versions.stop - 1}")
+
+
+def _version_of(kind: Kind, content: object) -> int | None:
+    metadata = getattr(content, "metadata", None)
+    return _version(kind, metadata.dbt_schema_version) if isinstance(metadata, Metadata) else None
 
 
 def _version(kind: Kind, said: str) -> int | None:
@@ -277,26 +289,18 @@ def _file(kind: Kind, path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _content(file: Path) -> Iterator[mmap.mmap | bytes]:
-    """The text of a file, in memory that the system can have back. Raises `OSError`, `Damaged`, `UsageError`.
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    """The text of a file, which may be compressed. Raises `OSError`, `Damaged`, `UsageError`.
 
-    What is mapped is a copy without a name: dbt truncates its artifacts to write them anew, and whoever reads a mapped
-    file that is truncated is killed.
+    It is read, not mapped: dbt truncates its artifacts to write them anew, and whoever reads a mapped file that is
+    truncated is killed.
     """
     with file.open("rb") as opened:
         first = opened.read(4)
+        opened.seek(0)
         if not first:
             raise Damaged("it is empty")
-        opened.seek(0)
-        if not is_compressed(first):
-            with tempfile.TemporaryFile(dir=_ON_DISK if os.access(_ON_DISK, os.W_OK) else None) as copy:
-                shutil.copyfileobj(opened, copy, _PIECE)
-                copy.flush()
-                with mmap.mmap(copy.fileno(), 0, access=mmap.ACCESS_READ) as text:
-                    yield text
-            return
-        data = opened.read()
-    yield decompressed(data)
+        yield io.BytesIO(decompressed(opened.read())) if is_compressed(first) else opened
 
 
 # --- the short forms --------------------------------------------------------------------------------------------------
@@ -337,8 +341,8 @@ def get_artifact(kind: Kind, folder: str | Path | None = None) -> dict[str, obje
         log.warning("%s", outcome)
     try:
         if not isinstance(outcome, Invalid):
-            with _content(outcome.path) as text:
-                return msgspec.json.decode(text, type=dict[str, object])
+            with _opened(outcome.path) as text:
+                return msgspec.json.decode(text.read(), type=dict[str, object])
     except (OSError, Damaged, msgspec.MsgspecError) as error:
         outcome = Invalid(outcome.path, str(error))
     log.error("%s", outcome)
