@@ -12,9 +12,13 @@ import jsonschema
 import pytest
 
 from spanline.api.run import Run
+from spanline.artifacts.known import values_of
+from spanline.artifacts.redact import Cutter, Values
 from spanline.artifacts.stage import Contents, stage
 from spanline.errors import UsageError
+from spanline.home.spec import RunSpec
 from spanline.home.storage import Redaction, Storage
+from spanline.journal.state import RunState
 from tests.artifacts.conftest import CANARIES, SECRETS, VARIABLES
 
 ALL = {**SECRETS, **VARIABLES}
@@ -209,3 +213,76 @@ def test_entries_without_anything_to_cut_are_as_dbt_wrote_them(canary_run: Run) 
     assert before["macros"] == after["macros"]
     assert before["nodes"]["model.shop.customers"] == after["nodes"]["model.shop.customers"]
     assert list(before["nodes"]) == list(after["nodes"])
+
+
+# --- without a run ----------------------------------------------------------------------------------------------------
+
+
+def cut(rules: str, values: Values, text: dict, name: str = "run_results.json") -> dict:
+    cutter = Cutter(Redaction.parse(rules), values, "duckdb")
+    return json.loads(b"".join(cutter.artifact(name, json.dumps(text).encode())))
+
+
+def test_what_an_error_quotes_is_cut_as_sql_is() -> None:
+    message = "Conversion Error: Could not convert string 'Ada' to INT32\nLINE 3: select 'Ada', 42 from \"shop\".t1"
+    text = {"results": [{"unique_id": "model.a.b", "status": "error", "message": message}]}
+    assert cut("sql=literals", Values(), text)["results"][0]["message"] == (
+        'Conversion Error: Could not convert string ? to INT32\nLINE ?: select ?, ? from "shop".t1'
+    )
+    assert cut("sql=drop", Values(), text)["results"][0]["message"] == (
+        "Conversion Error: Could not convert string ? to INT32"
+    )
+    assert cut("", Values(), text) == text
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_secret_is_found_however_json_spells_it(*, ascii_only: bool) -> None:
+    secret = 'p"ä\\ss\tw/örd'
+    text = json.dumps({"nodes": {"a": {"meta": {"k": [f"<{secret}>"]}}}}, ensure_ascii=ascii_only).encode()
+    cutter = Cutter(Redaction(), Values(secrets={"env_vars": [secret]}))
+    assert json.loads(b"".join(cutter.artifact("manifest.json", text))) == {
+        "nodes": {"a": {"meta": {"k": ["<*****>"]}}}
+    }
+    assert cutter.report["manifest.json"] == {"env_vars": 1}
+
+
+def test_a_connection_is_cut_in_the_journal_but_not_where_relations_are() -> None:
+    values = Values(others={"profile": ["db.example.com", "/data/shop.duckdb"]})
+    event = {
+        "type": "dbt_configured",
+        "connection": {"host": "db.example.com", "path": "/data/shop.duckdb", "schema": "db.example.com"},
+        "target_path": "/data/shop.duckdb",
+    }
+    cutter = Cutter(Redaction(), values)
+    lines = [b"\n", json.dumps(event).encode() + b"\n", b'{"type": torn\n']
+    (line,) = cutter.journal("journal.jsonl", lines)
+    assert json.loads(line) == {
+        **event, "connection": {"host": "*****", "path": "*****", "schema": "*****"},
+    }  # fmt: skip
+
+
+def test_the_profiles_secrets_are_known_by_their_names_and_variables(tmp_path: Path) -> None:
+    (tmp_path / "profiles.yml").write_text(
+        "p: {outputs: {a: {password: canary-1, user: ada-user, token: \"{{ env_var('TOKEN_OF_P', 'x') }}\"},"
+        " b: {secrets: [{key_id: k, secret: canary-3}]}}}"
+    )
+    spec = RunSpec(run_id="r", steps=[["build", "--profiles-dir", str(tmp_path)]], cwd="/", project_dir="/", python="")
+    values = values_of(spec, RunState(), {"TOKEN_OF_P": "canary-2"}, [])
+    assert set(values.secrets["profile"]) >= {"canary-1", "canary-2", "canary-3"}
+    assert not {"ada-user", "k"} & set(values.secrets["profile"])
+
+
+def test_short_words_and_numbers_are_cut_of_the_arguments_and_nowhere_else() -> None:
+    spec = RunSpec(
+        run_id="r", steps=[["build", "--vars", "{env: production, n: 12345678, id: a1b2c3}"]], cwd="/", project_dir="/",
+        python="",
+    )  # fmt: skip
+    values = values_of(spec, RunState(), {}, [])
+    assert values.others["vars"] == ["a1b2c3"]
+    said = {"env": "production", "n": 12345678, "token": "abc"}
+    text = {"args": {"vars": said}, "results": [{"message": "production 12345678 a1b2c3 abc"}]}
+    assert cut("", values, text) == {
+        "args": {"vars": {"env": "*****", "n": "*****", "token": "*****"}},
+        "results": [{"message": "production 12345678 ***** abc"}],
+    }
+    assert cut("vars=secret", Values(), text) == {**text, "args": {"vars": {**said, "token": "*****"}}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -40,9 +41,9 @@ def test_what_is_written_is_read_under_any_key(reachable: Cloud) -> None:
 
 def test_only_one_creates(reachable: Cloud) -> None:
     store = Store(f"{reachable.url}/prefix")
-    store.create("locks/one", b"first")
+    store.create("locks/one", b"first", Properties())
     with pytest.raises(AlreadyThere):
-        store.create("locks/one", b"second")
+        store.create("locks/one", b"second", Properties())
     assert store.get("locks/one") == b"first"
     store.delete("locks/one")
 
@@ -123,7 +124,11 @@ def test_a_bucket_that_is_not_there_is_said(reachable: Cloud) -> None:
     if not reachable.endpoint:
         pytest.skip("a folder is made")
     store = Store(reachable.url.replace("artifacts", "nowhere"))
-    for act in (lambda: store.put("a", b"1", Properties()), lambda: store.get("a"), lambda: store.create("b", b"2")):
+    for act in (
+        lambda: store.put("a", b"1", Properties()),
+        lambda: store.get("a"),
+        lambda: store.create("b", b"2", Properties()),
+    ):
         with pytest.raises(NotThere, match="nowhere") as raised:
             act()
         assert not raised.value.passing
@@ -145,9 +150,12 @@ def test_a_file_is_never_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
     assert store.get("a/b.json") == b"before"
 
 
-def test_an_unknown_scheme_and_a_missing_client_are_said() -> None:
+def test_an_unknown_scheme_and_a_missing_client_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="cannot store in gopher"):
         Store("gopher://b")
+    monkeypatch.setitem(sys.modules, "adlfs", None)
+    with pytest.raises(UsageError, match=r"pip install 'spanline\[azure\]'"):
+        Store("abfs://b")
 
 
 def test_errors_hold_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

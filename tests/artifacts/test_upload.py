@@ -17,7 +17,7 @@ from spanline import events
 from spanline.artifacts import latest
 from spanline.artifacts.send import LOCK, escaped
 from spanline.artifacts.stage import CONTENTS
-from spanline.artifacts.store import Store
+from spanline.artifacts.store import Properties, Store
 from spanline.errors import ArtifactsNotFound, RunBusy, UsageError
 from spanline.events import ArtifactsUploaded
 from spanline.home import lease
@@ -305,7 +305,7 @@ def test_a_lock_that_was_left_is_taken_over(
     storage = Storage(url=f"file://{tmp_path}/store", key="{dag}", timeout=2.0)
     run = make_run()
     lock = {"run_id": run.run_id if mine else "another", "by": "pid 7 on h", "until": until}
-    Store(storage.url).create(f"shop/{LOCK}", json.dumps(lock).encode())
+    Store(storage.url).create(f"shop/{LOCK}", json.dumps(lock).encode(), Properties())
     done = upload_again(run, storage)
     if taken:
         assert done.error is None
@@ -352,12 +352,17 @@ def test_what_has_changed_since_is_not_taken(make_run: MakeRun, tmp_path: Path) 
     upload_again(make_run(), storage)
     (path,) = (tmp_path / "store").rglob("manifest.json.gz")
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "manifest.json").write_text("before")
+    for name in ("manifest.json", "mine.json"):
+        (tmp_path / "state" / name).write_text("before")
     for spoil in (lambda data: data[:-9], lambda _data: MANIFEST.replace("m7", "m8").encode()):
         path.write_bytes(spoil(path.read_bytes()))
         with pytest.raises(UsageError, match=r"manifest\.json\.gz"):
             latest(storage.url).download(tmp_path / "state")
     assert (tmp_path / "state" / "manifest.json").read_text() == "before"
+    upload_again(make_run(), storage)
+    latest(storage.url).download(tmp_path / "state")
+    assert (tmp_path / "state" / "manifest.json").read_text() != "before"
+    assert (tmp_path / "state" / "mine.json").read_text() == "before"  # what is none of dbt's stays
     assert [file.name for file in tmp_path.glob(".state*")] == []
 
 

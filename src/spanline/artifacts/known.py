@@ -59,7 +59,11 @@ def values_of(spec: RunSpec, state: RunState, environ: Mapping[str, str], artifa
         PROFILE: [*_texts(_connection(state))] if redaction.profile == "all" else [],
     }
     return Values(
-        secrets={rule: [*_spelt(texts)] for rule, texts in secrets.items()},
+        secrets={
+            ENV_VARS: [*_spelt(secrets[ENV_VARS])],
+            # A short one stands in too many other words. In the arguments it is cut by its name.
+            **{rule: [*_spelt(t for t in secrets[rule] if len(t) >= _SHORTEST)] for rule in (VARS, PROFILE)},
+        },
         others={rule: [*_spelt(filter(_stands_apart, texts))] for rule, texts in others.items()},
         vars_texts=vars_texts,
         columns=frozenset(_columns(artifacts)) if redaction.columns == "hash" else frozenset(),

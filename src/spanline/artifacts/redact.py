@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from spanline.home.storage import Redaction
-from spanline.runner.shared.secrets import MASK, Redactor
+from spanline.runner.shared.secrets import MASK, Redactor, looks_secret
 
 ENV_VARS, VARS, PROFILE, SQL = "env_vars", "vars", "profile", "sql"
 COLUMNS, META_KEYS, MACROS = "columns", "meta_keys", "macros"
@@ -44,6 +44,8 @@ _IDENTITY: Final = frozenset(
     )
 )
 """Keys whose values name things of the project, by which readers join: a column may have the name of a table."""
+
+_CONNECTION: Final = "connection"
 
 _objects: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _lists: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -147,7 +149,7 @@ class Cutter:
             return bytes(raw)
         entry = _decode(raw)
         if key == VARS and section in ("args", "metadata"):
-            entry = self._masked_vars(entry)
+            entry = self._masked_vars(entry, self._redaction.vars == "all")
         elif key == "invocation_command" and isinstance(entry, str):
             entry = self._without_vars(entry)
         elif key == "env" and section == "metadata" and isinstance(entry, dict):
@@ -186,16 +188,14 @@ class Cutter:
             self._count[rule] += _differences(before, after)
         return after
 
-    def _masked_vars(self, entry: Any) -> Any:  # noqa: ANN401
-        """`--vars`, of which names are left where all values are cut."""
-        if self._redaction.vars != "all":
-            return entry
+    def _masked_vars(self, entry: Any, secret: bool) -> Any:  # noqa: ANN401
+        """`--vars`, of which the names are left."""
         if isinstance(entry, dict):
-            return {name: self._masked_vars(value) for name, value in entry.items()}
+            return {name: self._masked_vars(value, secret or looks_secret(name)) for name, value in entry.items()}
         if isinstance(entry, list):
-            return [self._masked_vars(value) for value in entry]
-        self._count[VARS] += 1
-        return MASK
+            return [self._masked_vars(value, secret) for value in entry]
+        self._count[VARS] += secret
+        return MASK if secret else entry
 
     def _without_vars(self, text: str) -> str:
         """A command line without the text of its `--vars`, which stands in it as it was given."""
@@ -327,8 +327,8 @@ class Cutter:
 
 
 def _stays(above: str, key: str) -> str:
-    """The key under which a value is looked at: what is below one that names things does, too."""
-    return above if above in _IDENTITY else key
+    """The key under which a value is looked at: what is below one that names things does, too; a connection doesn't."""
+    return above if above in _IDENTITY or above == _CONNECTION else key
 
 
 def _mapped(value: Any, key: str, change: Callable[[Any], Any], *, outermost: bool = False) -> Any:  # noqa: ANN401

@@ -62,8 +62,10 @@ def send(place: Path, contents: Contents, storage: Storage, options: Mapping[str
     until = time.time() + storage.timeout
     properties = _properties(storage)
     store.arguments(properties)  # what can't be had is refused before anything is changed
+    plain = msgspec.structs.replace(properties, content_encoding=None)
+    lock = _Lock(contents.run_id, f"pid {os.getpid()} on {platform.node()}", until)
     again = _again(until)
-    with _alone(store, key, _Lock(contents.run_id, f"pid {os.getpid()} on {platform.node()}", until), again):
+    with _alone(store, key, lock, plain, again):
         before = again(lambda: _stored(store, key))
         again(lambda: store.delete(f"{key}/{CONTENTS}"))
         for name, file in contents.files.items():
@@ -72,7 +74,6 @@ def send(place: Path, contents: Contents, storage: Storage, options: Mapping[str
         for file in before.files.values() if before is not None else ():
             if file.key not in now:
                 again(lambda file=file: store.delete(f"{key}/{file.key}"))  # type: ignore[misc]
-        plain = msgspec.structs.replace(properties, content_encoding=None)
         again(lambda: store.put(f"{key}/{CONTENTS}", (place / CONTENTS).read_bytes(), plain))
     return store.url_of(key)
 
@@ -124,13 +125,15 @@ def _again(until: float) -> Callable[[Callable[[], T]], T]:
 
 
 @contextmanager
-def _alone(store: Store, key: str, lock: _Lock, again: Callable[[Callable[[], object]], object]) -> Iterator[None]:
+def _alone(
+    store: Store, key: str, lock: _Lock, properties: Properties, again: Callable[[Callable[[], object]], object]
+) -> Iterator[None]:
     """Have no other upload below this key meanwhile: wait for one that is under way, take over one that was killed."""
     path = f"{key}/{LOCK}"
 
     def take() -> bool:
         try:
-            store.create(path, msgspec.json.encode(lock))
+            store.create(path, msgspec.json.encode(lock), properties)
         except AlreadyThere:
             return False
         return True

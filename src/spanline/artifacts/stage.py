@@ -61,8 +61,8 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     project: str
     command: str
     dbt_version: str | None
-    compression: Codec
-    redaction: Redaction
+    compression: str
+    redaction: dict[str, object]
     files: dict[str, StoredFile]
     cut: dict[str, dict[str, int]]
     left_out: dict[str, str]
@@ -77,7 +77,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
         return (self.session, self.compression, self.redaction) == (
             state.session_number,
             storage.compression,
-            storage.redaction,
+            _plain(storage.redaction),
         )
 
 
@@ -199,7 +199,7 @@ def _contents(
         command=command,
         dbt_version=state.dbt.dbt_version if state.dbt is not None else None,
         compression=storage.compression,
-        redaction=storage.redaction,
+        redaction=_plain(storage.redaction),
         files=files,
         cut={
             name: {k: n for k, n in counts.items() if n}
@@ -208,6 +208,11 @@ def _contents(
         },
         left_out=left_out,
     )
+
+
+def _plain(redaction: Redaction) -> dict[str, object]:
+    """As JSON has it: a later version may know other rules, and what is stored must still be found."""
+    return msgspec.json.decode(msgspec.json.encode(redaction), type=dict[str, object])
 
 
 def _task(caller: Mapping[str, str]) -> str | None:

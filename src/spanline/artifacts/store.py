@@ -96,21 +96,22 @@ class Store:
     def put(self, key: str, data: bytes, properties: Properties) -> None:
         """Write an object, in place of one that is there. Raises `StoreError`, and `UsageError` as `arguments` does."""
         arguments = self.arguments(properties)
-        with self._errors(key):
+        with self._errors(key, " (is there such a bucket, and may it be seen?)"):
             if self._is_local:
                 self._replace(key, data)
             else:
                 self._files.pipe_file(self._path(key), data, **arguments)
 
-    def create(self, key: str, data: bytes) -> None:
-        """Write an object that isn't there yet. Raises `AlreadyThere`, and `StoreError`."""
-        with self._errors(key):
+    def create(self, key: str, data: bytes, properties: Properties) -> None:
+        """Write an object that isn't there yet. Raises `AlreadyThere`, and as `put` does."""
+        arguments = self.arguments(properties)
+        with self._errors(key, " (is there such a bucket, and may it be seen?)"):
             if self._is_local:
                 self._files.makedirs(self._path(key).rpartition("/")[0], exist_ok=True)
                 with open(self._path(key), "xb") as file:
                     file.write(data)
             else:
-                self._files.pipe_file(self._path(key), data, mode="create")
+                self._files.pipe_file(self._path(key), data, mode="create", **arguments)
 
     def get(self, key: str) -> bytes:
         """The object as it is given to us, which may be compressed or not. Raises `NotThere`, and `StoreError`."""
@@ -170,14 +171,14 @@ class Store:
         return files, str(root).rstrip("/")
 
     @contextlib.contextmanager
-    def _errors(self, key: str) -> Iterator[None]:
+    def _errors(self, key: str, if_not_there: str = "") -> Iterator[None]:
         """Say an error in our words: every implementation has its own, for credentials, names and networks."""
         try:
             yield
         except Exception as error:
             said, passing = f"{self.url_of(key)}: {self._said(error)}", _passes(error)
             if isinstance(error, FileNotFoundError) or _status(error) == 404:
-                raise NotThere(said, passing=False) from error
+                raise NotThere(f"{said}{if_not_there}", passing=False) from error
             if isinstance(error, FileExistsError) or _status(error) == 412:
                 raise AlreadyThere(said, passing=False) from error
             raise StoreError(said, passing=passing) from error

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 import tenacity
 
+from spanline.artifacts.loading import VERSIONS
 from spanline.artifacts.send import escaped, fetched
 from spanline.artifacts.stage import CONTENTS, Contents
 from spanline.artifacts.store import Found, NotThere, Store, StoreError
@@ -55,7 +56,7 @@ class Stored:
 
         All of them or none. Raises `UsageError`, and `OSError`.
         """
-        place = Path(folder)
+        place = Path(folder).absolute()
         new = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
         new.mkdir(parents=True)
         try:
@@ -63,8 +64,8 @@ class Stored:
                 if name.endswith(".json"):
                     (new / name).write_bytes(self.read(name))
             place.mkdir(exist_ok=True)
-            for old in place.glob("*.json"):
-                old.unlink()
+            for kind in VERSIONS:
+                (place / f"{kind}.json").unlink(missing_ok=True)
             for file in new.iterdir():
                 file.replace(place / file.name)
         finally:

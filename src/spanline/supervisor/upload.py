@@ -29,7 +29,7 @@ from spanline.supervisor.replay import close_abandoned
 from spanline.system import process
 
 _MODULE: Final = "spanline.artifacts.process"
-_TO_STAGE: Final = 60.0
+_TO_STAGE: Final = 300.0
 """Seconds that cutting and compressing may take before the time for the upload begins."""
 
 log = logging.getLogger("spanline")
