@@ -212,6 +212,8 @@ def _of_s3(properties: Properties) -> dict[str, object]:
 def _of_gcs(properties: Properties) -> dict[str, object]:
     """Arguments of gcsfs's `pipe_file`, which can't set the rest."""
     _refuse(properties, "gcsfs", "set the bucket's default", ("storage_class", "encryption_key", "acl"))
+    if properties.content_encoding == "zstd":
+        return {"content_type": "application/zstd"}  # gcsfs's client, aiohttp, can't read such a coding everywhere
     fixed = _given(content_encoding=properties.content_encoding)
     return {"content_type": properties.content_type, **({"fixed_key_metadata": fixed} if fixed else {})}
 
