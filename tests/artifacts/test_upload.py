@@ -423,3 +423,24 @@ def test_every_field_has_a_variable() -> None:
     )  # fmt: skip
     assert storage_of({}) is None
     assert storage_of({}, "file:///x") == Storage(url="file:///x")
+
+
+@pytest.mark.slow
+def test_a_manifest_of_half_a_gigabyte_is_stored(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    path = run.artifacts(1, 2, 1) / "manifest.json"
+    code = json.dumps("select 1 as " + "x" * 50_000)
+    with path.open("w") as file:
+        file.write(
+            '{"metadata": {"dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json"}, "nodes": {'
+        )
+        count = 0
+        while file.tell() < 500 << 20:
+            file.write(f'{"," if count else ""}"model.shop.n{count}": {{"name": "n{count}", "raw_code": {code}}}')
+            count += 1
+        file.write("}}")
+    done = upload_again(run, Storage(url=f"file://{tmp_path}/store"))
+    assert done.error is None
+    (stored,) = [file for file in done.files if file.name == "manifest.json.gz"]
+    assert stored.size > 490 << 20
+    assert len(json.loads(latest(f"file://{tmp_path}/store").read("manifest.json"))["nodes"]) == count
