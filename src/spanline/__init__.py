@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from spanline._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from spanline import artifacts as artifacts
     from spanline import events as events
     from spanline.api.callback import callback as callback
     from spanline.api.run import Run as Run
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from spanline.api.start import retry as retry
     from spanline.api.start import run as run
     from spanline.api.start import start as start
+    from spanline.api.start import upload as upload
+    from spanline.errors import ArtifactsNotFound as ArtifactsNotFound
     from spanline.errors import DbtCancelled as DbtCancelled
     from spanline.errors import DbtCompilationException as DbtCompilationException
     from spanline.errors import DbtConnectionException as DbtConnectionException
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from spanline.results.result import RunResult as RunResult
 
 _ERRORS = (
+    "ArtifactsNotFound",
     "DbtCancelled",
     "DbtCompilationException",
     "DbtConnectionException",
@@ -58,19 +62,19 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "spanline.errors"),
-    **dict.fromkeys(("attach", "retry", "run", "start"), "spanline.api.start"),
+    **dict.fromkeys(("attach", "retry", "run", "start", "upload"), "spanline.api.start"),
     "Run": "spanline.api.run",
     **dict.fromkeys(("Failure", "classify"), "spanline.failures.classify"),
     **dict.fromkeys(("NodeResult", "RunResult"), "spanline.results.result"),
     "callback": "spanline.api.callback",
 }
 
-__all__ = ["__version__", "events", *sorted(_HOMES)]  # noqa: PLE0604 - it holds names
+__all__ = ["__version__", "artifacts", "events", *sorted(_HOMES)]  # noqa: PLE0604 - it holds names
 
 
 def __getattr__(name: str) -> object:
-    if name == "events":
-        return importlib.import_module("spanline.events")
+    if name in ("artifacts", "events"):
+        return importlib.import_module(f"spanline.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'spanline' has no attribute {name!r}")

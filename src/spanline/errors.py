@@ -3,7 +3,8 @@
     SpanlineError
     ├── UsageError                  something asked of Spanline can't be done; the message says what to do
     │   ├── RunNotFound             no run has this id
-    │   └── RunBusy                 another live process holds the run
+    │   ├── RunBusy                 another live process holds the run
+    │   └── ArtifactsNotFound       there are no such artifacts in the store
     └── DbtException                a run did not succeed
         ├── DbtCompilationException   dbt couldn't read, parse or compile the project
         ├── DbtProfileException       the profile is missing or incomplete, or names what can't be used
@@ -38,6 +39,10 @@ class RunNotFound(UsageError):  # noqa: N818
 
 class RunBusy(UsageError):  # noqa: N818
     """Another process that is alive holds the run."""
+
+
+class ArtifactsNotFound(UsageError):  # noqa: N818
+    """A store has no artifacts of what was asked for."""
 
 
 class DbtException(SpanlineError):  # noqa: N818

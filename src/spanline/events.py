@@ -99,6 +99,34 @@ class DeliveryEnded(Event, frozen=True, kw_only=True):
     sinks: list[SinkDelivery]
 
 
+class UploadedFile(msgspec.Struct, frozen=True):
+    """A stored object: its name below the upload's URL; bytes of its content, and bytes that it takes there."""
+
+    name: str
+    size: int
+    stored: int
+
+
+class ArtifactsUploaded(Event, frozen=True, kw_only=True):
+    """The session's artifacts were stored below `url`, or were not, for the reason in `error`.
+
+    `cut` counts what was cut from them, by rule; `left_out` says of files why they are not among `files`.
+    Stands behind the session's end, or where an upload was repeated.
+    """
+
+    url: str
+    files: list[UploadedFile] = []
+    cut: dict[str, int] = {}
+    left_out: dict[str, str] = {}
+    error: str | None = None
+
+    @property
+    def smaller(self) -> float:
+        """By how much compression has made them smaller: 0.8 is to a fifth."""
+        size = sum(file.size for file in self.files)
+        return 1 - sum(file.stored for file in self.files) / size if size else 0.0
+
+
 class RepositoryFound(Event, frozen=True, kw_only=True):
     """The project is in a git repository: its remote without credentials, and the project's path within it."""
 
@@ -230,6 +258,7 @@ class DbtConfigured(Event, frozen=True, kw_only=True):
     project: str | None = None
     project_dir: str | None = None
     target_path: str | None = None
+    log_path: str | None = None
     connection: dict[str, str | float | bool | None] = {}
 
 
@@ -580,6 +609,7 @@ EventType = Union[  # noqa: UP007 - as a union of thirty with bars it would read
     SessionStarted,
     SessionEnded,
     DeliveryEnded,
+    ArtifactsUploaded,
     RepositoryFound,
     StepStarted,
     AttemptStarted,

@@ -17,6 +17,7 @@ from spanline.dbt.project import find_project
 from spanline.home import home
 from spanline.home.home import RunDirectory
 from spanline.home.spec import RunSpec
+from spanline.home.storage import storage_of
 from spanline.home.variables import kept_environment
 from spanline.journal import ids
 from spanline.journal.appender import Appender
@@ -82,6 +83,7 @@ class _Observed:
             python=sys.executable,
             environment=kept,
             secret_names=secret_names,
+            artifacts=storage_of(os.environ),
         )
         directory, held = home.create_run(home.home_for(project, os.environ, home_dir), spec.run_id, spec.encode())
         secrets = list(spec.secrets(os.environ))

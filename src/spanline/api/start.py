@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
@@ -18,10 +19,12 @@ from spanline.dbt.interpreter import check as check_dbt
 from spanline.dbt.interpreter import find_interpreter
 from spanline.dbt.project import find_project
 from spanline.errors import RunBusy, SpanlineError, UsageError
+from spanline.events import ArtifactsUploaded
 from spanline.failures import matching
 from spanline.home import home, lease
 from spanline.home.home import RunDirectory
 from spanline.home.spec import RetryPolicy, RunSpec
+from spanline.home.storage import OPTIONS_VARIABLE, Storage, storage_of, storage_options_of
 from spanline.home.variables import kept_environment, variables_of
 from spanline.journal import ids
 from spanline.journal.progress import Progress, progress_of
@@ -55,6 +58,8 @@ def start(
     retry_partial: bool = False,
     timeout: float | None = None,
     node_timeout: float | None = None,
+    artifacts: str | Storage | None = None,
+    storage_options: Mapping[str, object] | None = None,
     detached: bool = False,
     stdio: Stdio | None = None,
     foreground: bool = False,
@@ -69,6 +74,8 @@ def start(
     `retry_partial`, where something of it may); `retry_delay` seconds lie between, doubled each time, and none begins
     more than `retry_within` seconds after the first. What succeeded isn't run again. A run that takes longer than
     `timeout` seconds, or has a node that takes longer than `node_timeout`, is cancelled.
+    When it has ended, its artifacts are stored at the URL `artifacts` (default: `SPANLINE_ARTIFACTS_URL`), or as a
+    `Storage` says in detail; `storage_options` are fsspec's, with credentials, where these aren't in the environment.
     `detached` gives the run a supervisor of its own, which outlives this process. `stdio` redirects dbt's streams, and
     `foreground` leaves dbt in this process group, so that it can read from the terminal.
 
@@ -101,6 +108,7 @@ def start(
         retry=RetryPolicy(limit=retry_limit, delay=retry_delay, within=retry_within, partial=retry_partial),
         timeout=timeout,
         node_timeout=node_timeout,
+        artifacts=_storage(artifacts, variables),
     ).check()
     if run_id is not None:
         running = _already_running(place, spec)
@@ -117,8 +125,8 @@ def start(
             raise
         return running
     if detached:
-        return _start_detached(Run(directory), held, passed)
-    return _start_attached(directory, held, spec, passed, stdio, foreground=foreground)
+        return _start_detached(Run(directory), held, {**passed, **_as_variable(storage_options)})
+    return _start_attached(directory, held, spec, passed, stdio, foreground=foreground, storage_options=storage_options)
 
 
 def run(
@@ -137,6 +145,8 @@ def run(
     retry_partial: bool = False,
     timeout: float | None = None,
     node_timeout: float | None = None,
+    artifacts: str | Storage | None = None,
+    storage_options: Mapping[str, object] | None = None,
 ) -> RunResult:
     """Start a run, wait for its end, and return its result. For the arguments see `start`."""
     return start(
@@ -154,6 +164,8 @@ def run(
         retry_partial=retry_partial,
         timeout=timeout,
         node_timeout=node_timeout,
+        artifacts=artifacts,
+        storage_options=storage_options,
     ).wait()
 
 
@@ -170,6 +182,8 @@ def retry(
     retry_partial: bool | None = None,
     timeout: float | None = None,
     node_timeout: float | None = None,
+    artifacts: str | Storage | None = None,
+    storage_options: Mapping[str, object] | None = None,
     detached: bool = False,
     stdio: Stdio | None = None,
     foreground: bool = False,
@@ -177,10 +191,10 @@ def retry(
     """Resume a run that has ended, however it did, as a new session; None where nothing of it is left to do.
 
     What succeeded according to the journal isn't run again, but for hooks, which belong to the command, as in dbt.
-    Arguments, variables and remaining steps are the run's own. So are its grace, retry policy and limits of time, but
-    for those that are given here, which hold for the run from now on. So do the variables in `environment`; those that
-    may hold a credential are kept nowhere, so each resume needs them again, here or in the caller's own environment.
-    With `full`, everything is done again.
+    Arguments, variables and remaining steps are the run's own. So are its grace, retry policy, limits of time and where
+    its artifacts are stored, but for those that are given here, which hold for the run from now on. So do the variables
+    in `environment`; those that may hold a credential are kept nowhere, so each resume needs them again, here or in the
+    caller's own environment. With `full`, everything is done again.
     `detached` gives the session a supervisor of its own, which outlives this process.
     A run that is under way is attached to, as it is; one that is only ending is waited for.
     Raises `RunNotFound`, and `UsageError` where it can't be resumed, or is somebody else's.
@@ -198,7 +212,12 @@ def retry(
         before = RunSpec.load(run.directory.spec)
         spec = before.amended(
             {"limit": retry_limit, "delay": retry_delay, "within": retry_within, "partial": retry_partial},
-            {"grace": grace, "timeout": timeout, "node_timeout": node_timeout},
+            {
+                "grace": grace,
+                "timeout": timeout,
+                "node_timeout": node_timeout,
+                "artifacts": _storage(artifacts, os.environ),
+            },
         )
         spec = spec.given(passed).check()
         check_dbt(spec.python)
@@ -212,14 +231,49 @@ def retry(
             spec.keep(run.directory.spec)
         if detached:
             # Its sinks are configured by its environment.
-            return _start_detached(run, held, {**spec.environment, **given}, () if full else ("--resume",))
+            variables = {**spec.environment, **given, **_as_variable(storage_options)}
+            return _start_detached(run, held, variables, () if full else ("--resume",))
         supervisor = Supervisor(
-            run.directory, spec, held, stdio=stdio, environment=given, foreground=foreground, resumes=not full
+            run.directory,
+            spec,
+            held,
+            stdio=stdio,
+            environment=given,
+            foreground=foreground,
+            resumes=not full,
+            storage_options=storage_options,
         )
     except BaseException:
         held.release()
         raise
     return _supervised(supervisor, run.directory)
+
+
+def upload(
+    reference: str,
+    *,
+    home_dir: str | Path | None = None,
+    artifacts: str | Storage | None = None,
+    storage_options: Mapping[str, object] | None = None,
+) -> ArtifactsUploaded:
+    """Store the artifacts of a run that has ended, as for `start`; by default where the run itself was to.
+
+    What went wrong is the `error` of what is returned. Raises `RunNotFound`, `RunBusy` while the run goes on, and
+    `UsageError` where nothing says where to.
+    """
+    from spanline.supervisor.upload import upload_again  # noqa: PLC0415 - most who run dbt don't need it
+
+    options = storage_options_of(os.environ) if storage_options is None else storage_options
+    return upload_again(attach(reference, home_dir=home_dir).directory, _storage(artifacts, os.environ), options)
+
+
+def _storage(artifacts: str | Storage | None, variables: Mapping[str, str]) -> Storage | None:
+    return artifacts.check() if isinstance(artifacts, Storage) else storage_of(variables, artifacts)
+
+
+def _as_variable(storage_options: Mapping[str, object] | None) -> dict[str, str]:
+    """How a supervisor of its own gets them: only this user can read a process's environment."""
+    return {} if storage_options is None else {OPTIONS_VARIABLE: json.dumps(dict(storage_options))}
 
 
 def _taken_over(run: Run) -> lease.Lease | None:
@@ -304,6 +358,7 @@ def _start_attached(
     stdio: Stdio | None,
     *,
     foreground: bool,
+    storage_options: Mapping[str, object] | None,
 ) -> Run:
     try:
         supervisor = Supervisor(
@@ -313,6 +368,7 @@ def _start_attached(
             stdio=stdio,
             environment=environment,
             foreground=foreground,
+            storage_options=storage_options,
         )
     except BaseException as error:
         held.release()

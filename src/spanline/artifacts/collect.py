@@ -1,4 +1,4 @@
-"""Keep the artifacts of one invocation: copied out of the target path, whole, and of no other invocation.
+"""Keep the artifacts of one invocation: copied out of the target path, whole, and of no other invocation; and its log.
 
 Two dbt that share a target path write over each other's files. dbt truncates a file and writes it in pieces, so what
 is left may be a piece of each: https://docs.getdbt.com/reference/artifacts/dbt-artifacts.
@@ -7,12 +7,19 @@ is left may be a piece of each: https://docs.getdbt.com/reference/artifacts/dbt-
 from __future__ import annotations
 
 import mmap
+import re
 import uuid
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from spanline.system import files
+
+LOG_NAME: Final = "dbt.log"
+_BEGINS: Final = re.compile(r"={30} [\d:.]+ \| ([0-9a-f-]{36}) ={30}")
+_OF_JSON: Final = re.compile(r'"invocation_id": ?"([0-9a-f-]{36})"')
 
 
 class Mixed(Exception):  # noqa: N818
@@ -52,3 +59,26 @@ def _invocation_of(file: Path) -> str | None:
             return msgspec.json.decode(text, type=_Artifact).metadata.invocation_id
     except (msgspec.MsgspecError, ValueError) as error:  # an empty file can't be mapped
         raise Mixed(f"{error}; another dbt may have written it at the same time, to the same target path") from error
+
+
+def log_lines(folder: Path, invocation_ids: Collection[str]) -> Iterator[str]:
+    """What dbt's log files, the older first, hold of these invocations. Raises `OSError`.
+
+    dbt appends to one file for all invocations, and says at the beginning of each which it is; as JSON in every line.
+    Lines of two that log at the same time can't be told apart but as JSON.
+    """
+    mine = False
+    for file in sorted(folder.glob(f"{LOG_NAME}*"), key=_age, reverse=True):
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                found = _OF_JSON.search(line) if line.startswith("{") else _BEGINS.search(line)
+                if found is not None:
+                    mine = found[1] in invocation_ids
+                if mine:
+                    yield line
+
+
+def _age(file: Path) -> int:
+    """The number that dbt gives to a log that it has put aside, `dbt.log.1`: the higher, the older."""
+    number = file.suffix.removeprefix(".")
+    return int(number) if number.isdecimal() else 0

@@ -62,6 +62,7 @@ class Options:
     timeout: float | None = None
     node_timeout: float | None = None
     grace: float = 30.0
+    artifacts_url: str | None = None
     given: dict[str, str]
     """Those of them that were given, by name: how the command line calls them."""
 
@@ -103,6 +104,9 @@ class _Seconds(click.FloatRange):
 
 _SECONDS: Final = _Seconds(min=0)
 _run_argument = click.argument("reference", metavar="RUN", type=_RunReference())
+_artifacts_url_option = click.option(
+    "--artifacts-url", metavar="URL", help="Where artifacts are stored (default: SPANLINE_ARTIFACTS_URL)."
+)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -125,6 +129,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.option("--timeout", type=_SECONDS, help="Cancel the run after so many seconds.")
 @click.option("--node-timeout", type=_SECONDS, help="Cancel the run when a node takes so many seconds.")
 @click.option("--grace", type=_SECONDS, default=30.0, show_default=True, help="Seconds that a cancelled dbt has.")
+@click.option("--artifacts-url", metavar="URL", help="Where to store the artifacts when dbt has ended: s3://bucket/…")
 @click.pass_context
 def cli(
     ctx: click.Context,
@@ -143,6 +148,7 @@ def cli(
     timeout: float | None,
     node_timeout: float | None,
     grace: float,
+    artifacts_url: str | None,
 ) -> None:
     """Run dbt, and see in real time what it does.
 
@@ -160,6 +166,7 @@ def cli(
     options.retry_limit, options.retry_delay = retry_limit, retry_delay
     options.retry_within, options.retry_partial = retry_within, retry_partial
     options.timeout, options.node_timeout, options.grace = timeout, node_timeout, grace
+    options.artifacts_url = artifacts_url
     options.given = {
         str(param.name): param.opts[0]
         for param in ctx.command.params
@@ -296,6 +303,7 @@ def _start(options: Options, args: tuple[str, ...], stdio: Stdio | None) -> Run:
         timeout=options.timeout,
         node_timeout=options.node_timeout,
         grace=options.grace,
+        artifacts=options.artifacts_url,
     )
 
 
@@ -495,6 +503,7 @@ def _resume(options: Options, reference: str, stdio: Stdio | None, *, full: bool
         detached=options.detach,
         stdio=stdio,
         foreground=_on_a_terminals_input(),
+        artifacts=options.artifacts_url,
         **options.limits,
     )
 
@@ -530,6 +539,67 @@ def _owed(cursor: Cursor) -> str:
 
 def _rejected(cursor: Cursor) -> str:
     return f", {cursor.rejected} rejected ({cursor.rejection}); --all sends them again" if cursor.rejected else ""
+
+
+@cli.command()
+@_run_argument
+@_artifacts_url_option
+@_json_option
+@click.pass_obj
+def upload(options: Options, reference: str, artifacts_url: str | None, *, as_json: bool) -> None:
+    """Store the artifacts of a run that has ended, again or for the first time. Exits with 1 where that fails."""
+    from spanline.api.start import upload as upload_run  # noqa: PLC0415
+
+    url = artifacts_url or options.artifacts_url
+    told = upload_run(reference, home_dir=options.home, artifacts=url)
+    if as_json:
+        from spanline.events import fields_of  # noqa: PLC0415
+
+        _echo_json(fields_of(told)[1])
+    elif told.error is None:
+        size, stored = (sum(getattr(file, name) for file in told.files) for name in ("size", "stored"))
+        say_line(
+            f"stored {len(told.files)} files in {told.url}: {size:,} bytes as {stored:,}, {told.smaller:.0%} smaller"
+        )
+        cut = ", ".join(f"{number} by {rule}" for rule, number in sorted(told.cut.items()))
+        say_line(f"cut: {cut or 'nothing'}")
+        for name, reason in told.left_out.items():
+            say_line(f"left out {name}: {reason}")
+    if told.error is not None:
+        say_line(f"spanline: the artifacts were not stored: {told.error}", err=True)
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@_artifacts_url_option
+@click.option("--dag", help="Of this DAG (outside Airflow: this project).")
+@click.option("--task", help="Of this task (outside Airflow: this command of dbt's).")
+@click.option("--run", help="Of this run.")
+@click.option("--any-outcome", is_flag=True, help="Also of a run that did not succeed.")
+@_json_option
+@click.pass_obj
+def download(
+    options: Options,
+    folder: Path,
+    artifacts_url: str | None,
+    dag: str | None,
+    task: str | None,
+    run: str | None,
+    *,
+    any_outcome: bool,
+    as_json: bool,
+) -> None:
+    """Fetch the latest stored artifacts into FOLDER: the state for dbt's --defer --state."""
+    from spanline.artifacts.stored import latest  # noqa: PLC0415
+
+    url = artifacts_url or options.artifacts_url
+    found = latest(url, dag=dag, task=task, run=run, outcome=None if any_outcome else "success")
+    found.download(folder)
+    if as_json:
+        _echo_json({"url": found.url, "folder": str(folder), **_plain(found.contents)})
+    else:
+        say_line(f"{found.url} ({found.contents.outcome}, {found.contents.ended}) is in {folder}")
 
 
 @cli.command()

@@ -114,6 +114,16 @@ class RunDirectory(msgspec.Struct, frozen=True):
         gone = next((place for place in places if not os.path.lexists(place)), self.journal)
         return f"{gone} is gone: dbt's outcome stands, but run {self.run_id} can't be shown, resumed or replayed"
 
+    @property
+    def upload(self) -> Path:
+        """What is still to be stored elsewhere of a session's artifacts, as it is to be stored."""
+        return self.path / "upload"
+
+    @property
+    def upload_log(self) -> Path:
+        """What the process that stores artifacts says."""
+        return self.path / "upload.log"
+
     def size(self) -> int:
         """Bytes that the files of this run take."""
         return sum(map(_size, self.path.rglob("*")))

@@ -73,6 +73,8 @@ def _reason_to_keep(run: RunDirectory, *, undelivered_too: bool) -> str | None:
     owed = undelivered(run)
     if owed and not undelivered_too:
         return f"not everything was delivered to {', '.join(sorted(owed))}"
+    if run.upload.exists() and not undelivered_too:
+        return "its artifacts were not stored"
     return None
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from spanline.errors import UsageError
+from spanline.home.storage import Storage
 from spanline.home.variables import kept_of
 from spanline.runner.shared.secrets import secrets_of_run
 from spanline.system import files
@@ -41,6 +42,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     `environment` holds the variables that the run was given, but for those that may hold a secret: of them
     `secret_names` keeps the names. `timeout` is for a session, `node_timeout` for each node, `grace` for dbt once it is
     cancelled: in seconds.
+    `artifacts` says where a session's artifacts are stored when it has ended.
     """
 
     run_id: str
@@ -55,9 +57,12 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
     timeout: Seconds | None = None
     node_timeout: Seconds | None = None
+    artifacts: Storage | None = None
 
     def check(self) -> RunSpec:
         """Return the same spec. Raises `UsageError` where a value isn't what its type says, or can't be kept."""
+        if self.artifacts is not None:
+            self.artifacts.check()
         fields = {**msgspec.structs.asdict(self), "retry": msgspec.structs.asdict(self.retry)}
         try:
             checked = msgspec.convert(fields, RunSpec)

@@ -138,6 +138,8 @@ class RunState(msgspec.Struct, kw_only=True):
     """When the last event has happened; what comes behind the session's end is of the sinks, and by the system's."""
     last: int = 0
     """When the last event up to the end of the session has happened."""
+    uploaded: events.ArtifactsUploaded | None = None
+    """Where the session's artifacts are stored, or why they aren't."""
     deliveries: dict[str, events.SinkDelivery] = {}
     """How far each sink has come, as was last told: what one owes of a session it owes in the next."""
 
@@ -279,7 +281,7 @@ class RunState(msgspec.Struct, kw_only=True):
 def _session_started(state: RunState, event: events.SessionStarted) -> None:
     state.run_id = event.run_id
     state.session = event
-    state.cancel = state.dbt = state.config = None
+    state.cancel = state.dbt = state.config = state.uploaded = None
     state.interrupted = state.killed = False
     state.attempts, state.nodes, state.hooks = [], {}, {}
     if not event.resumes:
@@ -293,6 +295,10 @@ def _session_ended(state: RunState, event: events.SessionEnded) -> None:
 
 def _delivery_ended(state: RunState, event: events.DeliveryEnded) -> None:
     state.deliveries.update((sink.sink, sink) for sink in event.sinks)
+
+
+def _artifacts_uploaded(state: RunState, event: events.ArtifactsUploaded) -> None:
+    state.uploaded = event
 
 
 def _attempt_started(state: RunState, event: events.AttemptStarted) -> None:
@@ -462,6 +468,7 @@ _CHANGES: Final[dict[type[Event], Callable[[RunState, Any], None]]] = {
     events.SessionStarted: _session_started,
     events.SessionEnded: _session_ended,
     events.DeliveryEnded: _delivery_ended,
+    events.ArtifactsUploaded: _artifacts_uploaded,
     events.AttemptStarted: _attempt_started,
     events.AttemptEnded: _attempt_ended,
     events.RunnerDied: _runner_died,

@@ -69,6 +69,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     `outcome` is success, failed, cancelled or died. `exit_code` has dbt's meaning: 0 good, 1 nodes failed, 2 anything
     else. `elapsed` is in seconds. `failure` is the most permanent one of its errors. `conn_id` names the connection to
     the warehouse. `undelivered` counts what each sink still owes its backend (`spanline replay` sends it).
+    `artifacts_url` is below what the artifacts are stored, `upload_error` why they are not.
     `incomplete` says why the journal doesn't hold everything that happened, where it doesn't. Of the `total` nodes that
     the last attempt was to do, `completed` have come to an end, good or bad. `timed_out_node` took longer than it may.
     """
@@ -89,6 +90,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     timed_out_node: str | None = None
     incomplete: str | None = None
     undelivered: Mapping[str, int] = {}
+    artifacts_url: str | None = None
+    upload_error: str | None = None
 
     @property
     def success(self) -> bool:
@@ -137,7 +140,7 @@ def result_of(
         outcome = state.outcome(exit_code)
     else:
         outcome, exit_code = DIED, _UNHANDLED
-    attempt = state.attempt
+    attempt, uploaded = state.attempt, state.uploaded
     nodes = tuple(_node(node, state) for node in sorted(state.counted, key=lambda n: n.finished or 0))
     return RunResult(
         run_id=state.run_id or Path(directory).name,
@@ -156,6 +159,8 @@ def result_of(
         timed_out_node=state.cancel.unique_id if state.cancel is not None and state.cancelled_by_limit else None,
         incomplete=state.incomplete or lost or None,
         undelivered=dict(undelivered),
+        artifacts_url=uploaded.url if uploaded is not None and uploaded.error is None else None,
+        upload_error=uploaded.error if uploaded is not None else None,
     )
 
 

@@ -27,6 +27,10 @@ def summary(result: RunResult) -> str:
         lines += ["", "  slowest:"]
         lines += [f"    {duration(node.execution_time):>9}  {node.unique_id}" for node in slowest]
     lines += ["", f"  run {result.run_id}", f"  kept in {result.directory}"]
+    if result.artifacts_url:
+        lines.append(f"  artifacts in {result.artifacts_url}")
+    if result.upload_error:
+        lines.append(f"  artifacts not stored: {result.upload_error}; try again with: spanline upload {result.run_id}")
     if result.incomplete:
         lines.append(f"  incomplete: {result.incomplete}")
     owed = {sink: count for sink, count in result.undelivered.items() if count}

@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Callable
 
 from . import describe, frames, warehouse
@@ -134,6 +135,7 @@ class Recorder:
             fields["project"] = project.project_name
             fields["project_dir"] = str(project.project_root)
             fields["target_path"] = str(project.project_target_path)
+            fields["log_path"] = _log_path(found.get("flags"))
         self._write("dbt_configured", fields)
         self._enter("parse")
         _log(self, data, info)
@@ -524,6 +526,12 @@ def _context_objects() -> dict[str, Any]:
 
     context = click.get_current_context(silent=True)
     return (context.obj or {}) if context is not None else {}
+
+
+def _log_path(flags: Any) -> str | None:
+    """The folder of dbt's log."""
+    place = getattr(flags, "LOG_PATH", None)
+    return str(Path(place).absolute()) if place else None
 
 
 def _command() -> str:

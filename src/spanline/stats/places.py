@@ -7,13 +7,13 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 from urllib.parse import urlsplit
 
 import msgspec
 
+from spanline.artifacts.store import modified
 from spanline.errors import UsageError
 from spanline.home import home as homes
 from spanline.home import lease
@@ -31,7 +31,6 @@ _REMOTE_PIECE: Final = 8 << 20
 _LARGEST_FACTS: Final = 1 << 25
 """Bytes: a fiftieth of what the journal has."""
 _STAMPS: Final = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
-_TIMES: Final = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 
 class Journal(msgspec.Struct, frozen=True):
@@ -300,18 +299,7 @@ def _grows(journal: Journal) -> bool:
 
 def _modified(info: Mapping[str, object]) -> float:
     """When the file was last written; the present where the listing doesn't say."""
-    for key in _TIMES:
-        value = info.get(key)
-        if isinstance(value, datetime):
-            return value.timestamp()
-        if isinstance(value, (int, float)):
-            return float(value)
-        if isinstance(value, str):
-            try:
-                return datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
-            except ValueError:
-                continue
-    return time.time()
+    return modified(info) or time.time()
 
 
 def _bytes(info: Mapping[str, object]) -> int:

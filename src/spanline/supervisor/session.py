@@ -27,11 +27,13 @@ from spanline.home import lease
 from spanline.home.cursor import Cursor
 from spanline.home.home import RunDirectory
 from spanline.home.spec import RunSpec
+from spanline.home.storage import OPTIONS_VARIABLE, storage_options_of
 from spanline.journal import ids
 from spanline.journal.appender import Appender, PatientAppender
 from spanline.journal.progress import Progress, Restriction
 from spanline.journal.reader import Reader
 from spanline.journal.state import CANCELLED, TIME_OUT, AttemptState, RunState
+from spanline.runner.shared.secrets import secrets_of_mapping
 from spanline.runner.shared.settings import comments_queries
 from spanline.sinks.dispatcher import Deliveries, delivery_ended, flush_seconds
 from spanline.sinks.enabled import otel_is_configured
@@ -114,11 +116,13 @@ class Supervisor:
         foreground: bool = False,
         detached: bool = False,
         resumes: bool = False,
+        storage_options: Mapping[str, object] | None = None,
     ) -> None:
         """`environment` are variables that the session is given, beside those that the spec keeps, and our own.
 
         `foreground` leaves the runner in our process group: on a terminal it must be able to read.
-        With `resumes`, steps and nodes that are done according to the journal aren't done again.
+        With `resumes`, steps and nodes that are done according to the journal aren't done again. `storage_options`
+        are what fsspec calls so, for the artifacts; by default they are the environment's.
         """
         self.directory = directory
         self._spec = spec
@@ -127,6 +131,9 @@ class Supervisor:
         self._given = environment
         self._trace = trace_context.current(os.environ, environment)
         self._environment = {**os.environ, **spec.environment, **environment, **self._trace}
+        # They may hold credentials that are none of dbt's.
+        self._storage_options = storage_options_of(self._environment) if storage_options is None else storage_options
+        self._environment.pop(OPTIONS_VARIABLE, None)
         self._foreground = foreground
         self._detached = detached
         self._appender = PatientAppender(directory.journal, f"supervisor-{os.getpid()}")
@@ -165,7 +172,7 @@ class Supervisor:
 
         What becomes of the run's directory meanwhile changes nothing of what dbt has done, nor of its exit code.
         """
-        self._appender.redactor.add(self._spec.secrets(self._environment))
+        self._appender.redactor.add(self._secrets())
         open_session(
             self._appender,
             self._spec,
@@ -181,6 +188,9 @@ class Supervisor:
         """Have the session cancelled; from any thread, and from a signal handler."""
         self._orders.give(order)
 
+    def _secrets(self) -> list[str]:
+        return [*self._spec.secrets(self._environment), *secrets_of_mapping(self._storage_options)]
+
     def _above_in_lineage(self) -> tuple[events.LineageRun | None, events.LineageRun | None]:
         """Parent and root: those that the session was given, else those of our environment."""
         given = lineage_parent(self._given)
@@ -192,7 +202,7 @@ class Supervisor:
         `caller_gone` is a descriptor that reads end-of-file then. Returns the session's exit code.
         """
         self.session = 1  # it has begun already
-        self._appender.redactor.add(self._spec.secrets(self._environment))
+        self._appender.redactor.add(self._secrets())
         self._begin_beside()
 
         def wait() -> int:
@@ -230,9 +240,8 @@ class Supervisor:
             self._settle()
             self._appender.sync()
             try:
-                self._finish_deliveries()
-            except Exception as error:  # noqa: BLE001 - dbt has ended, and its exit code stands
-                log.warning("the delivery of run %s could not be ended: %s", self._spec.run_id, in_short(error))
+                self._do_after(self._finish_deliveries, "the delivery of run %s could not be ended: %s")
+                self._do_after(self._upload, "the artifacts of run %s could not be stored: %s")
             finally:
                 self._look_for_loss()
                 self._appender.close()
@@ -249,6 +258,12 @@ class Supervisor:
             self._git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
             self._git.start()
 
+    def _do_after(self, task: Callable[[], None], complaint: str) -> None:
+        try:
+            task()
+        except Exception as error:  # noqa: BLE001 - dbt has ended, and its exit code stands
+            log.warning(complaint, self._spec.run_id, in_short(error))
+
     def _finish_deliveries(self) -> None:
         def tell(cursors: Mapping[str, Cursor]) -> None:
             self._catch_up()
@@ -260,6 +275,30 @@ class Supervisor:
         cursors = deliveries.finish(flush_seconds(), tell)
         self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items() if not cursor.complete}
         self._deliveries = None  # they have taken most of the memory
+
+    def _upload(self) -> None:
+        """Store the artifacts, where that is asked for. Who asks for a cancel by now wants an end of that."""
+        storage = self._spec.artifacts
+        if storage is None:
+            return
+        from spanline.supervisor.upload import upload  # noqa: PLC0415 - needed when a run has ended, and not before
+
+        self._new_cancel_order()
+
+        def stop() -> bool:
+            self._beat()
+            return self._new_cancel_order()
+
+        told = upload(self.directory, storage, self._storage_options, self._environment, stop)
+        self._appender.append(told)
+        self._settle()
+        if told.error is not None:
+            log.warning(
+                "the artifacts were not stored: %s; `spanline upload %s` tries again", told.error, self._spec.run_id
+            )
+
+    def _new_cancel_order(self) -> bool:
+        return self._orders.new() is not None
 
     def _stop_resolver(self, timeout: float) -> None:
         if self._resolver is not None:

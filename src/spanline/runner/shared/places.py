@@ -42,6 +42,7 @@ PLACES: Mapping[str, Mapping[str, Place]] = {
     "nodes_gone": {},
     "artifact_written": {},
     "artifact_kept": {},
+    "artifacts_uploaded": {"url": TEXT, "left_out": TEXT, "error": DATA},
     "log": {"message": DATA},
     "dbt_finished": {"exception": DATA},
     "dbt_exited": {},

@@ -1,0 +1,107 @@
+"""A large object read by pieces is what it is read at once, wherever the windows end."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from unittest import mock
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spanline.artifacts import loading, piecewise
+from spanline.artifacts.loading import Loaded, load
+
+
+class Inner(msgspec.Struct):
+    a: int | float | None = None
+    b: str = ""
+
+
+class Outer(msgspec.Struct):
+    entries: dict[str, Inner]
+    items: list[Inner] = []
+    plain: object = None
+
+
+def read(text: bytes, window: int) -> Outer:
+    with mock.patch.object(piecewise, "_WINDOW", window):
+        *_, last = piecewise.read(io.BytesIO(text), Outer)
+    assert isinstance(last, Outer)
+    return last
+
+
+inner = st.fixed_dictionaries({}, optional={"a": st.none() | st.integers(-9, 10**6) | st.floats(-9, 9), "b": st.text()})
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-999, 999) | st.text(),
+    lambda inside: st.lists(inside) | st.dictionaries(st.text(), inside),
+    max_leaves=8,
+)
+outer = st.fixed_dictionaries(
+    {"entries": st.dictionaries(st.text(), inner)},
+    optional={"items": st.lists(inner), "plain": anything, "another": anything},
+)
+
+
+@given(value=outer, window=st.integers(1, 40), indent=st.sampled_from([None, 1, "\t"]), ascii_only=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_it_is_what_msgspec_reads_at_once(value: dict, window: int, indent: object, *, ascii_only: bool) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()  # type: ignore[arg-type]
+    assert read(text, window) == msgspec.json.decode(text, type=Outer)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"{", b"[]", b"null", b'{"entries": {}', b'{"entries": {}} x', b'{"entries": {"a": {"a": "text"}}}'),
+        *(
+            b'{"entries": {"a": {}},}',
+            b'{"entries" {}}',
+            b'{"items": []}',
+            b'{"entries": null}',
+            b'{"entries": {"a": nul}}',
+        ),
+        *(b'{"entries": {"a": {"a": -}}}', b'{"entries": {"a": {"b": "\xff"}}}', b'{"entries": {1: {}}}'),
+    ],
+)
+def test_what_msgspec_refuses_is_refused(text: bytes) -> None:
+    with pytest.raises((msgspec.MsgspecError, ValueError)):
+        msgspec.json.decode(text, type=Outer)
+    for window in (1, 3, 1000):
+        with pytest.raises((msgspec.MsgspecError, ValueError)):
+            read(text, window)
+
+
+def test_a_window_holds_one_entry_of_a_manifest(tmp_path: Path) -> None:
+    """And so does memory, whatever the file holds."""
+    node = dict.fromkeys(loading.Node.__struct_fields__, "x") | {"depends_on": {}, "tags": [], "raw_code": "y" * 3000}
+    said = {"dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json"}
+    manifest = {"metadata": said, "nodes": {f"n{number}": node for number in range(2000)}, "macros": {}}
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(manifest))
+    largest = 0
+    more = piecewise._Text._more
+
+    def watched(text: piecewise._Text) -> None:
+        nonlocal largest
+        more(text)
+        largest = max(largest, len(text._window))
+
+    with mock.patch.object(piecewise._Text, "_more", watched):
+        outcome = load("manifest", path)
+    assert isinstance(outcome, Loaded)
+    assert len(outcome.content.nodes) == 2000
+    assert largest < 2 * piecewise._WINDOW < path.stat().st_size / 10
+
+
+def test_other_words_of_a_newer_msgspec_cost_memory_and_nothing_else(tmp_path: Path) -> None:
+    said = {"dbt_schema_version": "https://schemas.getdbt.com/dbt/catalog/v1.json"}
+    path = tmp_path / "catalog.json"
+    path.write_text(json.dumps({"metadata": said, "nodes": {}, "sources": {}}))
+    expected = load("catalog", path)
+    assert isinstance(expected, Loaded)
+    with mock.patch.object(piecewise, "_ENDS", "nothing that it says"):
+        assert load("catalog", path) == expected
