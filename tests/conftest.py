@@ -25,9 +25,9 @@ settings.load_profile(SAME)
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> None:
-    """What the caller's shell has set for dbt or backends must not reach a test."""
+    """What the caller's shell has set for dbt or backends must not reach a test; what it has set for tests may."""
     for name in list(os.environ):
-        if name.startswith(_OTHERS_VARIABLES):
+        if name.startswith(_OTHERS_VARIABLES) and not name.startswith("SPANLINE_TEST_"):
             del os.environ[name]
     os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
 

@@ -18,6 +18,7 @@ from spanline._version import __version__ as __version__
 if TYPE_CHECKING:
     from spanline import artifacts as artifacts
     from spanline import events as events
+    from spanline import profiles as profiles
     from spanline.api.callback import callback as callback
     from spanline.api.run import Run as Run
     from spanline.api.start import attach as attach
@@ -69,11 +70,13 @@ _HOMES = {
     "callback": "spanline.api.callback",
 }
 
-__all__ = ["__version__", "artifacts", "events", *sorted(_HOMES)]  # noqa: PLE0604 - it holds names
+_MODULES = ("artifacts", "events", "profiles")
+
+__all__ = ["__version__", *_MODULES, *sorted(_HOMES)]  # noqa: PLE0604 - it holds names
 
 
 def __getattr__(name: str) -> object:
-    if name in ("artifacts", "events"):
+    if name in _MODULES:
         return importlib.import_module(f"spanline.{name}")
     home = _HOMES.get(name)
     if home is None:

@@ -15,7 +15,8 @@
         ├── DbtTimeout                the run, or a node, took longer than it may
         └── RunnerDied                dbt's process, or its supervisor, died
 
-`DbtException` and those below it are raised by `RunResult.raise_for_failure()` only: that a run failed is a result.
+`DbtException` and those below it are raised by `RunResult.raise_for_failure()`: that a run failed is a result. One
+is raised before there is a run, by `spanline.profiles`: `DbtProfileException`, where a connection makes no profile.
 Which of them it is follows from what failed: `spanline.failures` says of each error what it is, docs/errors.md which
 exception that makes.
 """
@@ -48,16 +49,16 @@ class ArtifactsNotFound(UsageError):  # noqa: N818
 class DbtException(SpanlineError):  # noqa: N818
     """A run did not succeed.
 
-    `run_id` names it; `failed` are the unique ids of the nodes that failed. `category` says what went wrong (a category
-    of `spanline.failures`) and `transient` whether another attempt can help: where nodes failed differently, both are
-    those of the most permanent failure.
+    `run_id` names it, and is empty where none was begun; `failed` are the unique ids of the nodes that failed.
+    `category` says what went wrong (a category of `spanline.failures`) and `transient` whether another attempt can
+    help: where nodes failed differently, both are those of the most permanent failure.
     """
 
     def __init__(
         self,
         message: str,
         *,
-        run_id: str,
+        run_id: str = "",
         failed: Sequence[str] = (),
         category: str = "unknown",
         transient: bool = False,
@@ -74,7 +75,13 @@ class DbtCompilationException(DbtException):
 
 
 class DbtProfileException(DbtException):
-    """The profile is missing or incomplete, or names a database, warehouse or driver that can't be used."""
+    """The profile is missing or incomplete, or names a database, warehouse or driver that can't be used.
+
+    Where it was to be made of a connection, `conn_id` names that, and `field` what is missing in it, or wrong.
+    """
+
+    conn_id: str | None = None
+    field: str | None = None
 
 
 class DbtConnectionException(DbtException):

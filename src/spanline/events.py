@@ -55,7 +55,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
 
     `project` is the name in `dbt_project.yml`, known before dbt has read that. One that `resumes` goes on where the
     session before has ended, else all is done from the start. `boot_id` names the boot of the host that monotonic times
-    of the session count from.
+    of the session count from. `conn_id` is the connection that dbt's profile is made of, where it is made of one.
     """
 
     run_id: str
@@ -75,6 +75,7 @@ class SessionStarted(Event, frozen=True, kw_only=True):
     caller: dict[str, str] = {}
     project: str | None = None
     boot_id: str = ""
+    conn_id: str | None = None
 
 
 class SessionEnded(Event, frozen=True, kw_only=True):

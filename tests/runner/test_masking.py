@@ -40,7 +40,7 @@ leaves = _few | st.integers() | st.none() | st.booleans()
 
 STRUCTURE = {
     "session_started": "run_id lineage_run_id trace_id spanline_version project_dir host boot_id pid detached resumes"
-    " traceparent tracestate lineage_parent lineage_root project",
+    " traceparent tracestate lineage_parent lineage_root project conn_id",
     "session_ended": "outcome exit_code",
     "delivery_ended": "",
     "repository_found": "commit branch path",

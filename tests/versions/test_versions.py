@@ -19,10 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from spanline import events
+from spanline import events, run
 from spanline.journal import ids
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
+from spanline.profiles import Connection, file, resolve
+from spanline.testing import read_by_dbt
 
 pytestmark = pytest.mark.versions
 
@@ -134,6 +136,34 @@ def test_a_build_is_journalled_as_dbt_itself_reports_it(python: Path, project: P
         if "run" in event:  # an exposure's has none
             runs.setdefault(event["run"]["runId"], []).append(event["eventType"])
     assert set(map(tuple, runs.values())) == {("START", "COMPLETE")}
+
+
+def test_a_profile_made_of_a_connection_is_read_once_and_as_it_is(
+    python: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "_IN_MEMORY", tmp_path)
+    connection = Connection(
+        conn_id="shop",
+        conn_type="duckdb",
+        host="shop?password=hush-{{ 7*7 }}.duckdb",  # a secret, by its look
+        extra={"external_root": "a{{ 7*7 }}b\n", "threads": 3},
+    )
+    profile = resolve(connection, target="prod", schema="marts")
+    (reading,) = read_by_dbt(profile, python=python)
+    assert reading.rendered == {
+        "type": "duckdb", "path": connection.host, "schema": "marts", "external_root": "a{{ 7*7 }}b\n", "threads": 3,
+    }  # fmt: skip
+    (project / "profiles.yml").unlink()
+    # debug reads it several times
+    result = run(["debug"], project_dir=project, python=python, profile=profile, environment=environment())
+    assert result.outcome == "success", result.error
+    state, _ = journal(project)
+    assert state.config is not None
+    assert state.config.adapter_type == "duckdb"
+    assert (project / str(connection.host)).exists()
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("spanline-profiles-")] == []
+    for path in (project / ".spanline").rglob("*"):
+        assert path.is_dir() or b"hush-" not in path.read_bytes()
 
 
 def installed_version(python: Path) -> str:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from spanline.api.run import LEASE_LOOKS, Run
 from spanline.dbt.arguments import steps_of
@@ -31,10 +31,14 @@ from spanline.journal.progress import Progress, progress_of
 from spanline.journal.reader import Reader
 from spanline.results.result import RunResult
 from spanline.supervisor import trace_context
+from spanline.supervisor.profile import handed_over, name_for
 from spanline.supervisor.replay import close_abandoned
 from spanline.supervisor.session import Supervisor
 from spanline.system import process
 from spanline.system.stdio import Stdio, open_descriptors
+
+if TYPE_CHECKING:
+    from spanline.profiles import Profile
 
 DEFAULT_GRACE: Final = 30.0
 _START_SECONDS: Final = 30.0
@@ -48,6 +52,7 @@ def start(
     project_dir: str | Path | None = None,
     python: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
+    profile: Profile | None = None,
     home_dir: str | Path | None = None,
     run_id: str | None = None,
     caller: Mapping[str, str] | None = None,
@@ -69,7 +74,8 @@ def start(
     `steps` is one dbt command's arguments, `["build", "--select", "marts"]`, or several such lists, done in order.
     dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), with the caller's
     environment and what `environment` adds to it, which may name the parent in lineage and in a trace. What of that
-    may hold a credential is kept nowhere. `caller` says who asks, so that the run can be found again.
+    may hold a credential is kept nowhere. With a `profile`, made of a connection by `spanline.profiles`, dbt reads that
+    one; nothing secret of it is kept. `caller` says who asks, so that the run can be found again.
     A step that fails is tried up to `retry_limit` times in all, where everything that failed may pass by itself (with
     `retry_partial`, where something of it may); `retry_delay` seconds lie between, doubled each time, and none begins
     more than `retry_within` seconds after the first. What succeeded isn't run again. A run that takes longer than
@@ -94,6 +100,9 @@ def start(
     project = find_project(asked[0], cwd, variables)
     place = home.home_for(project, variables, Path(home_dir) if home_dir else None)
     interpreter = find_interpreter(python)
+    if profile is not None:
+        for step in asked:
+            name_for(project or cwd, step)
     kept, secret_names = kept_environment(passed)
     spec = RunSpec(
         run_id=run_id or ids.new_run_id(),
@@ -104,6 +113,7 @@ def start(
         environment=kept,
         secret_names=secret_names,
         caller=dict(caller or {}),
+        conn_id=profile.conn_id if profile is not None else None,
         grace=grace,
         retry=RetryPolicy(limit=retry_limit, delay=retry_delay, within=retry_within, partial=retry_partial),
         timeout=timeout,
@@ -125,8 +135,10 @@ def start(
             raise
         return running
     if detached:
-        return _start_detached(Run(directory), held, {**passed, **_as_variable(storage_options)})
-    return _start_attached(directory, held, spec, passed, stdio, foreground=foreground, storage_options=storage_options)
+        return _start_detached(Run(directory), held, {**passed, **_as_variable(storage_options)}, profile)
+    return _start_attached(
+        directory, held, spec, passed, profile, stdio, foreground=foreground, storage_options=storage_options
+    )
 
 
 def run(
@@ -135,6 +147,7 @@ def run(
     project_dir: str | Path | None = None,
     python: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
+    profile: Profile | None = None,
     home_dir: str | Path | None = None,
     run_id: str | None = None,
     caller: Mapping[str, str] | None = None,
@@ -154,6 +167,7 @@ def run(
         project_dir=project_dir,
         python=python,
         environment=environment,
+        profile=profile,
         home_dir=home_dir,
         run_id=run_id,
         caller=caller,
@@ -174,6 +188,8 @@ def retry(
     *,
     environment: Mapping[str, str] | None = None,
     home_dir: str | Path | None = None,
+    profile: Profile | None = None,
+    profiles_dir: str | Path | None = None,
     full: bool = False,
     grace: float | None = None,
     retry_limit: int | None = None,
@@ -196,6 +212,8 @@ def retry(
     in `environment`; those that may hold a credential are kept nowhere, so each resume needs them again, here or in the
     caller's own environment. With `full`, everything is done again.
     `detached` gives the session a supervisor of its own, which outlives this process.
+    Where the run's profile was made of a connection, of which no secret was kept, give a `profile` made of it anew, or
+    a `profiles_dir` with a `profiles.yml`.
     A run that is under way is attached to, as it is; one that is only ending is waited for.
     Raises `RunNotFound`, and `UsageError` where it can't be resumed, or is somebody else's.
     """
@@ -210,6 +228,7 @@ def retry(
     try:
         close_abandoned(run.directory, {**os.environ, **passed})
         before = RunSpec.load(run.directory.spec)
+        conn_id = profile.conn_id if profile is not None else None
         spec = before.amended(
             {"limit": retry_limit, "delay": retry_delay, "within": retry_within, "partial": retry_partial},
             {
@@ -217,12 +236,13 @@ def retry(
                 "timeout": timeout,
                 "node_timeout": node_timeout,
                 "artifacts": _storage(artifacts, os.environ),
+                "conn_id": conn_id,
             },
         )
         spec = spec.given(passed).check()
         check_dbt(spec.python)
         matching.of_file()
-        given = {**_secrets_again(spec, passed), **passed}
+        given = {**_secrets_again(spec, passed), **passed, **_profile_again(before, profile, profiles_dir)}
         progress = progress_of(record.event for record in Reader(run.directory.journal).read())
         if not full and _is_complete(progress, spec):
             held.release()
@@ -232,13 +252,14 @@ def retry(
         if detached:
             # Its sinks are configured by its environment.
             variables = {**spec.environment, **given, **_as_variable(storage_options)}
-            return _start_detached(run, held, variables, () if full else ("--resume",))
+            return _start_detached(run, held, variables, profile, () if full else ("--resume",))
         supervisor = Supervisor(
             run.directory,
             spec,
             held,
             stdio=stdio,
             environment=given,
+            profile=profile,
             foreground=foreground,
             resumes=not full,
             storage_options=storage_options,
@@ -323,6 +344,24 @@ def _secrets_again(spec: RunSpec, passed: Mapping[str, str]) -> dict[str, str]:
     return {name: known[name] for name in spec.secret_names}
 
 
+def _profile_again(spec: RunSpec, profile: Profile | None, profiles_dir: str | Path | None) -> dict[str, str]:
+    """What says where dbt finds the profile, where no `profile` does."""
+    given = [name for name, value in (("profile", profile), ("profiles_dir", profiles_dir)) if value is not None]
+    if spec.conn_id is None and given:
+        raise UsageError(f"this run has profiles of its own: leave out {' and '.join(given)}")
+    if spec.conn_id is not None and len(given) != 1:
+        raise UsageError(
+            f"this run's profile was made of the connection {spec.conn_id!r}, of which no secret is kept: give "
+            "--profiles-dir with the directory of a profiles.yml (in Python, or profile= with one that is made anew)"
+        )
+    if profiles_dir is None:
+        return {}
+    place = Path(profiles_dir).expanduser().absolute()
+    if not (place / "profiles.yml").is_file():
+        raise UsageError(f"there is no profiles.yml in {place}")
+    return {"DBT_PROFILES_DIR": str(place)}
+
+
 def _is_complete(progress: Progress, spec: RunSpec) -> bool:
     found = (progress.steps.get(number) for number in range(1, len(spec.steps) + 1))
     return all(step is not None and step.done for step in found)
@@ -355,6 +394,7 @@ def _start_attached(
     held: lease.Lease,
     spec: RunSpec,
     environment: Mapping[str, str],
+    profile: Profile | None,
     stdio: Stdio | None,
     *,
     foreground: bool,
@@ -367,6 +407,7 @@ def _start_attached(
             held,
             stdio=stdio,
             environment=environment,
+            profile=profile,
             foreground=foreground,
             storage_options=storage_options,
         )
@@ -386,7 +427,9 @@ def _supervised(supervisor: Supervisor, directory: RunDirectory) -> Run:
     return started
 
 
-def _start_detached(run: Run, held: lease.Lease, environment: Mapping[str, str], how: Sequence[str] = ()) -> Run:
+def _start_detached(
+    run: Run, held: lease.Lease, environment: Mapping[str, str], profile: Profile | None, how: Sequence[str] = ()
+) -> Run:
     """Start a supervisor for the run's next session, and return once that has begun."""
     directory, session = run.directory, run.state.session_number + 1
     try:
@@ -394,7 +437,11 @@ def _start_detached(run: Run, held: lease.Lease, environment: Mapping[str, str],
             "spanline.supervisor.detached",
             [*how, str(directory.path), str(held.fd)],
             directory.supervisor_log,
-            environment={**environment, **trace_context.current(os.environ, environment)},
+            environment={
+                **environment,
+                **trace_context.current(os.environ, environment),
+                **handed_over(profile),
+            },
             pass_fds=(held.fd,),
         )
     finally:

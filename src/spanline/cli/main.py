@@ -470,8 +470,9 @@ def cancel(options: Options, reference: str, grace: float | None, *, wait: bool)
 @cli.command("retry")
 @_run_argument
 @click.option("--full", is_flag=True, help="Do everything again, also what has succeeded.")
+@click.option("--profiles-dir", metavar="DIR", help="Where dbt finds its profile, if that was made of a connection.")
 @click.pass_obj
-def retry_command(options: Options, reference: str, *, full: bool) -> None:
+def retry_command(options: Options, reference: str, *, full: bool, profiles_dir: str | None) -> None:
     """Resume a run where it ended, failed, was cancelled or killed: what succeeded isn't run again.
 
     Options before the word `retry` hold for the run from now on; those that aren't given stay as they were.
@@ -481,7 +482,7 @@ def retry_command(options: Options, reference: str, *, full: bool) -> None:
         raise click.UsageError(f"a run that is resumed keeps its own {' and '.join(refused)}: leave that out")
 
     def begin(stdio: Stdio | None) -> Run:
-        run = _resume(options, reference, stdio, full=full)
+        run = _resume(options, reference, stdio, full=full, profiles_dir=profiles_dir)
         if run is None:
             say("nothing of this run is left to do (--full does it all again)")
             raise SystemExit(0)
@@ -493,12 +494,15 @@ def retry_command(options: Options, reference: str, *, full: bool) -> None:
     sys.exit(_run(options, begin, lined=True))
 
 
-def _resume(options: Options, reference: str, stdio: Stdio | None, *, full: bool) -> Run | None:
+def _resume(
+    options: Options, reference: str, stdio: Stdio | None, *, full: bool, profiles_dir: str | None
+) -> Run | None:
     from spanline.api.start import retry  # noqa: PLC0415
 
     return retry(
         reference,
         home_dir=options.home,
+        profiles_dir=profiles_dir,
         full=full,
         detached=options.detach,
         stdio=stdio,
@@ -712,6 +716,36 @@ def demo(options: Options, directory: Path | None) -> None:
     from spanline.cli.demo import demo as show_demo  # noqa: PLC0415
 
     sys.exit(show_demo(directory, options.python, options.home))
+
+
+@cli.command("profile")
+@click.argument("connection")
+@click.option(
+    "--adapter", metavar="ADAPTER", help="dbt's name of the adapter (default: what the connection's type says)."
+)
+@click.option("--target", metavar="TARGET", help="The output's name (default: default).")
+@click.option("--schema", metavar="SCHEMA", help="The schema that dbt builds in (default: the connection's).")
+@click.option("--threads", type=click.IntRange(min=1), help="How many nodes dbt runs at once.")
+def profile_command(
+    connection: str, adapter: str | None, target: str | None, schema: str | None, threads: int | None
+) -> None:
+    """Print the profile that a CONNECTION makes, secrets masked.
+
+    CONNECTION is a file with its JSON (- for standard input), or an id, whose variable AIRFLOW_CONN_<ID> holds it.
+    """
+    from spanline.dbt.project import find_project, profile_name  # noqa: PLC0415
+    from spanline.profiles import Connection, resolve  # noqa: PLC0415
+
+    if connection == "-":
+        found = Connection.from_json(sys.stdin.buffer.read())
+    elif Path(connection).exists():
+        found = Connection.from_file(connection)
+    else:
+        found = Connection.from_environment(connection)
+    profile = resolve(found, adapter, target=target, schema=schema, threads=threads)
+    project = find_project((), Path.cwd(), os.environ)
+    name = profile_name(project, ()) if project is not None else None
+    say(profile.masked(name or "default").rstrip("\n"))
 
 
 @cli.command("classify")

@@ -1,4 +1,4 @@
-"""The name of a dbt project, for what is told of runs that end before dbt has read the project itself."""
+"""What a dbt project says of itself, before dbt has read it: where it is, its name, its profile."""
 
 from __future__ import annotations
 
@@ -16,23 +16,31 @@ _NAME: Final = re.compile(r"[^\d\W]\w*")
 
 
 def project_name(folder: Path) -> str | None:
-    """The `name` in a project's `dbt_project.yml`; None where there is none, or it can't be read.
+    """The `name` in a project's `dbt_project.yml`; None where there is none, or it can't be read."""
+    name = _value(folder, "name")
+    return name if name is not None and _NAME.fullmatch(name) else None
 
-    The file is read no further than to the name: what follows may be long, or what is wrong with it.
-    """
+
+def profile_name(folder: Path, args: Sequence[str]) -> str | None:
+    """The name of the profile that dbt would take: `--profile`, else the project's; None where that says Jinja only."""
+    name = option(args, "--profile") or _value(folder, "profile")
+    return name if name and "{" not in name else None
+
+
+def _value(folder: Path, key: str) -> str | None:
+    """The text under a key of `dbt_project.yml`, which is read no further: what follows may be long, or wrong."""
     import yaml  # noqa: PLC0415 - not where a journal is only read
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         with files.open_to_read(folder / _FILE, follow=True) as file:
-            name = _name(yaml.parse(file, Loader=loader))
+            return _found(key, yaml.parse(file, Loader=loader))
     except (OSError, ValueError, yaml.YAMLError):
         return None
-    return name if name is not None and _NAME.fullmatch(name) else None
 
 
-def _name(parsed: Iterable[object]) -> str | None:
-    """The value of the key `name` in the outermost mapping."""
+def _found(wanted: str, parsed: Iterable[object]) -> str | None:
+    """The value of this key in the outermost mapping."""
     import yaml  # noqa: PLC0415 - see above
 
     depth, key = 0, None
@@ -43,7 +51,7 @@ def _name(parsed: Iterable[object]) -> str | None:
             if depth == 0 and not isinstance(event, yaml.MappingStartEvent):
                 return None
             said = str(event.value) if isinstance(event, yaml.ScalarEvent) else ""
-            if depth == 1 and key == "name":
+            if depth == 1 and key == wanted:
                 return said
             if depth == 1:  # keys and values take turns
                 key = said if key is None else None

@@ -43,6 +43,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     `secret_names` keeps the names. `timeout` is for a session, `node_timeout` for each node, `grace` for dbt once it is
     cancelled: in seconds.
     `artifacts` says where a session's artifacts are stored when it has ended.
+    `conn_id` is the connection that the profile is made of, where it is: who starts a session resolves that anew.
     """
 
     run_id: str
@@ -53,6 +54,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     secret_names: list[str] = []
     caller: dict[str, str] = {}
+    conn_id: str | None = None
     grace: Seconds = 30.0
     retry: RetryPolicy = RetryPolicy()
     timeout: Seconds | None = None
@@ -102,10 +104,10 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
-    def amended(self, retry: Mapping[str, object], limits: Mapping[str, object]) -> RunSpec:
-        """The same run with another retry policy or other limits: fields by name, None for those that stay."""
+    def amended(self, retry: Mapping[str, object], others: Mapping[str, object]) -> RunSpec:
+        """The same run with another retry policy, or others of its fields: by name, None for those that stay."""
         policy = msgspec.structs.replace(self.retry, **_given(retry))
-        return msgspec.structs.replace(self, retry=policy, **_given(limits))
+        return msgspec.structs.replace(self, retry=policy, **_given(others))
 
     def given(self, variables: Mapping[str, str]) -> RunSpec:
         """The same run, which is given these variables from now on: of secret ones it keeps the names."""

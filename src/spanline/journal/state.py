@@ -102,6 +102,11 @@ class AttemptState(msgspec.Struct, kw_only=True):
     runner_exception: str | None = None
 
     @property
+    def under_way(self) -> bool:
+        """Whether it has neither ended nor died."""
+        return self.exit_code is None and self.died is None
+
+    @property
     def exception(self) -> str | None:
         """The exception for which dbt gave up, or which left it, if there was one."""
         return (self.finished.exception if self.finished is not None else None) or self.runner_exception

@@ -182,7 +182,8 @@ def _node(node: NodeState, state: RunState) -> NodeResult:
 
 
 def _conn_id(state: RunState) -> str | None:
-    named = state.session.caller.get("conn_id") if state.session is not None else None
+    session = state.session
+    named = (session.caller.get("conn_id") or session.conn_id) if session is not None else None
     if named or state.config is None or not state.config.profile:
         return named
     return f"{state.config.profile}.{state.config.target}"

@@ -12,6 +12,7 @@ from spanline.home import lease
 from spanline.home.home import RunDirectory
 from spanline.home.spec import RunSpec
 from spanline.supervisor.cancel import CancelOrder
+from spanline.supervisor.profile import taken_over
 from spanline.supervisor.session import Supervisor
 from spanline.system import files
 from spanline.system.stdio import Stdio
@@ -42,7 +43,9 @@ def _run(directory: RunDirectory, spec: RunSpec, held: lease.Lease, *, resumes: 
         files.open_to_append(directory.stderr) as err,
     ):
         stdio = Stdio(nothing.fileno(), out.fileno(), err.fileno())
-        supervisor = Supervisor(directory, spec, held, stdio=stdio, detached=True, resumes=resumes)
+        supervisor = Supervisor(
+            directory, spec, held, stdio=stdio, profile=taken_over(os.environ), detached=True, resumes=resumes
+        )
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda number, _: supervisor.cancel(CancelOrder(by=signal.Signals(number).name)))
         return supervisor.run()

@@ -33,6 +33,7 @@ from spanline.journal.appender import Appender, PatientAppender
 from spanline.journal.progress import Progress, Restriction
 from spanline.journal.reader import Reader
 from spanline.journal.state import CANCELLED, TIME_OUT, AttemptState, RunState
+from spanline.profiles.file import ProfileFile, sweep
 from spanline.runner.shared.secrets import secrets_of_mapping
 from spanline.runner.shared.settings import comments_queries
 from spanline.sinks.dispatcher import Deliveries, delivery_ended, flush_seconds
@@ -46,11 +47,13 @@ from spanline.supervisor.column_resolver import ResolverProcess, start_resolver
 from spanline.supervisor.full_disk import end_of_attempt, rest_of
 from spanline.supervisor.heartbeat import Silence
 from spanline.supervisor.lineage_parent import lineage_parent
+from spanline.supervisor.profile import given
 from spanline.system import files, process
 from spanline.system.open_file import OpenFile
 from spanline.system.stdio import Stdio
 
 if TYPE_CHECKING:
+    from spanline.profiles import Profile
     from spanline.supervisor.retry import Verdict
 
 _BEAT_SECONDS: Final = 5.0
@@ -72,10 +75,12 @@ def open_session(
     above: tuple[events.LineageRun | None, events.LineageRun | None],
     detached: bool,
     resumes: bool = False,
+    conn_id: str | None = None,
 ) -> events.SessionStarted:
     """Write the event with which a session begins.
 
-    `trace` is the trace context that it is part of, `above` its parent and its root in lineage.
+    `trace` is the trace context that it is part of, `above` its parent and its root in lineage, `conn_id` the
+    connection that dbt's profile is made of.
     """
     parent, root = above
     started = events.SessionStarted(
@@ -96,6 +101,7 @@ def open_session(
         caller=spec.caller,
         project=project_name(Path(spec.project_dir)),
         boot_id=process.boot_id(),
+        conn_id=conn_id,
     )
     appender.locate(number, 0, 0)
     appender.append(started)
@@ -113,6 +119,7 @@ class Supervisor:
         *,
         stdio: Stdio | None = None,
         environment: Mapping[str, str] = MappingProxyType({}),
+        profile: Profile | None = None,
         foreground: bool = False,
         detached: bool = False,
         resumes: bool = False,
@@ -120,6 +127,7 @@ class Supervisor:
     ) -> None:
         """`environment` are variables that the session is given, beside those that the spec keeps, and our own.
 
+        dbt reads the `profile`, where there is one, and else its own.
         `foreground` leaves the runner in our process group: on a terminal it must be able to read.
         With `resumes`, steps and nodes that are done according to the journal aren't done again. `storage_options`
         are what fsspec calls so, for the artifacts; by default they are the environment's.
@@ -134,6 +142,8 @@ class Supervisor:
         # They may hold credentials that are none of dbt's.
         self._storage_options = storage_options_of(self._environment) if storage_options is None else storage_options
         self._environment.pop(OPTIONS_VARIABLE, None)
+        self._profile = profile
+        self._profile_file: ProfileFile | None = None
         self._foreground = foreground
         self._detached = detached
         self._appender = PatientAppender(directory.journal, f"supervisor-{os.getpid()}")
@@ -173,6 +183,7 @@ class Supervisor:
         What becomes of the run's directory meanwhile changes nothing of what dbt has done, nor of its exit code.
         """
         self._appender.redactor.add(self._secrets())
+        sweep()
         open_session(
             self._appender,
             self._spec,
@@ -181,6 +192,7 @@ class Supervisor:
             above=self._above_in_lineage(),
             detached=self._detached,
             resumes=self._resumes,
+            conn_id=self._profile.conn_id if self._profile is not None else None,
         )
         return self._deliver_while(self._steps)
 
@@ -189,7 +201,8 @@ class Supervisor:
         self._orders.give(order)
 
     def _secrets(self) -> list[str]:
-        return [*self._spec.secrets(self._environment), *secrets_of_mapping(self._storage_options)]
+        known = {**self._environment, **(self._profile.environment if self._profile is not None else {})}
+        return [*self._spec.secrets(known), *secrets_of_mapping(self._storage_options)]
 
     def _above_in_lineage(self) -> tuple[events.LineageRun | None, events.LineageRun | None]:
         """Parent and root: those that the session was given, else those of our environment."""
@@ -409,23 +422,25 @@ class Supervisor:
 
     def _attempt(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> int:
         self._appender.locate(self.session, step, attempt)
-        launch = Launch(
-            python=self._spec.python,
-            cwd=self._spec.cwd,
-            environment=self._environment_of(step, attempt),
-            stdio=self._stdio,
-            foreground=self._foreground,
-            lease_fd=self._lease.fd,
-            journal_fd=self._appender.fd,
-        )
-        with Runner(launch) as runner:
-            unfinished = len(restriction.unfinished) if restriction is not None else None
-            self._appender.append(
-                events.AttemptStarted(argv=list(argv), pid=runner.pid, python=launch.python, unfinished=unfinished)
+        known = self._environment_of(step, attempt)
+        with given(self._profile, Path(self._spec.project_dir), argv, known) as (environment, self._profile_file):
+            launch = Launch(
+                python=self._spec.python,
+                cwd=self._spec.cwd,
+                environment=environment,
+                stdio=self._stdio,
+                foreground=self._foreground,
+                lease_fd=self._lease.fd,
+                journal_fd=self._appender.fd,
             )
-            runner.give(self._order(step, attempt, argv, restriction))
-            self._begin_beside()
-            ending = runner.wait(self._tick, self._new_cancel, self._tell_killed)
+            with Runner(launch) as runner:
+                unfinished = len(restriction.unfinished) if restriction is not None else None
+                self._appender.append(
+                    events.AttemptStarted(argv=list(argv), pid=runner.pid, python=launch.python, unfinished=unfinished)
+                )
+                runner.give(self._order(step, attempt, argv, restriction))
+                self._begin_beside()
+                ending = runner.wait(self._tick, self._new_cancel, self._tell_killed)
         return self._conclude(ending)
 
     def _environment_of(self, step: int, attempt: int) -> dict[str, str]:
@@ -465,6 +480,17 @@ class Supervisor:
     def _tick(self) -> None:
         self._beat()
         self._look_for_time_out()
+        self._remove_read_profile()
+
+    def _remove_read_profile(self) -> None:
+        """Remove the profile's file as soon as dbt parses the project: it has read it then."""
+        if self._profile_file is None:
+            return
+        self._catch_up()
+        attempt = self._state.attempt
+        if attempt is not None and attempt.under_way and attempt.phase is not None:
+            self._profile_file.remove()
+            self._profile_file = None
 
     def _tell_killed(self) -> None:
         self._appender.append(events.RunnerKilled(reason="the grace period is over"))

@@ -1,0 +1,60 @@
+"""What dbt is given of a profile that is made of a connection: a file while it reads it, and variables of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from spanline.dbt.arguments import option
+from spanline.dbt.project import profile_name
+from spanline.errors import UsageError
+from spanline.profiles import file
+
+if TYPE_CHECKING:
+    from spanline.profiles import Profile
+
+
+_VARIABLE: Final = "SPANLINE_PROFILE"
+"""Brings a profile to a supervisor of its own, which takes it out of its environment before it starts anything."""
+
+
+def handed_over(profile: Profile | None) -> dict[str, str]:
+    """The environment by which a supervisor of its own is given this profile."""
+    return {} if profile is None else {_VARIABLE: msgspec.json.encode(profile).decode()}
+
+
+def taken_over(environ: MutableMapping[str, str]) -> Profile | None:
+    """The profile that this process was given; its environment holds it no longer."""
+    from spanline.profiles import Profile  # noqa: PLC0415 - few runs have one
+
+    text = environ.pop(_VARIABLE, None)
+    return msgspec.json.decode(text, type=Profile) if text is not None else None
+
+
+@contextmanager
+def given(
+    profile: Profile | None, project_dir: Path, argv: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[tuple[Mapping[str, str], file.ProfileFile | None]]:
+    """The environment in which dbt finds this profile, and its file, which can be removed once dbt has read it."""
+    if profile is None:
+        yield environment, None
+        return
+    target = option(argv, "--target") or option(argv, "-t") or environment.get("DBT_TARGET")
+    with file.write(profile.document(name_for(project_dir, argv), target)) as written:
+        # The file has this one profile, with one target.
+        rest = {name: value for name, value in environment.items() if name not in ("DBT_PROFILE", "DBT_TARGET")}
+        yield {**rest, **profile.environment, "DBT_PROFILES_DIR": str(written.directory)}, written
+
+
+def name_for(project_dir: Path, argv: Sequence[str]) -> str:
+    """The name under which dbt will look for the profile. Raises `UsageError` where that can't be known, or mustn't."""
+    if option(argv, "--profiles-dir") is not None:
+        raise UsageError("a run whose profile is made of a connection has no --profiles-dir: leave one of them out")
+    name = profile_name(project_dir, argv)
+    if name is None:
+        raise UsageError(f"{project_dir}/dbt_project.yml names no profile, or by Jinja: name one with --profile")
+    return name
