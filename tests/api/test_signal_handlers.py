@@ -15,11 +15,13 @@ from tests.support.project import DEADLINE
 ASKS = """
 import json, os, signal, sys, threading
 from pathlib import Path
-from spanline import events, home, ids
-from spanline.journal import Appender
-from spanline.api.start import Run
-from spanline.spec import RunSpec
-from spanline.supervisor import Supervisor
+from spanline import events
+from spanline.api.run import Run
+from spanline.home import home
+from spanline.home.spec import RunSpec
+from spanline.journal import ids
+from spanline.journal.appender import Appender
+from spanline.supervisor.session import Supervisor
 
 NODES = 3000
 place, here = Path(sys.argv[1]), sys.argv[2] == "here"

@@ -78,7 +78,7 @@ def test_many_want_one_run_at_once(duckdb_sandbox: Sandbox, detached: bool) -> N
     run_id = ids.new_run_id()
     script = f"""
 import os, pathlib, spanline, sys, time
-import spanline.runs
+import spanline.api.start
 pathlib.Path(f"ready-{{os.getpid()}}").touch()
 while not os.path.exists("go"):
     pass

@@ -702,7 +702,8 @@ def test_a_process_that_cannot_be_started_is_no_error_of_the_run(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "executable", str(directory.path / "gone"))
-    assert start_resolver(directory, -1, 1, {"OPENLINEAGE_URL": "http://localhost:1"}) is None
+    with open(directory.journal, "ab") as journal:
+        assert start_resolver(directory, journal.fileno(), 1, {"OPENLINEAGE_URL": "http://localhost:1"}) is None
     assert "their resolver can't be started: [Errno 2]" in caplog.text
 
 
@@ -711,7 +712,7 @@ def resolvers(directory: RunDirectory) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.NoSuchProcess):
-            if str(directory.journal) in (line := process.cmdline()) and any("lineage.resolving" in a for a in line):
+            if str(directory.journal) in (line := process.cmdline()) and any("lineage.process" in a for a in line):
                 found.append(process)
     return [process for process in found if not gone(process)]
 

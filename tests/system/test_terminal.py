@@ -240,7 +240,8 @@ def test_what_dbt_has_said_elsewhere_is_shown(
 
 
 def test_a_detached_supervisor_logs_it_shown(tmp_path: Path) -> None:
-    code = "import logging; from spanline.terminal import log_to_errors; log_to_errors(); logging.warning('%s', {!r})"
+    code = "import logging; from spanline.system.terminal import log_to_errors; "
+    code += "log_to_errors(); logging.warning('%s', {!r})"
     done = subprocess.run([sys.executable, "-c", code.format(EVIL)], capture_output=True, text=True, check=True)
     assert done.stderr.endswith(f"WARNING {SHOWN}\n")
 
@@ -249,7 +250,7 @@ def test_a_detached_supervisor_logs_it_shown(tmp_path: Path) -> None:
 def test_an_exception_that_nobody_catches_is_shown(thread: str) -> None:
     code = f"""
 import threading
-from spanline.terminal import show_exceptions
+from spanline.system.terminal import show_exceptions
 show_exceptions()
 def fail():
     raise ValueError({EVIL!r})
