@@ -9,11 +9,12 @@ from unittest import mock
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spanline.artifacts import loading, piecewise
 from spanline.artifacts.loading import Loaded, load
+from tests.support.examples import examples
 
 
 class Inner(msgspec.Struct):
@@ -47,7 +48,7 @@ outer = st.fixed_dictionaries(
 
 
 @given(value=outer, window=st.integers(1, 40), indent=st.sampled_from([None, 1, "\t"]), ascii_only=st.booleans())
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_it_is_what_msgspec_reads_at_once(value: dict, window: int, indent: object, *, ascii_only: bool) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()  # type: ignore[arg-type]
     assert read(text, window) == msgspec.json.decode(text, type=Outer)

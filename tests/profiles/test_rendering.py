@@ -7,7 +7,7 @@ import os
 import msgspec
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spanline.errors import SpanlineError
@@ -15,6 +15,7 @@ from spanline.profiles import Connection, Profile, resolve
 from spanline.profiles.profile import protected
 from spanline.testing import read_by_dbt
 from tests.profiles.examples import EXAMPLES
+from tests.support.examples import examples
 
 TEXTS = st.text(st.sampled_from("ab{}%#'\"\\\n\r\t -$é\u2028\x85😀")) | st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -33,7 +34,6 @@ def rendered(profile: Profile) -> dict[str, object]:
     return found
 
 
-@settings(max_examples=100, deadline=None)
 @given(TEXTS.filter(bool))
 @example("a{{ 7*7 }}b")
 @example("{{ env_var('HOME') }}")
@@ -65,7 +65,7 @@ def test_dbt_reads_every_text_as_it_is(text: str) -> None:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.dictionaries(TEXTS, st.recursive(TEXTS | st.integers() | st.booleans(), st.lists, max_leaves=4)))
 def test_dbt_reads_every_mapping_as_it_is(settings_: dict[str, object]) -> None:
     connection = Connection(conn_id="w", conn_type="duckdb", extra={"settings": settings_})
