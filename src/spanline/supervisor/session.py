@@ -6,6 +6,7 @@ Attached, it is a thread of the caller's process; detached, a process of its own
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -183,7 +184,8 @@ class Supervisor:
         What becomes of the run's directory meanwhile changes nothing of what dbt has done, nor of its exit code.
         """
         self._appender.redactor.add(self._secrets())
-        sweep()
+        with contextlib.suppress(OSError):  # nobody's run depends on it
+            sweep()
         open_session(
             self._appender,
             self._spec,
