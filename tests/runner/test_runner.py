@@ -21,6 +21,7 @@ def test_a_cancel_may_stand_in_the_pipe_before_the_order_is_read(tmp_path: Path)
     word, word_end = os.pipe()
     order = {
         "args": ["build"],
+        "project_dir": str(tmp_path),
         "journal": str(journal),
         "faults": str(tmp_path / "faults.log"),
         "writer": "runner-1-1-1",
