@@ -111,7 +111,7 @@ def write(directory: RunDirectory, first: int, last: int) -> None:
 
 
 def finish(deliveries: Deliveries, timeout: float = 60.0) -> dict[str, Cursor]:
-    return dispatcher.finish(timeout, lambda _: None)
+    return deliveries.finish(timeout, lambda _: None)
 
 
 def expected(last: int) -> list[str]:
