@@ -10,6 +10,7 @@ import signal
 import psutil
 import pytest
 
+from spanline.home.lease import is_held
 from spanline.journal import ids
 from tests.faults.conftest import Sandbox, Started, alive, until
 
@@ -144,7 +145,6 @@ run.wait()
     caller.send(signal.SIGKILL)
     run.waits_for("dbt_exited")
     sandbox.all_gone(*children)
+    assert not is_held(run.path / "lease")
     for child in children:
-        held = {os.path.realpath(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")}
-        assert str(run.path / "lease") not in held
         os.kill(child, signal.SIGKILL)
