@@ -82,6 +82,7 @@ def test_what_a_run_is_kept_in_is_removed(
     removable.open_gate()
 
     assert started.ends() == 1, started.text
+    assert len(_said(started.text)) == 1, _said(started.text)
     (said,) = _said(started.text)
     assert str(gone) in said
     assert "Traceback" not in started.text

@@ -7,7 +7,6 @@ import os
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from spanline.home.home import RunDirectory
@@ -37,7 +36,7 @@ class ResolverProcess:
 
     def __init__(self, directory: RunDirectory, journal_fd: int, session: int) -> None:
         """`journal_fd` is the journal, open to append and to read, which it inherits."""
-        self._log = directory.columns_log if directory.path.exists() else Path(os.devnull)
+        self._log = directory.columns_log if directory.path.exists() else None
         read, self._lifeline = process.private_pipe()
         try:
             self._process = process.spawn_detached(

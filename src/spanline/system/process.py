@@ -78,10 +78,10 @@ def start_time(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def last_line(log: Path) -> str:
+def last_line(log: Path | None) -> str:
     """The last that a process has said in its log; nothing where it said nothing."""
     try:
-        lines = files.read_end(log).decode(errors="replace").strip().splitlines()
+        lines = files.read_end(log).decode(errors="replace").strip().splitlines() if log is not None else []
     except OSError:
         return ""
     return lines[-1] if lines else ""
@@ -90,18 +90,21 @@ def last_line(log: Path) -> str:
 def spawn_detached(
     module: str,
     arguments: Sequence[str],
-    log: Path,
+    log: Path | None,
     *,
     environment: Mapping[str, str] | None = None,
     pass_fds: tuple[int, ...] = (),
     stdin: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `module.main(arguments)` in a session of its own, with nothing of our stdio, outliving us."""
+    """Start `module.main(arguments)` in a session of its own, with nothing of our stdio, outliving us.
+
+    What it says goes to the `log`, if there is one.
+    """
     # `-m` and `-c` put the working directory first on sys.path, where a file of the project could hide a module.
     code = (
         f"import sys; sys.path[:] = [p for p in sys.path if p]; from {module} import main; sys.exit(main(sys.argv[1:]))"
     )
-    with files.open_to_append(log) as output, no_forks():
+    with files.open_to_append(log) if log is not None else open(os.devnull, "ab") as output, no_forks():
         started = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             stdin=subprocess.DEVNULL if stdin is None else stdin,
