@@ -664,13 +664,13 @@ def decode(line: bytes) -> Event:
     """Read one record.
 
     A record of a type, or with a field of a shape, that this version doesn't know becomes `Unknown`.
-    Raises `TornRecord` where the line is no JSON object with a type.
+    Raises `TornRecord` where the line is no JSON object with a type, or one that is nested too deeply.
     """
     try:
         event: Event = _decoder.decode(line)
     except msgspec.ValidationError:
         return _unknown(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TornRecord(str(error)) from error
     return event
 
@@ -678,7 +678,7 @@ def decode(line: bytes) -> Event:
 def _unknown(line: bytes) -> Unknown:
     try:
         raw = _raw_decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TornRecord(str(error)) from error
     name = raw.get("type")
     if not isinstance(name, str):

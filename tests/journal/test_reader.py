@@ -172,6 +172,14 @@ def test_what_is_no_object_with_a_type_is_torn(line: str) -> None:
     assert reader.torn == 1
 
 
+@pytest.mark.parametrize("start", ['{"type":"heartbeat","x":', '{"type":"future","x":', "["])
+def test_what_is_nested_without_an_end_is_torn(start: str) -> None:
+    nested = f"{start}{'[' * 100_000}".encode()
+    reader = Reader(place_for(b"\n" + nested + b"\n" + written(events.Heartbeat(seq=2))))
+    assert [record.event.seq for record in reader.read()] == [2]
+    assert reader.torn == 1
+
+
 def test_a_journal_that_is_not_there_yet_has_no_records(tmp_path: Path) -> None:
     reader = Reader(tmp_path / "none")
     assert list(reader.read()) == []

@@ -24,7 +24,7 @@ from spanline.home.spec import RunSpec
 from spanline.journal import ids
 from spanline.journal.appender import Appender, PatientAppender
 from spanline.lineage.cache import Cache
-from spanline.stats.kept import keep_beside
+from spanline.stats.kept import fits, keep_beside
 from spanline.stats.places import Local
 from spanline.supervisor.attempt import death
 from spanline.supervisor.cancel import CancelOrder, Orders, order_cancel
@@ -227,6 +227,24 @@ def test_a_cancel_that_root_asks_for_is_read_by_whose_run_it_is(place: Path, run
     for folder in (place, run.path.parent, run.path):
         give_away(folder)
     assert as_a_stranger(lambda: files.read(run.cancel)) == ""
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[1]", b"{", b"\xff", b'{"x":' + b"[" * 30_000], ids=lambda each: str(each)[:9]
+)
+def test_what_makes_no_sense_is_not_believed(run: RunDirectory, content: bytes) -> None:
+    for path in (run.spec, run.lease, run.cursor("a"), run.facts, run.cancel):
+        path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"cannot read .*spec\.json: it makes no sense: "):
+        RunSpec.load(run.spec)
+    assert lease.read_holder(run.lease) is None
+    assert Cursor.load(run.cursor("a")) == Cursor()
+    assert not fits(content, run.run_id, 1)
+    orders = Orders(run)
+    run.cancel.write_bytes(content)
+    order = orders.new()
+    assert order is not None
+    assert order.by == "an unreadable cancel file"
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def _invocation_of(file: Path) -> str | None:
         # A manifest may be as large as 100 MB: mapped, it is memory that the system can have back.
         with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as text:
             return msgspec.json.decode(text, type=_Artifact).metadata.invocation_id
-    except (msgspec.MsgspecError, ValueError) as error:  # an empty file can't be mapped
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # an empty file can't be mapped
         raise Mixed(f"{error}; another dbt may have written it at the same time, to the same target path") from error
 
 

@@ -27,8 +27,8 @@ class Cursor(msgspec.Struct):
     def load(cls, path: Path) -> Cursor:
         """Read a cursor; one that isn't there, or can't be read, is at the start."""
         try:
-            return msgspec.json.decode(files.read(path), type=cls)
-        except (OSError, msgspec.MsgspecError):
+            return files.read_json(path, cls)
+        except OSError:
             return cls()
 
     def save(self, path: Path) -> None:

@@ -98,8 +98,8 @@ def is_held(lease: OpenFile | Path) -> bool:
 def read_holder(path: Path) -> Holder | None:
     """Who holds the lease, or held it last."""
     try:
-        return msgspec.json.decode(files.read(path), type=Holder)
-    except (OSError, msgspec.MsgspecError):
+        return files.read_json(path, Holder)
+    except OSError:
         return None
 
 

@@ -91,11 +91,9 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         It names programs that are started.
         """
         try:
-            return msgspec.json.decode(files.read(path, _LARGEST, trusted=True), type=cls)
+            return files.read_json(path, cls, _LARGEST, trusted=True)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-        except msgspec.MsgspecError as error:
-            raise UsageError(f"cannot read {path}: {error}") from error
 
     def keep(self, path: Path) -> None:
         """Write `spec.json` anew, whole or not at all. Raises `UsageError` where that can't be done."""

@@ -50,11 +50,11 @@ class _Catalog(msgspec.Struct):
 def load(path: Path) -> Catalog:
     """The catalog at this path; an empty one where there is none, or none that can be read."""
     try:
-        found = msgspec.json.decode(files.read(path, _LARGEST, follow=True), type=_Catalog)
+        found = files.read_json(path, _Catalog, _LARGEST, follow=True)
     except FileNotFoundError:
         return Catalog()
-    except (OSError, msgspec.MsgspecError) as error:
-        log.warning("the catalog %s is left out: %s", path, error)
+    except OSError as error:
+        log.warning("the catalog %s is left out: %s", path, error.strerror or error)
         return Catalog()
     generated = found.metadata.generated_at
     return Catalog(

@@ -39,7 +39,8 @@ def opened(place: Place) -> Iterator[Path]:
     """The folder for what is kept; one of this moment only where nothing can be."""
     folder = place.cache / f"v{facts.VERSION}"
     try:
-        files.make_folder(folder)
+        for each in (place.cache.parent, place.cache, folder):
+            files.make_folder(each)
         files.check_owner(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -114,7 +114,7 @@ def facts_of(journal: Iterable[bytes]) -> Facts:
             continue
         try:
             event = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             try:
                 event = events.decode(line)
             except TornRecord:

@@ -49,7 +49,7 @@ def fits(content: bytes, run_id: str, size: int) -> bool:
     """Whether this was kept of this run's journal, by this version, when it had this size; it may also be spoilt."""
     try:
         kept = msgspec.json.decode(content, type=Kept)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return (kept.version, kept.run_id, kept.size) == (facts.VERSION, run_id, size)
 

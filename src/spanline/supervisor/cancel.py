@@ -73,8 +73,8 @@ class Orders:
             return None
         self._seen = found
         try:
-            return msgspec.json.decode(files.read(self._file), type=CancelOrder)
-        except (OSError, msgspec.MsgspecError):
+            return files.read_json(self._file, CancelOrder)
+        except OSError:
             return CancelOrder(by="an unreadable cancel file")
 
     def _version(self) -> tuple[int, int] | None:

@@ -69,8 +69,8 @@ def rest_of(state: RunState, *, messages: bool = True) -> Rest | None:
         return None
     path = Path(config.project_dir or "", config.target_path or "target", "run_results.json")
     try:
-        found = msgspec.json.decode(files.read(path, _LARGEST_RESULTS, follow=True), type=_RunResults)
-    except (OSError, msgspec.MsgspecError):
+        found = files.read_json(path, _RunResults, _LARGEST_RESULTS, follow=True)
+    except OSError:
         return None
     if found.metadata.invocation_id != attempt.invocation_id:
         return None

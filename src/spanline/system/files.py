@@ -12,9 +12,13 @@ import pwd
 import shutil
 import uuid
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
+
+import msgspec
 
 from spanline.runner.shared.files import open_file
+
+T = TypeVar("T")
 
 PRIVATE: Final = 0o600
 _SMALL: Final = 1 << 16
@@ -45,6 +49,15 @@ def read(path: Path, limit: int = _SMALL, *, follow: bool = False, trusted: bool
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"it is longer than {limit} bytes", str(path))
         return file.read(found.st_size)
+
+
+def read_json(path: Path, kind: type[T], limit: int = _SMALL, *, follow: bool = False, trusted: bool = False) -> T:
+    """What a file holds as JSON. Raises `OSError` as `read` does, and where it holds no such thing."""
+    content = read(path, limit, follow=follow, trusted=trusted)
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise OSError(errno.EINVAL, f"it makes no sense: {error}", str(path)) from error
 
 
 def read_start(path: Path, size: int = _SMALL) -> bytes:
