@@ -11,7 +11,6 @@ import itertools
 import os
 import re
 import socket
-import subprocess
 import threading
 import time
 import tracemalloc
@@ -26,9 +25,9 @@ from spanline import events
 from spanline.journal import ids
 from spanline.sinks.http import LONGEST_ANSWER, Redirected, RepeatingSession
 from tests.support.journals import session_started, undelivered
+from tests.support.memory import run_measured
 from tests.support.project import SPANLINE, Project, last_run
 from tests.support.receivers import serving
-from tests.support.waiting import eventually
 
 
 class Elsewhere:
@@ -416,13 +415,10 @@ def test_no_sink_holds_what_a_backend_answers(
     with serving(Answers) as url:
         seconds = "20" if status == b"200 OK" else "3"
         words = [SPANLINE, "--home", str(tmp_path / "home"), "replay", "latest", "--timeout", seconds]
-        with open(tmp_path / "output", "wb") as file:
-            started = subprocess.Popen(words, env={**os.environ, **configure(url)}, stdout=file, stderr=file)
-        _, _, used = eventually(lambda: (found := os.wait4(started.pid, os.WNOHANG))[0] and found)
-        started.returncode = 0  # it is gone, which nobody else may wait for
+        _, mebibytes = run_measured(words, tmp_path / "output", {**os.environ, **configure(url)})
     output = (tmp_path / "output").read_bytes().splitlines()[-1]
     assert output.startswith(sink.encode())
     assert (b", 0 still owed" in output) == (status == b"200 OK"), output
     assert run.run_id == run_id
     assert max(sent) < 64, "nobody reads on, not even before another try"
-    assert used.ru_maxrss < 400 << 10, "in KiB"
+    assert mebibytes < 400

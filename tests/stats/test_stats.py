@@ -42,6 +42,7 @@ from spanline.system import files
 from tests.home.test_prune import id_of_age
 from tests.supervisor.test_retry import LOCKED, held_by_another
 from tests.support.journals import journal, session_started
+from tests.support.memory import run_measured
 from tests.support.project import SPANLINE, Project, command, last_run
 from tests.support.receivers import serving
 from tests.support.waiting import eventually
@@ -1032,15 +1033,11 @@ def web(**different: object) -> Iterator[tuple[str, list[str]]]:
 
 
 def refused_by_stats(url: str, place: Path) -> tuple[str, float]:
-    """What statistics of this home say on standard error, and the memory that they took at most, in MB."""
-    with open(place / "said", "wb") as said:
-        started = subprocess.Popen(
-            [SPANLINE, "--home", url, "stats", "--since", "2020-01-01"],
-            env={**os.environ, "XDG_CACHE_HOME": str(place)}, stdout=said, stderr=said,
-        )  # fmt: skip
-        _, _, used = eventually(lambda: (found := os.wait4(started.pid, os.WNOHANG))[0] and found)
-    started.returncode = 2
-    return (place / "said").read_text(), used.ru_maxrss / 1024
+    """What statistics of this home say on standard error, and the memory that they took at most, in MiB."""
+    words = [SPANLINE, "--home", url, "stats", "--since", "2020-01-01"]
+    code, mebibytes = run_measured(words, place / "said", {**os.environ, "XDG_CACHE_HOME": str(place)})
+    assert code == 2
+    return (place / "said").read_text(), mebibytes
 
 
 def endless(_: Web) -> Iterator[bytes]:
@@ -1049,7 +1046,7 @@ def endless(_: Web) -> Iterator[bytes]:
 
 
 def packed(_: Web) -> Iterator[bytes]:
-    """Half a gigabyte, made piece by piece, as a process that this one starts counts its memory for its own."""
+    """Half a gigabyte, made piece by piece."""
     pack = zlib.compressobj(wbits=31)
     yield from (pack.compress(bytes(1 << 20)) for _ in range(500))
     yield pack.flush()
@@ -1060,10 +1057,10 @@ def test_a_listing_is_read_no_further_than_one_may_be(tmp_path: Path, kind: str)
     pytest.importorskip("aiohttp")
     different = {"answer": endless} if kind == "endless" else {"encoding": "gzip", "answer": packed}
     with web(**different) as (url, _):
-        said, megabytes = refused_by_stats(url, tmp_path)
+        said, mebibytes = refused_by_stats(url, tmp_path)
     why = f"with more than {LONGEST_ANSWER} bytes" if kind == "endless" else "in gzip, which it was not asked for"
     assert said == f"spanline: cannot read {url}: {url}/runs/ answers {why}\n"
-    assert megabytes < 400
+    assert mebibytes < 400
 
 
 def test_a_listing_that_names_itself_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -523,7 +523,11 @@ def _of_attempt(
 @pytest.mark.parametrize(
     ("message", "adapter", "expected"),
     [
-        ('IO Error: Could not set lock on file "/x/shop.duckdb": Conflicting lock', "duckdb", "duckdb.lock"),
+        (
+            'IO Error: Could not set lock on file "/x/shop.duckdb": Conflicting lock is held in dbt (PID 7)',
+            "duckdb",
+            "duckdb.lock",
+        ),
         ("deadlock detected\nDETAIL:  Process 1 waits for ShareLock", "postgres", "postgres.deadlock"),
         ("could not serialize access due to concurrent update", "postgres", "postgres.serialization"),
         ("FATAL:  the database system is starting up", "postgres", "postgres.starting"),

@@ -104,9 +104,12 @@ def make_folder(path: Path, *, parents: bool = True) -> None:
 
     Raises `OSError`.
     """
-    if parents:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)
+    try:
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except FileExistsError as error:  # what is there is a file: "File exists" would send one looking for a folder
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
 
 
 def check_owner(folder: Path, *, or_root: bool = True) -> None:

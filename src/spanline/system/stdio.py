@@ -10,8 +10,7 @@ import io
 import os
 import select
 import sys
-
-import msgspec
+from typing import NamedTuple
 
 
 def open_descriptors() -> None:
@@ -44,7 +43,7 @@ def write(fd: int, data: bytes) -> None:
                 select.select([], [fd], [])
 
 
-class Stdio(msgspec.Struct, frozen=True):
+class Stdio(NamedTuple):  # no msgspec: `spanline --help` imports this, and is instant
     """The runner's standard streams: None is the caller's own, else a descriptor."""
 
     stdin: int | None = None
