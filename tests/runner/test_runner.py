@@ -29,6 +29,7 @@ def test_a_cancel_may_stand_in_the_pipe_before_the_order_is_read(tmp_path: Path)
         "step": 1,
         "attempt": 1,
         "grace": 30.0,
+        "tune_collector": True,
         "lease_fd": lease,
         "journal_fd": journal_fd,
         "word_fd": word_end,

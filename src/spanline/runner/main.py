@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Callable
 
-from . import watchdog
+from . import collector, watchdog
 from .comments import comment_queries
 from .interrupt import Interrupt
 from .recorder import Recorder
@@ -39,6 +39,8 @@ def main(argv: list[str]) -> int:
     control_fd = int(argv[0])
     control = os.fdopen(control_fd, "rb", buffering=0)
     order, behind = _read_order(control)
+    if order["tune_collector"]:
+        collector.expect_manifest()
     # What dbt starts must hold neither the lease nor the pipe.
     for fd in (control_fd, order["lease_fd"], order["word_fd"], order["journal_fd"]):
         os.set_inheritable(fd, False)
@@ -73,7 +75,11 @@ def main(argv: list[str]) -> int:
             },
         ),
     )
-    code = _observed(order["args"], writer, interrupt, watch, partial(_prepare, order, writer))
+    recorder = Recorder(
+        writer, interrupt, order["args"], on_selection=collector.keep_manifest if order["tune_collector"] else None
+    )
+    run = partial(_dbt, order["args"], {"callbacks": [recorder], "manifest": None})
+    code = _observed(run, writer, interrupt, watch, partial(_prepare, order, writer))
     writer.append("dbt_exited", {"exit_code": code})
     _say(order["word_fd"], f"exit {code}")
     say_farewell()
@@ -81,19 +87,18 @@ def main(argv: list[str]) -> int:
 
 
 def _observed(
-    args: list[str],
+    run: Callable[[], int],
     writer: Writer,
     interrupt: Interrupt,
     watch: Callable[[], None],
     prepare: Callable[[], None],
 ) -> int:
-    recorder = Recorder(writer, interrupt, args)
     code = UNHANDLED
     try:
         prepare()
         watch()  # from here on, and no further than this block, a KeyboardInterrupt may be raised
         _hear_usage_errors(writer)
-        code = _dbt(args, {"callbacks": [recorder], "manifest": None})
+        code = run()
         interrupt.disarm()
     except KeyboardInterrupt:
         interrupt.disarm()

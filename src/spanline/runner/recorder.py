@@ -42,8 +42,11 @@ class Recorder:
         writer: Writer,
         interrupt: Interrupt | None = None,
         argv: list[str] | None = None,
+        on_selection: Callable[[], None] | None = None,
     ) -> None:
+        """`on_selection` is called once the selection is known, and journalled."""
         self._writer = writer
+        self._on_selection = on_selection
         self._interrupt = interrupt
         self._argv = argv
         self._write = writer.append
@@ -167,6 +170,8 @@ class Recorder:
             self._describe([*nodes, *_exposures(chosen, manifest)], manifest)
             if warehouse.wanted():
                 self._ask_for_columns(chosen, manifest, task.config)
+        if self._on_selection is not None:
+            self._on_selection()
         self._enter("run")
         _log(self, data, info)
 

@@ -70,6 +70,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     grace: float
     restriction: Restriction | None
     comments: QueryComments | None
+    tune_collector: bool
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):

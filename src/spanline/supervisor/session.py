@@ -36,7 +36,7 @@ from spanline.journal.reader import Reader
 from spanline.journal.state import CANCELLED, TIME_OUT, AttemptState, RunState
 from spanline.profiles.file import ProfileFile, sweep
 from spanline.runner.shared.secrets import secrets_of_mapping
-from spanline.runner.shared.settings import comments_queries
+from spanline.runner.shared.settings import comments_queries, tunes_collector
 from spanline.sinks.dispatcher import Deliveries, delivery_ended, flush_seconds
 from spanline.sinks.enabled import otel_is_configured
 from spanline.sinks.error_text import in_short
@@ -467,6 +467,7 @@ class Supervisor:
             grace=self._spec.grace,
             restriction=restriction,
             comments=self._comments(step, attempt),
+            tune_collector=_tunes_collector(),
         )
 
     def _comments(self, step: int, attempt: int) -> QueryComments | None:
@@ -629,6 +630,14 @@ class Supervisor:
 def _named(unique_ids: Sequence[str]) -> str:
     more = f" and {len(unique_ids) - _NAMED} more" if len(unique_ids) > _NAMED else ""
     return ", ".join(unique_ids[:_NAMED]) + more
+
+
+def _tunes_collector() -> bool:
+    try:
+        return tunes_collector(os.environ)
+    except ValueError as error:
+        log.warning("the garbage collector stays as dbt has it: %s", error)
+        return False
 
 
 def _has_ended(fd: int, timeout: float) -> bool:
