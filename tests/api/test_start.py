@@ -130,6 +130,7 @@ def test_steps_are_done_in_order(project: Project) -> None:
     assert len({e.invocation_id for e in journal(run) if isinstance(e, events.DbtStarted)}) == 2
 
 
+@pytest.mark.slow
 def test_steps_stop_at_the_first_that_fails(project: Project) -> None:
     run = project.start(["clean"], ["run-operation", "boom"], ["seed"])
     result = run.wait(DEADLINE)
@@ -233,6 +234,7 @@ def test_a_detached_run_is_supervised_by_another_process(project: Project) -> No
     assert "Completed successfully" in run.directory.stdout.read_text()
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_project_at_the_same_time_do_not_mix(project: Project, tmp_path: Path) -> None:
     def start(name: str) -> Run:
         target = ("--target-path", str(tmp_path / name))
@@ -359,6 +361,7 @@ def test_values_that_no_run_can_have_are_refused_before_anything_is_written(
     assert not project.home.exists()
 
 
+@pytest.mark.slow
 def test_steps_may_come_from_any_iterable(project: Project) -> None:
     class Word(str):
         """As numpy's and ruamel's."""

@@ -57,6 +57,7 @@ def test_results_and_a_catalog_of_dbts(canary_run: Run) -> None:
     assert columns["id"].type == "INTEGER"
 
 
+@pytest.mark.slow
 def test_freshness_and_the_semantic_manifest_of_dbts(project: Project) -> None:
     done = project.dbt("source", "freshness")
     sources = artifacts.load("sources", project.path / "target")

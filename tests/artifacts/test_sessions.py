@@ -19,6 +19,8 @@ from tests.support.journals import journal
 from tests.support.project import DEADLINE, SILENT, Project, last_run
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 
 def last_told(happened: list[events.Event]) -> ArtifactsUploaded:
     return [event for event in happened if isinstance(event, ArtifactsUploaded)][-1]

@@ -195,6 +195,7 @@ def test_a_store_that_throttles_is_asked_again(make_run: MakeRun, s3: tuple[Stor
     assert latest(storage.url).contents.run_id == run.run_id
 
 
+@pytest.mark.slow
 def test_a_store_that_dies_meanwhile_costs_nothing_but_time(make_run: MakeRun, s3: tuple[Storage, Proxy]) -> None:
     storage, proxy = s3
     dead = threading.Event()
@@ -373,6 +374,7 @@ def test_what_has_changed_since_is_not_taken(make_run: MakeRun, tmp_path: Path) 
     assert [file.name for file in tmp_path.glob(".state*")] == []
 
 
+@pytest.mark.slow
 def test_options_of_the_store_reach_it_and_nobody_else(make_run: MakeRun, moto: Cloud, tmp_path: Path) -> None:
     options = {"key": "canary-key-1", "secret": "canary-secret-2", "endpoint_url": moto.endpoint}
     run = make_run()

@@ -98,10 +98,12 @@ def pair(project: Project, twin: Project) -> Pair:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
+@pytest.mark.slow
 def test_a_command_that_succeeds_says_what_dbt_says(pair: Pair, args: list[str], said: str) -> None:
     assert said in pair.same(*args)
 
 
+@pytest.mark.slow
 def test_a_build_that_fails_and_its_retry_say_what_dbt_says(pair: Pair) -> None:
     said = pair.same("build", "--vars", "{break: true}", code=1)
     assert "no_such_column" in said

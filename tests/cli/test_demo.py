@@ -32,6 +32,7 @@ def test_the_demo_builds_the_example_and_shows_spans_lineage_and_what_to_try(tmp
     assert "\x1b]" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "variables"),
     [

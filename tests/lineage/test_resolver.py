@@ -836,6 +836,7 @@ def test_the_first_run_and_the_next_tell_the_same_columns(project: Project, rece
     assert [field["name"] for field in begin["outputs"][0]["facets"]["schema"]["fields"]] == ["customer_id", "cents"]
 
 
+@pytest.mark.slow
 def test_columns_are_those_that_the_warehouse_has_though_the_sql_has_others(
     project: Project, receiver: Receiver
 ) -> None:

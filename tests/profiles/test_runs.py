@@ -28,6 +28,8 @@ from tests.support.project import DEADLINE, SILENT, Project
 from tests.support.receivers import Receiver
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 CANARIES = {
     "settings": "hush-of-settings",
     "secrets": "hush-of-secrets",

@@ -136,6 +136,7 @@ def at_quantile(sorted_values: Sequence[float], share: float) -> float:
     return sorted_values[low] + (place - low) * (sorted_values[high] - sorted_values[low])
 
 
+@pytest.mark.slow
 def test_the_figures_of_real_runs_are_those_of_their_journals(project: Project) -> None:
     project.write("models/fragile.sql", "select id{{ env_var('COLUMN', '') }} from {{ ref('orders') }}")
     good = [project.run("run", "-s", "customers", "--vars", json.dumps({"day": day})) for day in (1, 2)]
@@ -240,6 +241,7 @@ def test_retries_are_counted_by_category(project: Project) -> None:
     assert project.spanline("stats", "--check").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_flaky_test_changes_its_mind_on_the_same_code(project: Project) -> None:
     project.write("tests/after_all.sql", "select 1 as one where {{ env_var('FAIL', 'false') }}")
     for broken in (False, True, False):
@@ -261,6 +263,7 @@ def test_a_flaky_test_changes_its_mind_on_the_same_code(project: Project) -> Non
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_under_way_is_left_out_and_one_whose_supervisor_was_killed_has_died(
     project: Project, tmp_path: Path
 ) -> None:

@@ -282,6 +282,7 @@ def test_a_stale_source_says_how_stale(project: Project, receiver: Receiver) -> 
     ("variables", "told"),
     [({}, True), ({"OTEL_LOGS_EXPORTER": "none"}, False), ({"OTEL_SDK_DISABLED": "true"}, False)],
 )
+@pytest.mark.slow
 def test_logs_are_on_where_the_sdks_variables_say_so(
     project: Project, receiver: Receiver, variables: dict[str, str], told: bool
 ) -> None:
@@ -562,6 +563,7 @@ def test_a_reader_that_goes_away_ends_nothing(project: Project) -> None:
     assert last_run(project).result().success
 
 
+@pytest.mark.slow
 def test_a_cancel_is_told_line_by_line(project: Project, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [SPANLINE, "--log-json", "dbt", "run", "-s", "customers", "gate"],
@@ -584,6 +586,7 @@ def test_a_cancel_is_told_line_by_line(project: Project, tmp_path: Path) -> None
     assert (found[-1]["spanline.outcome"], found[-1]["process.exit.code"]) == ("cancelled", process.returncode)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_prints_only_what_is_new(project: Project) -> None:
     assert project.spanline("dbt", "build", "-s", "orders fragile", "--vars", "{break: true}").returncode == 1
     project.write("models/fragile.sql", "select id from {{ ref('orders') }}")
@@ -636,6 +639,7 @@ def test_the_services_name_is_the_sdks(variables: dict[str, str], name: str, mon
     assert resource().attributes["service.name"] == name
 
 
+@pytest.mark.slow
 def test_records_can_go_to_the_sdks_console(project: Project) -> None:
     done = project.spanline("dbt", "run", "-s", "customers", OTEL_LOGS_EXPORTER="console")
     assert done.returncode == 0
