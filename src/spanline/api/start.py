@@ -31,7 +31,8 @@ from spanline.journal.progress import Progress, progress_of
 from spanline.journal.reader import Reader
 from spanline.results.result import RunResult
 from spanline.supervisor import trace_context
-from spanline.supervisor.profile import handed_over, name_for
+from spanline.supervisor.handover import offer
+from spanline.supervisor.profile import name_for
 from spanline.supervisor.replay import close_abandoned
 from spanline.supervisor.session import Supervisor
 from spanline.system import process
@@ -293,7 +294,7 @@ def _storage(artifacts: str | Storage | None, variables: Mapping[str, str]) -> S
 
 
 def _as_variable(storage_options: Mapping[str, object] | None) -> dict[str, str]:
-    """How a supervisor of its own gets them: only this user can read a process's environment."""
+    """How a supervisor of its own gets them, which takes them out of what it gives to others."""
     return {} if storage_options is None else {OPTIONS_VARIABLE: json.dumps(dict(storage_options))}
 
 
@@ -433,17 +434,17 @@ def _start_detached(
     """Start a supervisor for the run's next session, and return once that has begun."""
     directory, session = run.directory, run.state.session_number + 1
     try:
-        supervisor = process.spawn_detached(
-            "spanline.supervisor.detached",
-            [*how, str(directory.path), str(held.fd)],
-            directory.supervisor_log,
-            environment={
-                **environment,
-                **trace_context.current(os.environ, environment),
-                **handed_over(profile),
-            },
-            pass_fds=(held.fd,),
-        )
+        given = offer({**environment, **trace_context.current(os.environ, environment)}, profile)
+        try:
+            supervisor = process.spawn_detached(
+                "spanline.supervisor.detached",
+                [*how, str(directory.path), str(held.fd)],
+                directory.supervisor_log,
+                pass_fds=(held.fd,),
+                stdin=given,
+            )
+        finally:
+            os.close(given)
     finally:
         held.release()  # the supervisor holds it now
     deadline = time.monotonic() + _START_SECONDS

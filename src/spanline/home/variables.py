@@ -1,7 +1,7 @@
 """Variables that a run is given: those to keep with it, and those of which nothing but the name may be kept.
 
-What may hold a credential reaches the processes of a session through their environment, and no file. Who resumes the
-run gives it again.
+What may hold a credential reaches the processes of a session by a pipe or their environment, and no file. Who resumes
+the run gives it again.
 """
 
 from __future__ import annotations

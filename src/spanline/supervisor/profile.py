@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from spanline.dbt.arguments import option
 from spanline.dbt.project import profile_name
@@ -16,23 +14,6 @@ from spanline.profiles import file
 
 if TYPE_CHECKING:
     from spanline.profiles import Profile
-
-
-_VARIABLE: Final = "SPANLINE_PROFILE"
-"""Brings a profile to a supervisor of its own, which takes it out of its environment before it starts anything."""
-
-
-def handed_over(profile: Profile | None) -> dict[str, str]:
-    """The environment by which a supervisor of its own is given this profile."""
-    return {} if profile is None else {_VARIABLE: msgspec.json.encode(profile).decode()}
-
-
-def taken_over(environ: MutableMapping[str, str]) -> Profile | None:
-    """The profile that this process was given; its environment holds it no longer."""
-    from spanline.profiles import Profile  # noqa: PLC0415 - few runs have one
-
-    text = environ.pop(_VARIABLE, None)
-    return msgspec.json.decode(text, type=Profile) if text is not None else None
 
 
 @contextmanager
