@@ -7,7 +7,7 @@ have no run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -174,7 +174,7 @@ class Translator:
             job=Job(namespace=self._options.namespace, name=self._session_job(state), facets=job_facets),
             producer=PRODUCER,
         )
-        return Message(bounded(built), key=run_id, barrier=True)
+        return Message(bounded(built), key=run_id, barrier=True, name=_name(kind, built.job.name, run_id))
 
     def _session_job(self, state: RunState) -> str:
         config, session = state.config, state.session
@@ -187,6 +187,7 @@ class Translator:
         """Consumers are run by nobody here, so they are jobs without a run; they are told of what was built."""
         for node in state.descriptions.values():
             if node.resource_type == "exposure" and any(_is_built(upstream, state) for upstream in node.depends_on):
+                inputs = self._datasets.inputs(node, state)
                 yield Message(
                     bounded(
                         JobEvent(
@@ -196,11 +197,13 @@ class Translator:
                                 name=node.unique_id,
                                 facets=self._job_facets(node, state),
                             ),
-                            inputs=self._datasets.inputs(node, state),
+                            inputs=inputs,
                             producer=PRODUCER,
                         )
                     ),
                     key=node.unique_id,
+                    name=f"event of {node.unique_id}",
+                    reads=_names(inputs),
                 )
 
     # --- nodes and hooks ------------------------------------------------------------------------------------------
@@ -322,6 +325,12 @@ class Translator:
         """What a node writes: nothing, where it is only compiled or shown."""
         return [] if run.command in _NOT_BUILDING else self._datasets.output(node, state, run.columns)
 
+    @staticmethod
+    def _writes(node: NodeDescribed, run: _Open) -> frozenset[str]:
+        """What a run writes in the end, whatever its START says of it."""
+        name = names.dataset_name(node) if node.resource_type in datasets.WRITERS else None
+        return frozenset() if name is None or run.command in _NOT_BUILDING else frozenset((name,))
+
     def _of_node(
         self,
         kind: Kind,
@@ -351,7 +360,14 @@ class Translator:
             outputs=outputs,
             producer=PRODUCER,
         )
-        return Message(bounded(built), key=run_id)
+        return Message(
+            bounded(built),
+            key=run_id,
+            name=_name(kind, built.job.name, run_id),
+            reads=_names(inputs),
+            writes=self._writes(node, run),
+            unfinished=kind is Kind.START,
+        )
 
     def _job_facets(self, node: NodeDescribed, state: RunState) -> JobFacets:
         return facets.of_job(node, self._repository, state.config.project if state.config else None)
@@ -412,6 +428,14 @@ class Translator:
         inputs, outputs = self._datasets.inputs(node, state), self._outputs(node, run, state)
         for kind in (Kind.START, Kind.COMPLETE):
             yield self._of_node(kind, state.now, node, run, state, more, inputs, outputs, run_id)
+
+
+def _name(kind: Kind, job: str, run_id: str) -> str:
+    return f"{kind.value} of {job}, run {run_id}"
+
+
+def _names(inputs: Iterable[InputDataset]) -> frozenset[str]:
+    return frozenset(dataset.name for dataset in inputs)
 
 
 def _key(event: Event, unique_id: str) -> _Key:
