@@ -125,7 +125,7 @@ class Delivery:
             self.stop(error)
             return False
         self.read_to = record.offset
-        return not self._is_full
+        return not self._outbox.is_full
 
     def _put(self, position: Position, message: Message) -> None:
         if not isinstance(message, Message):
@@ -149,11 +149,7 @@ class Delivery:
 
     def _dispatch(self) -> None:
         self._unsent = 0
-        self._outbox.dispatch(is_full=self._is_full)
-
-    @property
-    def _is_full(self) -> bool:
-        return len(self._ledger) >= self._limits.messages
+        self._outbox.dispatch()
 
     def rest(self) -> Iterator[tuple[Record, RunState]]:
         """What is in the journal behind where it has read to, each record with the state by then."""
@@ -187,7 +183,7 @@ class Delivery:
 
     def _wait_for_room(self) -> None:
         self.dispatch()
-        self._wait_until(lambda: not self._is_full)
+        self._wait_until(lambda: not self._outbox.is_full)
 
     # --- how it ends ----------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ class Outbox:
         self._most_lanes, self._batch = max(1, int(sink.lanes)), max(1, int(sink.batch))
         self._linger = float(sink.linger)
         self._ledger = ledger
+        self._limits = limits
         self._concurrency = Concurrency(self._most_lanes)
         self._ordering = Ordering()
         self._retries = Retries(limits)
@@ -62,11 +63,20 @@ class Outbox:
         """The backend has accepted this, and nothing since that follows it under its key."""
         self._reference = [Pending(_NO_NUMBER, (0, 0), message)]
 
-    def dispatch(self, *, is_full: bool = False) -> None:
-        """Have lanes deliver what may go. `is_full`: no more will be put in until something is settled."""
-        if is_full and self._ordering.head is None and not self._sending and not self._retries:
-            self._ordering.finish_idle()
+    @property
+    def is_full(self) -> bool:
+        """Whether no more should be put in until something is settled."""
+        return len(self._ledger) >= self._limits.messages
+
+    def dispatch(self) -> None:
+        """Have lanes deliver what may go."""
+        self._go_on_if_full()
         self._wake_a_lane()
+
+    def _go_on_if_full(self) -> None:
+        """Wait no longer for messages that can't be put in, where nothing else would ever make room for them."""
+        if self.is_full and not self._sending and not self._retries and self._ordering.head is None:
+            self._ordering.finish_idle()
 
     def expect_no_more(self) -> None:
         """All was put in: nothing waits for company any longer, nor for what might have followed."""
@@ -237,4 +247,5 @@ class Outbox:
     def _settle(self, batch: Batch) -> None:
         if not batch[0].is_passed:
             self._ordering.settle(batch)
+        self._go_on_if_full()
         self.changed.notify_all()
