@@ -89,6 +89,8 @@ class Backend:
 
 def _name(event: dict) -> str:
     job = event["job"]["name"]
+    if "run" not in event:
+        return job
     return f"{event['eventType']} {'session' if job.startswith('dbt-run-') else job.split('.')[3]}"
 
 
@@ -411,6 +413,22 @@ def test_a_replay_sends_and_tells_what_is_really_owed(tmp_path: Path, backend: B
     cursor = deliver(directory)
     assert (cursor.undelivered, cursor.complete) == (0, True)
     assert sorted(backend.received) == sorted(owed)
+
+
+def test_what_is_owed_is_sent_also_where_other_messages_are_no_longer_made(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the record that ends a session an exposure is told as well, unless that was turned off meanwhile."""
+    exposure = described("exposure.shop.board", depends_on=["model.shop.a"])
+    backend.behaves = lambda name: 503 if name == "COMPLETE session" else 201
+    directory = run(tmp_path, node("a"), [exposure])
+    assert deliver(directory, 1.0).undelivered == 1
+    assert backend.accepted == ["START session", *both("a"), "exposure.shop.board"]
+    monkeypatch.setenv("SPANLINE_LINEAGE_EXPOSURES", "off")
+    backend.behaves = lambda _name: 201
+    backend.requests.clear()
+    assert deliver(directory).complete
+    assert backend.received == ["COMPLETE session"]
 
 
 def test_another_version_of_spanline_sends_more_than_it_must_and_not_less(tmp_path: Path, backend: Backend) -> None:

@@ -11,8 +11,11 @@ from spanline._version import __version__
 from spanline.home.home import RunDirectory
 from spanline.system import files
 
-Position = tuple[int, int]
-"""Which message: the byte offset of the record that it was made of, and which of that record's it is, from 0."""
+Position = tuple[int, str, int]
+"""Which message: the byte offset of the record that it was made of, its key, and which of those two it is, from 0.
+
+The key is in it as a setting may leave messages out (`SPANLINE_LINEAGE_EXPOSURES=off`): the others stay the same ones.
+"""
 
 _LONGEST: Final = 1 << 20
 """Bytes of a cursor. What it lists is bounded, see `DeliveryLimits`."""

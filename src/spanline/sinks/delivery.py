@@ -10,6 +10,7 @@ import enum
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -119,8 +120,12 @@ class Delivery:
         if record.offset <= self.read_to or self.phase is Phase.OVER:
             return True
         try:
-            for number, message in enumerate(self._sink.translate(record.event, state)):
-                self._put((self.read_to, number), message)
+            made: Counter[str] = Counter()
+            for message in self._sink.translate(record.event, state):
+                if not isinstance(message, Message):
+                    raise TypeError(f"it yields {type(message).__name__} where a Message is wanted")
+                self._put((self.read_to, message.key, made[message.key]), message)
+                made[message.key] += 1
         except BaseException as error:  # noqa: BLE001 - a sink may raise anything; it is reported, and stopped
             self.stop(error)
             return False
@@ -128,8 +133,6 @@ class Delivery:
         return not self._outbox.is_full
 
     def _put(self, position: Position, message: Message) -> None:
-        if not isinstance(message, Message):
-            raise TypeError(f"it yields {type(message).__name__} where a Message is wanted")
         with self._outbox.lock:
             pending = self._ledger.open(position, message)
             if pending is None:

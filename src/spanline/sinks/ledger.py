@@ -119,7 +119,8 @@ class Ledger:
             self._open.clear()
 
     def complete(self) -> None:
-        """All was read, and nothing is owed."""
+        """All was read, and nothing is owed. What was, and is made no more, isn't either."""
+        self._from_before.clear()
         self.cursor.complete = True
         self.cursor.error = None
         self.save()

@@ -61,7 +61,7 @@ class Outbox:
 
     def note_accepted(self, message: Message) -> None:
         """The backend has accepted this, and nothing since that follows it under its key."""
-        self._reference = [Pending(_NO_NUMBER, (0, 0), message)]
+        self._reference = [Pending(_NO_NUMBER, (0, "", 0), message)]
 
     @property
     def is_full(self) -> bool:
