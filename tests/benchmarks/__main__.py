@@ -44,8 +44,7 @@ def main() -> None:
         if few:
             small = _prepared(work / "small", options.few_models, tools)
             results.groups.append(_compare(_with_plain(few), small, options.repeat, tools, work))
-    if many:
-        results.targets = targets(results)
+    results.targets = targets(results)
     options.output.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
     print(markdown(results))
 

@@ -17,9 +17,12 @@ from tests.benchmarks.project import Template
 from tests.benchmarks.receivers import TRACES_PATH, Receivers, unused_port
 
 Tool = Literal["dbt", "spanline", "dbt-ol"]
-Backend = Literal["none", "fast", "slow", "dead"]
+Backend = Literal["none", "fast", "slow", "busy", "dead"]
 
 SLOW_SECONDS: Final = 0.05
+BUSY_SECONDS: Final = 0.4
+_PATIENT: Final = {"SPANLINE_FLUSH_TIMEOUT": "600"}
+"""For a backend that needs longer for a run than dbt does."""
 _OURS: Final = ("OPENLINEAGE", "OTEL_", "SPANLINE_", "DBT_", "TRACEPARENT")
 
 
@@ -44,6 +47,7 @@ CASES: Final = (
     Case("backends", "spanline, OpenLineage and OTLP", "spanline", "fast"),
     Case("cold", "the same, the first run of all", "spanline", "fast", cold=True),
     Case("slow", f"the same, backends that take {SLOW_SECONDS * 1000:.0f} ms", "spanline", "slow"),
+    Case("busy", f"OpenLineage that takes {BUSY_SECONDS * 1000:.0f} ms of its one CPU", "spanline", "busy", few=True),
     Case("dead", "the same, nothing listening", "spanline", "dead"),
     Case("dbt-ol", "`dbt-ol build`", "dbt-ol", "fast"),
     Case("dbt-ol-logs", "`dbt-ol build`, structured logs", "dbt-ol", "fast", ("--consume-structured-logs",), few=True),
@@ -101,6 +105,8 @@ def measure(case: Case, repetition: int, template: Template, tools: Tools, work:
         first_node=first_node(project, found.launched),
         journalled=read_journal(project, found.launched, receipts) if case.tool == "spanline" else None,
         lineage_events=receipts.events if receipts is not None else 0,
+        duplicates=receipts.duplicates if receipts is not None else 0,
+        lineage_seconds=receipts.lineage_seconds if receipts is not None else 0.0,
         trace_requests=receipts.requests.get(TRACES_PATH, 0) if receipts is not None else 0,
     )
 
@@ -129,14 +135,15 @@ def _backend(backend: Backend, work: Path) -> Iterator[tuple[Mapping[str, str], 
         with unused_port() as port:
             yield _settings(port), None
     else:
-        receivers = Receivers(work / "receipts.json", SLOW_SECONDS if backend == "slow" else 0.0)
+        delay = SLOW_SECONDS if backend == "slow" else 0.0
+        receivers = Receivers(work / "receipts.json", delay, BUSY_SECONDS if backend == "busy" else 0.0)
         try:
-            yield _settings(receivers.port), receivers
+            yield _settings(receivers.port) | (_PATIENT if backend == "busy" else {}), receivers
         except BaseException:
             receivers.stop()
             raise
 
 
-def _settings(port: int) -> Mapping[str, str]:
+def _settings(port: int) -> dict[str, str]:
     base = f"http://127.0.0.1:{port}"
     return {"OPENLINEAGE_URL": base, "OTEL_EXPORTER_OTLP_ENDPOINT": base}

@@ -72,6 +72,10 @@ class Measurement(msgspec.Struct):
     journalled: Journalled | None = None
     lineage_events: int = 0
     """OpenLineage events that were received."""
+    duplicates: int = 0
+    """How many of them had been received before."""
+    lineage_seconds: float = 0.0
+    """From the second one's arrival to the last one's answer."""
     trace_requests: int = 0
     """OTLP requests that were received."""
 

@@ -1,7 +1,8 @@
 """Local backends, in a process of their own: OpenLineage on `/api/v1/lineage`, OTLP on `/v1/traces`.
 
-While dbt runs they only note when each request had arrived, whole, and answer after a delay; what was in it is read
-when all is over, so that the two cores are left to what is measured.
+While dbt runs they only note when each request had arrived, whole, and answer after a delay, or in turn after the time
+that an OpenLineage event takes a backend of one CPU; what was in it is read when all is over, so that the two cores are
+left to what is measured.
 """
 
 from __future__ import annotations
@@ -42,24 +43,31 @@ class Receipts(msgspec.Struct):
     """Requests per path."""
     events: int = 0
     """OpenLineage events, START included."""
+    duplicates: int = 0
+    """How many of these had been received before."""
+    lineage_seconds: float = 0.0
+    """From the second OpenLineage event's arrival to the last one's answer: after the first there is a pause."""
     last: int = 0
     cpu: float = 0.0
     """CPU seconds of the receivers, which a real backend would have spent elsewhere."""
 
 
-class _Request(msgspec.Struct, frozen=True):
+class _Request(msgspec.Struct):
     at: int
     path: str
     body: bytes
     compressed: bool
+    answered: int = 0
 
 
 class Receivers:
     """A running receiver process, and what it has received once it is stopped."""
 
-    def __init__(self, output: Path, delay: float = 0.0) -> None:
+    def __init__(self, output: Path, delay: float = 0.0, work: float = 0.0) -> None:
+        """Answer after `delay` seconds, and to an OpenLineage event after `work` seconds in which no other is done."""
         self._output = output
-        command = [sys.executable, "-m", f"{__package__}.receivers", "--delay", str(delay), "--output", str(output)]
+        command = [sys.executable, "-m", f"{__package__}.receivers", "--output", str(output)]
+        command += ["--delay", str(delay), "--work", str(work)]
         self._process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
@@ -85,16 +93,22 @@ def unused_port() -> Iterator[int]:
 # --- in the receivers' process ----------------------------------------------------------------------------------------
 
 
-async def _serve(delay: float) -> list[_Request]:
+async def _serve(delay: float, work: float) -> list[_Request]:
     received: list[_Request] = []
+    processor = asyncio.Lock()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
-                received.append(await _read(reader))
+                request = await _read(reader)
+                received.append(request)
                 if delay:
                     await asyncio.sleep(delay)
+                if work and request.path == LINEAGE_PATH:
+                    async with processor:
+                        await asyncio.sleep(work)
                 writer.write(_ANSWER)
+                request.answered = time.time_ns()
         writer.close()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0)
@@ -116,11 +130,16 @@ async def _read(reader: asyncio.StreamReader) -> _Request:
 
 def _receipts(received: list[_Request]) -> Receipts:
     found = Receipts()
+    seen: set[bytes] = set()
+    _, second = [*(request.at for request in received if request.path == LINEAGE_PATH), 0, 0][:2]
     for request in received:
         found.requests[request.path] = found.requests.get(request.path, 0) + 1
         found.last = request.at
         body = gzip.decompress(request.body) if request.compressed else request.body
         if request.path == LINEAGE_PATH:
+            found.duplicates += body in seen
+            seen.add(body)
+            found.lineage_seconds = max(found.lineage_seconds, (request.answered - second) / 1e9)
             _take_lineage(found, request.at, body)
         elif request.path == TRACES_PATH:
             _take_spans(found, request.at, body)
@@ -148,10 +167,11 @@ def main() -> None:
     """Listen until SIGTERM, then write what was received."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, required=True)
+    parser.add_argument("--work", type=float, required=True)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     before = time.process_time()
-    received = asyncio.run(_serve(options.delay))
+    received = asyncio.run(_serve(options.delay, options.work))
     cpu = time.process_time() - before
     found = _receipts(received)
     found.cpu = cpu

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from tests.benchmarks.callback import Callback
-from tests.benchmarks.cases import CASES, PLAIN, Case
+from tests.benchmarks.cases import BUSY_SECONDS, CASES, PLAIN, Case
 from tests.benchmarks.measure import Latency, Measurement
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def _git(*arguments: str) -> str:
 
 def targets(results: Results) -> list[Target]:
     """The promises that these measurements can judge."""
-    found = list(_run_targets(results.groups[0])) if results.groups else []
+    found = [target for group in results.groups for target in _run_targets(group)]
     if results.callback is not None:
         cost = results.callback
         found.append(Target("callback, CPU of a record", 25, cost.records.microseconds, "µs"))
@@ -146,6 +146,10 @@ def targets(results: Results) -> list[Target]:
 def _run_targets(group: Group) -> Iterator[Target]:
     for case in group.cases():
         if case.tool != "spanline":
+            continue
+        if case.backend == "busy":
+            yield Target("events received twice, busy", 0, sum(m.duplicates for m in group.of(case)))
+            yield Target("time / a busy backend's own, busy", 1 / 0.95, max(map(_share, group.of(case))))
             continue
         yield Target(f"wall / plain, {case.name}", 1.05 if case.cold else 1.02, group.ratio(case, _run_wall).median)
         yield Target(f"supervisor's peak, {case.name}", 80, max(m.process.own_peak for m in group.of(case)), "MB")
@@ -184,6 +188,11 @@ def _latencies(group: Group, case: Case) -> dict[str, Latency]:
             total.milliseconds += latency.milliseconds
             total.missing += latency.missing
     return found
+
+
+def _share(measurement: Measurement) -> float:
+    """How many times as long all events but the first took as the backend has worked on them."""
+    return measurement.lineage_seconds / ((measurement.lineage_events - 1) * BUSY_SECONDS)
 
 
 def _run_wall(measurement: Measurement) -> float:

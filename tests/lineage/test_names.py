@@ -6,7 +6,9 @@ https://openlineage.io/docs/spec/naming. The specification's own helpers, in ope
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -76,7 +78,6 @@ DBT_OL_NAMESPACES = [
     ("spark", {"host": "s", "method": "http"}, "spark://s:443"),
     ("spark", {"host": WORKSPACE, "method": "odbc", "endpoint": "abc"}, f"spark://{WORKSPACE}:443"),
     ("sqlserver", {"server": "s", "port": 1433}, "mssql://s:1433"),
-    ("sqlserver", {"server": "s\\sales", "port": 50123}, "mssql://s\\sales:50123"),
     ("trino", {"host": "t", "port": 8080, "method": "none"}, "trino://t:8080"),
     ("trino", {"host": "shop.trino.galaxy.starburst.io", "port": 443}, "trino://shop.trino.galaxy.starburst.io:443"),
     ("watsonx_presto", {"host": "p", "port": 8443}, "presto://p:8443"),
@@ -103,8 +104,9 @@ OWN_NAMESPACES = [
     ("dremio", {"cloud_host": "api.dremio.cloud"}, "dremio://api.dremio.cloud"),
     ("duckdb", {}, "duckdb://:memory:"),
     ("fabric", {"workspace_name": "Sales"}, "fabric-warehouse://Sales"),
-    ("glue", {"region": "eu-west-1"}, "arn:aws:glue:eu-west-1:"),
-    ("glue", {"region": "eu-west-1", "role_arn": "dbt"}, "arn:aws:glue:eu-west-1:"),
+    ("glue", {"region": "eu-west-1"}, "glue://eu-west-1"),
+    ("glue", {"region": "eu-west-1", "role_arn": "dbt"}, "glue://eu-west-1"),
+    ("glue", {}, "glue"),
     ("postgres", {"host": "db"}, "postgres://db:5432"),
     ("postgres", {"host": "db", "port": float("inf")}, "postgres://db:inf"),
     ("redshift", {"host": "r"}, "redshift://r:5439"),
@@ -167,11 +169,31 @@ def test_a_namespace_that_dbt_ol_has_not_is_the_specifications_or_follows_its_fo
 @pytest.mark.parametrize(
     ("adapter", "connection", "namespace"),
     [
+        ("duckdb", {"path": "/data/our shop.duckdb"}, "duckdb:///data/our=20shop.duckdb"),
+        ("duckdb", {"path": '~/"new".duckdb'}, "duckdb://=7E/=22new=22.duckdb"),
+        ("duckdb", {"path": "/data/100%.duckdb"}, "duckdb:///data/100=25.duckdb"),
+        ("duckdb", {"path": "C:\\data\\shop.duckdb"}, "duckdb://C:=5Cdata=5Cshop.duckdb"),
+        ("duckdb", {"path": "/données/dt=1/a+b.duckdb"}, "duckdb:///donn=C3=A9es/dt=1/a+b.duckdb"),
+        ("sqlserver", {"server": "s\\sales", "port": 50123}, "mssql://s=5Csales:50123"),
+        ("fabric", {"workspace_name": "Our Sales"}, "fabric-warehouse://Our=20Sales"),
+        ("postgres", {"host": "[::1]", "port": 5432}, "postgres://=5B::1=5D:5432"),
+    ],
+)
+def test_a_namespace_has_no_sign_that_a_backend_stumbles_over(adapter: str, connection: dict, namespace: str) -> None:
+    """DataHub drops what is no URI; Marquez takes these, by its `NamespaceName`, and no others."""
+    assert names.dataset_namespace(adapter, connection) == namespace
+    assert re.fullmatch(r"[a-zA-Z:;=/0-9_\-.@+]{1,1024}", namespace)
+    assert urlsplit(namespace).scheme == namespace.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "connection", "namespace"),
+    [
         ("duckdb", {"path": "md:shop?motherduck_token=s3cret&saas_mode=true"}, "duckdb://md:shop"),
         (
             "duckdb",
             {"path": "ducklake:postgres:dbname=lake host=db password='s3 cret' user=me"},
-            "duckdb://ducklake:postgres:dbname=lake host=db user=me",
+            "duckdb://ducklake:postgres:dbname=lake=20host=db=20user=me",
         ),
         ("of_the_future", {"dsn": "driver://me:s3cret@h:1/d?password=s3cret"}, "of_the_future://driver://h:1/d"),
     ],
@@ -501,6 +523,38 @@ EXTENDED = {"OPENLINEAGE_DBT_USE_EXTENDED_JOB_NAME": "true"}
 )
 def test_the_job_of_a_run_is_named_by_dbt_ols_variables(argv: list[str], environ: dict, name: str) -> None:
     assert names.session_job_name("shop", "prof", argv, environ) == name
+
+
+@pytest.mark.parametrize(
+    ("unique_id", "command", "name"),
+    [
+        ("model.shop.orders", "build", "shop.orders"),
+        ("model.shop.orders.v2", "run", "shop.orders.v2"),
+        ("seed.shop.raw", "seed", "shop.raw"),
+        ("snapshot.shop.history", "compile", "shop.history.compile"),
+        ("model.dbt_utils.numbers", "docs generate", "dbt_utils.numbers.compile"),
+        ("test.shop.unique_orders_id.1a2b", "test", "shop.test.unique_orders_id.1a2b"),
+        ("test.shop.no_orders_lost", "compile", "shop.test.no_orders_lost.compile"),
+        ("unit_test.shop.orders.adds_up", "build", "shop.unit_test.orders.adds_up"),
+        ("source.shop.raw.events", "source freshness", "shop.source.raw.events"),
+        ("operation.shop.shop-on-run-end-0", "compile", "shop.operation.shop-on-run-end-0"),
+        ("exposure.shop.orders", "", "shop.exposure.orders"),
+    ],
+)
+def test_a_short_name_is_the_project_and_the_node(unique_id: str, command: str, name: str) -> None:
+    kind, package, *rest = unique_id.split(".")
+    relation = Relation("t", "db.s.t", "db", "s") if kind in ("model", "seed", "snapshot") else None
+    node = NodeDescribed(
+        unique_id=unique_id, resource_type=kind, name=rest[-1], package_name=package, relation=relation
+    )
+    assert names.job_name(node, command, short=True) == name
+
+
+def test_the_short_name_of_a_run_is_the_project() -> None:
+    assert names.session_job_name("shop", short=True) == "shop"
+    assert names.session_job_name("shop", environ={"OPENLINEAGE_DBT_JOB_NAME": "nightly"}, short=True) == "nightly"
+    extended = {"OPENLINEAGE_DBT_USE_EXTENDED_JOB_NAME": "true"}
+    assert names.session_job_name("shop", "prod", ["build", "-s", "a"], extended, short=True) == "shop-prod-a"
 
 
 def test_the_job_of_a_run_is_named_after_the_project() -> None:

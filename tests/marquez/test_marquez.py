@@ -91,16 +91,19 @@ def test_marquez_health_check_line_sees_a_pong(composed: dict[str, Any]) -> None
 # --- check, on answers written down here: no Marquez is in what follows ----------------------------------------------
 
 SESSION, NODE = "01890a5d-ac96-774b-bcce-b302099a8057", "01890a5d-ac96-774b-bcce-b302099a8058"
+TEST = "01890a5d-ac96-774b-bcce-b302099a8059"
 DUCKDB = "duckdb://shop.duckdb"
 ORDERS, TOTALS = {"namespace": DUCKDB, "name": "shop.main.orders"}, {"namespace": DUCKDB, "name": "shop.main.totals"}
 JOB = "dbt-run-shop.shop.main.totals.build.run"
+TEST_JOB = "dbt-run-shop.test.shop.never"
+NEVER = {"assertion": "custom_sql", "name": "never", "success": False}
 ENGINE = {"processing_engine": {"name": "dbt", "version": "1.11.0"}}
 PARENT = {"run": {"runId": SESSION}, "job": {"namespace": "dbt", "name": "dbt-run-shop"}}
 
 
 def _event(kind: str, second: int, run_id: str, **more: Any) -> dict[str, Any]:
     run = {"runId": run_id, "facets": ENGINE if run_id == SESSION else ENGINE | {"parent": PARENT}}
-    name = "dbt-run-shop" if run_id == SESSION else "shop.main.totals.build.run"
+    name = {SESSION: "dbt-run-shop", NODE: "shop.main.totals.build.run", TEST: "test.shop.never"}[run_id]
     job = {"namespace": "dbt", "name": name, "facets": {"jobType": {"integration": "DBT"}}}
     return {"eventType": kind, "eventTime": f"2026-01-01T00:00:0{second}.5+00:00", "run": run, "job": job} | more
 
@@ -124,7 +127,9 @@ SENT = [
             }
         ],
     ),
-    _event("COMPLETE", 3, SESSION),
+    _event("START", 2, TEST, inputs=[TOTALS]),
+    _event("FAIL", 3, TEST, inputs=[TOTALS | {"inputFacets": {"dataQualityAssertions": {"assertions": [NEVER]}}}]),
+    _event("COMPLETE", 4, SESSION),
 ]
 
 
@@ -133,18 +138,24 @@ def _run(run_id: str, start: int, end: int, **more: Any) -> dict[str, Any]:
     return {"id": run_id, "state": "COMPLETED", "facets": ENGINE} | times | more
 
 
+def _version(version: str, second: int, run_id: str | None) -> dict[str, Any]:
+    made = {"version": version, "createdAt": f"2026-01-01T00:00:0{second}.500Z"}
+    return made | {"createdByRun": {"id": run_id} if run_id else None}
+
+
 def _edge(origin: str, destination: str) -> dict[str, str]:
     return {"origin": origin, "destination": destination}
 
 
-NODE_ID, ORDERS_ID, TOTALS_ID = (
+NODE_ID, TEST_ID, ORDERS_ID, TOTALS_ID = (
     f"job:dbt:{JOB}",
+    f"job:dbt:{TEST_JOB}",
     f"dataset:{DUCKDB}:shop.main.orders",
     f"dataset:{DUCKDB}:shop.main.totals",
 )
 ANSWERS: dict[str, Any] = {
     "namespaces": {"namespaces": [{"name": "default"}, {"name": "dbt"}, {"name": DUCKDB}]},
-    f"jobs/runs/{SESSION}": _run(SESSION, 0, 3, inputDatasetVersions=[], outputDatasetVersions=[]),
+    f"jobs/runs/{SESSION}": _run(SESSION, 0, 4, inputDatasetVersions=[], outputDatasetVersions=[]),
     f"jobs/runs/{NODE}": _run(
         NODE,
         1,
@@ -153,21 +164,38 @@ ANSWERS: dict[str, Any] = {
         inputDatasetVersions=[{"datasetVersionId": ORDERS | {"version": "v1"}, "facets": {}}],
         outputDatasetVersions=[{"datasetVersionId": TOTALS | {"version": "v2"}, "facets": {}}],
     ),
+    f"jobs/runs/{TEST}": _run(
+        TEST,
+        2,
+        3,
+        state="FAILED",
+        facets=ENGINE | {"parent": PARENT},
+        inputDatasetVersions=[{"datasetVersionId": TOTALS | {"version": "v2"}, "facets": {}}],
+        outputDatasetVersions=[],
+    ),
     "namespaces/dbt/jobs/dbt-run-shop": {"name": "dbt-run-shop", "facets": {"jobType": {}}, "parentJobName": None},
     "namespaces/dbt/jobs/dbt-run-shop/runs": {"runs": [{"id": SESSION}], "totalCount": 1},
     f"namespaces/dbt/jobs/{JOB}": {"name": JOB, "facets": {"jobType": {}}, "parentJobName": "dbt-run-shop"},
     f"namespaces/dbt/jobs/{JOB}/runs": {"runs": [{"id": NODE}], "totalCount": 1},
+    f"namespaces/dbt/jobs/{TEST_JOB}": {"name": TEST_JOB, "facets": {"jobType": {}}, "parentJobName": "dbt-run-shop"},
+    f"namespaces/dbt/jobs/{TEST_JOB}/runs": {"runs": [{"id": TEST}], "totalCount": 1},
     f"namespaces/{DUCKDB}/datasets/shop.main.orders": ORDERS
     | {"fields": [{"name": "amount", "type": "INTEGER"}], "facets": {}, "sourceName": "default"},
     f"namespaces/{DUCKDB}/datasets/shop.main.totals": TOTALS
     | {
         "fields": [{"name": "total", "type": "HUGEINT"}],
-        "facets": {"documentation": {}, "schema": {}, "columnLineage": {}},
+        "facets": {
+            "documentation": {},
+            "schema": {},
+            "columnLineage": {},
+            "dataQualityAssertions": {"assertions": [NEVER]},
+        },
         "description": "Sums.",
         "sourceName": "default",
+        "currentVersion": "v2",
     },
     f"namespaces/{DUCKDB}/datasets/shop.main.totals/versions": {
-        "versions": [{"version": "v2", "createdByRun": {"id": NODE}}],
+        "versions": [_version("v2", 2, NODE)],
         "totalCount": 1,
     },
     f"lineage {NODE_ID}": {
@@ -175,6 +203,12 @@ ANSWERS: dict[str, Any] = {
             {"id": NODE_ID, "inEdges": [_edge(ORDERS_ID, NODE_ID)], "outEdges": [_edge(NODE_ID, TOTALS_ID)]},
             {"id": ORDERS_ID, "inEdges": [], "outEdges": [_edge(ORDERS_ID, NODE_ID)]},
             {"id": TOTALS_ID, "inEdges": [_edge(NODE_ID, TOTALS_ID)], "outEdges": []},
+        ]
+    },
+    f"lineage {TEST_ID}": {
+        "graph": [
+            {"id": TEST_ID, "inEdges": [_edge(TOTALS_ID, TEST_ID)], "outEdges": []},
+            {"id": TOTALS_ID, "inEdges": [], "outEdges": [_edge(TOTALS_ID, TEST_ID)]},
         ]
     },
     f"column-lineage {TOTALS_ID}": {
@@ -190,7 +224,7 @@ ANSWERS: dict[str, Any] = {
             }
         ]
     },
-    "events/lineage": {"events": SENT, "totalCount": 4},
+    "events/lineage": {"events": SENT, "totalCount": len(SENT)},
 }
 
 
@@ -292,8 +326,39 @@ def _no_description(answers: dict[str, Any]) -> None:
     answers[f"namespaces/{DUCKDB}/datasets/shop.main.totals"]["description"] = None
 
 
+def _versions(answers: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = answers[f"namespaces/{DUCKDB}/datasets/shop.main.totals/versions"]["versions"]
+    return found
+
+
 def _two_versions(answers: dict[str, Any]) -> None:
-    answers[f"namespaces/{DUCKDB}/datasets/shop.main.totals/versions"]["versions"] *= 2
+    _versions(answers).append(_version("v3", 2, NODE))
+
+
+def _version_of_nobody(answers: dict[str, Any]) -> None:
+    _versions(answers).append(_version("v3", 1, None))
+
+
+def _older_version_of_nobody(answers: dict[str, Any]) -> None:
+    _versions(answers).append(_version("v1", 0, None) | {"createdAt": "2025-12-31T00:00:00Z"})
+
+
+def _other_current_version(answers: dict[str, Any]) -> None:
+    _versions(answers).append(_version("v3", 1, SESSION))
+    answers[f"namespaces/{DUCKDB}/datasets/shop.main.totals"]["currentVersion"] = "v3"
+
+
+def _column_twice(answers: dict[str, Any]) -> None:
+    answers[f"namespaces/{DUCKDB}/datasets/shop.main.totals"]["fields"].append({"name": "total", "type": None})
+
+
+def _no_assertion(answers: dict[str, Any]) -> None:
+    facets = answers[f"namespaces/{DUCKDB}/datasets/shop.main.totals"]["facets"]
+    facets["dataQualityAssertions"]["assertions"] = [NEVER | {"name": "always", "success": True}]
+
+
+def _column_edge_twice(answers: dict[str, Any]) -> None:
+    answers[f"column-lineage {TOTALS_ID}"]["graph"] *= 2
 
 
 def _one_more_edge(answers: dict[str, Any]) -> None:
@@ -323,6 +388,11 @@ def _no_raw_event(answers: dict[str, Any]) -> None:
         (_no_column, "columns: sent [('total', 'HUGEINT')], kept []"),
         (_no_description, "description: sent Sums., kept None"),
         (_two_versions, f"run {NODE} has made 2 versions of it"),
+        (_version_of_nobody, "1 of its versions were made by no run"),
+        (_other_current_version, f"current version, by run: sent {NODE}, kept {SESSION}"),
+        (_column_twice, "columns: sent [('total', 'HUGEINT')], kept [('total', 'HUGEINT'), ('total', None)]"),
+        (_no_assertion, "assertion was not kept: never False"),
+        (_column_edge_twice, "2 edges, of which 1 are distinct"),
         (_one_more_edge, "edge to one of its inputs was not sent: dataset:other:t"),
         (_no_column_edge, f"edge was not kept: total {DUCKDB} shop.main.orders amount"),
         (_no_namespace, f"namespace was not kept: {DUCKDB}"),
@@ -333,6 +403,21 @@ def test_a_difference_is_told_once(differences: Any, answering: Answering, chang
     change(answering.answers)
     (found,) = differences()
     assert said in found
+
+
+def test_what_was_there_before_is_no_difference(differences: Any, answering: Answering) -> None:
+    _older_version_of_nobody(answering.answers)
+    assert differences() == []
+
+
+def test_a_test_that_a_later_event_leaves_out_is_missed_all_the_same(check: ModuleType) -> None:
+    """What is expected is taken from all events, so that `check` sees what a sender lets go."""
+    passed = NEVER | {"name": "always", "success": True}
+    later = _event(
+        "COMPLETE", 5, TEST, inputs=[TOTALS | {"inputFacets": {"dataQualityAssertions": {"assertions": [passed]}}}]
+    )
+    told = check.Told([*SENT, later])
+    assert told.assertions((DUCKDB, TOTALS["name"])) == {"never": False, "always": True}
 
 
 def test_an_event_that_was_refused_is_a_difference(differences: Any, answering: Answering) -> None:

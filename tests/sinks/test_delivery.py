@@ -18,13 +18,16 @@ from spanline.journal import ids
 from spanline.journal.appender import Appender
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState, state_of
-from spanline.sinks import delivery, dispatcher
-from spanline.sinks.base import Message, Rejected, Sink
+from spanline.sinks import dispatcher
+from spanline.sinks.base import Later, Message, Rejected, Sink
 from spanline.sinks.dispatcher import Deliveries
+from spanline.sinks.limits import DeliveryLimits
 from spanline.supervisor import replay
 from spanline.system.open_file import OpenFile
 
-MANY = 3 * delivery._PENDING
+MANY = 3 * DeliveryLimits().messages
+HASTE = DeliveryLimits(pauses=(0.01, 0.02))
+SHORT = DeliveryLimits(set_up=0.5, stop=0.5, tell=0.3)
 
 
 class Recorded:
@@ -91,10 +94,9 @@ def directory(tmp_path: Path) -> RunDirectory:
 
 
 @pytest.fixture
-def deliver(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Deliveries]:
-    def start(*sinks: Recorded) -> Deliveries:
-        monkeypatch.setattr(dispatcher, "announced", lambda: [Point(sink) for sink in sinks])
-        return Deliveries(directory, OpenFile(directory.journal))
+def deliver(directory: RunDirectory) -> Callable[..., Deliveries]:
+    def start(*sinks: Recorded, limits: DeliveryLimits | None = None) -> Deliveries:
+        return Deliveries(directory, OpenFile(directory.journal), points=[Point(sink) for sink in sinks], limits=limits)
 
     return start
 
@@ -202,8 +204,8 @@ def test_what_waits_in_memory_is_bounded(directory: RunDirectory, deliver: Calla
     write(directory, 0, MANY)
     running = deliver(sink, other)
     until(lambda: len(other.delivered) == MANY, "the other sink")
-    until(lambda: len(made) >= delivery._PENDING, "a full memory")
-    assert len(made) == delivery._PENDING
+    until(lambda: len(made) >= DeliveryLimits().messages, "a full memory")
+    assert len(made) == DeliveryLimits().messages
     sink.gate.set()
     finish(running)
     assert sink.delivered == expected(MANY)
@@ -287,11 +289,11 @@ def test_order_is_kept_for_each_key_and_around_barriers(
 def test_messages_that_wait_for_company_neither_wait_for_it_when_full_nor_at_the_end(
     directory: RunDirectory, deliver: Callable[..., Deliveries]
 ) -> None:
-    write(directory, 0, MANY)
+    write(directory, 0, MANY + 1)
     sink = Recorded("sink", batch=100, linger=30.0)
     before = time.monotonic()
     finish(deliver(sink))
-    assert sink.delivered == expected(MANY)
+    assert sink.delivered == expected(MANY + 1)
     assert time.monotonic() - before < 30
 
 
@@ -378,14 +380,11 @@ def test_broken_sink_holds_up_no_other_and_is_named(
     kind: type[Recorded],
     directory: RunDirectory,
     deliver: Callable[..., Deliveries],
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for limit in ("_SET_UP_SECONDS", "_STOP_SECONDS"):
-        monkeypatch.setattr(dispatcher, limit, 0.5)
     write(directory, 0, 10)
     sound = Recorded("sound")
-    cursors = finish(deliver(kind("broken"), sound), 1.0)
+    cursors = finish(deliver(kind("broken"), sound, limits=SHORT), 1.0)
     assert sound.delivered == expected(10)
     assert cursors["sound"].complete
     said = caplog.text
@@ -410,7 +409,7 @@ def test_without_any_time_it_gives_up_at_once_and_tells_all_that_is_left(
     told: list[int] = []
     before = time.monotonic()
     cursors = deliver(dead).finish(0.0, lambda cursors: told.append(cursors["dead"].undelivered))
-    assert time.monotonic() - before < dispatcher._STOP_SECONDS / 2
+    assert time.monotonic() - before < DeliveryLimits().stop / 2
     assert told == [10]
     assert (cursors["dead"].undelivered, cursors["dead"].complete) == (10, False)
     dead.gate.set()
@@ -478,10 +477,8 @@ def test_a_replay_tells_what_is_news(before: SinkDelivery | None, now: SinkDeliv
 
 
 def test_who_hangs_over_what_is_told_is_not_closed_and_owes_it(
-    directory: RunDirectory, deliver: Callable[..., Deliveries], monkeypatch: pytest.MonkeyPatch
+    directory: RunDirectory, deliver: Callable[..., Deliveries]
 ) -> None:
-    for limit in ("_TELL_SECONDS", "_STOP_SECONDS"):
-        monkeypatch.setattr(dispatcher, limit, 0.3)
     release = threading.Event()
 
     class Hangs(Told):
@@ -494,7 +491,7 @@ def test_who_hangs_over_what_is_told_is_not_closed_and_owes_it(
 
     write(directory, 0, 10)
     hanging = Hangs("hanging")
-    cursors = deliver(hanging).finish(0.3, lambda _: append(directory, events.DeliveryEnded(sinks=[])))
+    cursors = deliver(hanging, limits=SHORT).finish(0.3, lambda _: append(directory, events.DeliveryEnded(sinks=[])))
     assert hanging.delivered == expected(10)
     assert not hanging.closed
     assert not cursors["hanging"].complete
@@ -544,6 +541,76 @@ def test_a_rejection_is_told_once_and_by_its_own_reason(
     caplog.clear()
     finish(deliver(Picky("sink", batch=1)))
     assert caplog.text == ""
+
+
+def test_a_backend_that_asks_to_be_left_alone_is_left_alone(
+    directory: RunDirectory, deliver: Callable[..., Deliveries]
+) -> None:
+    class Busy(Recorded):
+        """Asks for it once, when three others are under way already."""
+
+        def __init__(self) -> None:
+            super().__init__("sink", lanes=4, batch=1)
+            self.begun: list[float] = []
+            self.asked = 0.0
+
+        def deliver(self, payloads: Sequence[object]) -> None:
+            self.begun.append(time.monotonic())
+            if str(payloads[0]).startswith("3 ") and not self.asked:
+                until(lambda: len(self.begun) == 4, "three others")
+                self.asked = time.monotonic()
+                raise Later("busy", 0.5)
+            until(lambda: self.asked > 0, "the question")
+            super().deliver(payloads)
+
+    write(directory, 0, 20)
+    sink = Busy()
+    assert finish(deliver(sink))["sink"].complete
+    begun = [moment - sink.asked for moment in sorted(sink.begun)]
+    assert max(begun[:4]) <= 0
+    assert min(begun[4:]) > 0.49
+    assert len(begun) == 21
+
+
+class FailsAt(Recorded):
+    """A sink whose backend fails at whatever has one message in it; and, down, at all."""
+
+    def __init__(self, *arguments: object, bad: str, **named: object) -> None:
+        super().__init__(*arguments, **named)  # type: ignore[arg-type]
+        self.bad = bad
+        self.calls = 0
+        self.down = threading.Event()
+
+    def deliver(self, payloads: Sequence[object]) -> None:
+        self.calls += 1
+        if self.down.is_set() or any(str(payload).startswith(f"{self.bad} ") for payload in payloads):
+            raise RuntimeError("it fails at this")
+        super().deliver(payloads)
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_of_messages_that_are_delivered_together_only_the_one_that_is_failed_at_is_given_up(
+    directory: RunDirectory, deliver: Callable[..., Deliveries], lanes: int
+) -> None:
+    write(directory, 0, 300)
+    cursor = finish(deliver(FailsAt("sink", lanes=lanes, bad="155"), limits=HASTE))["sink"]
+    assert (cursor.delivered, cursor.rejected, cursor.undelivered, cursor.complete) == (299, 1, 0, True)
+    assert [one.reason for one in cursor.given_up] == ["RuntimeError: it fails at this"]
+
+
+def test_after_an_outage_messages_are_delivered_together_again(
+    directory: RunDirectory, deliver: Callable[..., Deliveries]
+) -> None:
+    write(directory, 0, 300)
+    sink = FailsAt("sink", bad="none")
+    sink.down.set()
+    running = deliver(sink, limits=HASTE)
+    until(lambda: sink.calls > 30, "many tries")
+    sink.down.clear()
+    calls = sink.calls
+    assert finish(running)["sink"].complete
+    assert sink.delivered == expected(300)
+    assert sink.calls - calls < 20
 
 
 @pytest.mark.parametrize("text", ["inf", "nan", "-1", "soon"])

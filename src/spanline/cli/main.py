@@ -531,6 +531,8 @@ def replay(options: Options, reference: str, timeout: float, *, everything: bool
             _echo_json({"sink": name, **_plain(cursor)})
         else:
             say_line(f"{name}: {cursor.delivered} delivered, {_owed(cursor)}{_rejected(cursor)}")
+            for one in cursor.given_up:
+                say_line(f"  given up: {one.name}: {one.reason}")
     if not all(cursor.complete for cursor in cursors.values()):
         sys.exit(1)
 
@@ -542,7 +544,11 @@ def _owed(cursor: Cursor) -> str:
 
 
 def _rejected(cursor: Cursor) -> str:
-    return f", {cursor.rejected} rejected ({cursor.rejection}); --all sends them again" if cursor.rejected else ""
+    """What the backend refused for good, and what is worth another try."""
+    refused = cursor.rejected - len(cursor.given_up)
+    said = f", {refused} rejected ({cursor.rejection}); --all sends them again" if refused else ""
+    again = f", {len(cursor.given_up)} given up; another replay tries them again" if cursor.given_up else ""
+    return said + again
 
 
 @cli.command()

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from string import ascii_lowercase, ascii_uppercase
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from spanline.events import NodeDescribed, Relation
+from spanline.lineage.case import PROJECT, Parts, as_stored, as_written, parts_in
 
 Connection = Mapping[str, str | float | bool | None]
 
@@ -50,9 +50,9 @@ def dataset_namespace(adapter: str, connection: Connection) -> str:
     """
     special = _NAMESPACES.get(adapter)
     if special is not None:
-        return special(connection)
+        return _plain(special(connection))
     scheme, port = _SERVERS.get(adapter, (adapter, ""))
-    return _server(scheme, connection, port)
+    return _plain(_server(scheme, connection, port))
 
 
 def dataset_name(node: NodeDescribed) -> str | None:
@@ -60,28 +60,40 @@ def dataset_name(node: NodeDescribed) -> str | None:
 
     Names are as the project writes them: in their case, without quotes, with dots inside of them unescaped.
     """
-    return dotted(*_parts(node.relation)) if node.relation is not None else None
+    return dotted(*as_written(node.relation)) if node.relation is not None else None
 
 
-def dataset_symlinks(adapter: str, connection: Connection, relation: Relation) -> list[Identifier]:
-    """The other names of the dataset that a relation is; none where everybody calls it the same."""
-    own = Identifier(dataset_namespace(adapter, connection), dotted(*_parts(relation)))
-    stored = _as_stored(adapter, relation)
-    others = [Identifier(own.namespace, dotted(*stored))]
+def name_in(case: str, adapter: str, relation: Relation) -> str:
+    """The same of a relation, in another case: see `spanline.lineage.case`."""
+    return dotted(*parts_in(case, adapter, relation))
+
+
+def dataset_symlinks(adapter: str, connection: Connection, relation: Relation, case: str = PROJECT) -> list[Identifier]:
+    """The other names of the dataset that a relation is; none where everybody calls it the same.
+
+    `case` is that of its own name.
+    """
+    own = Identifier(dataset_namespace(adapter, connection), name_in(case, adapter, relation))
+    stored = as_stored(adapter, relation)
+    others = [Identifier(own.namespace, dotted(*parts)) for parts in (as_written(relation), stored)]
     if adapter in _SPECIFIED:
-        others.extend(_SPECIFIED[adapter](own.namespace, connection, stored))
+        specified = _SPECIFIED[adapter](own.namespace, connection, stored)
+        others.extend(replace(other, namespace=_plain(other.namespace)) for other in specified)
     return [other for other in dict.fromkeys(others) if other != own]
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------
 
 
-def job_name(node: NodeDescribed, command: str) -> str:
+def job_name(node: NodeDescribed, command: str, *, short: bool = False) -> str:
     """The job that works on a node: `database.schema.project.name`, and what is done with it.
 
     Tests, and other nodes that build no relation of their own, are named by their unique id. `command` is the step's:
-    for a `dbt retry` the command that it repeats.
+    for a `dbt retry` the command that it repeats. A `short` name is `project.name`, whatever builds it and where;
+    names that may be those of a model too have their kind between.
     """
+    if short:
+        return _short_job_name(node, command)
     suffix = _SUFFIXES.get(node.resource_type)
     if suffix is None or node.relation is None:
         # That a test's SQL was compiled says nothing of the test, whose job's last run may have failed.
@@ -96,21 +108,32 @@ def job_name(node: NodeDescribed, command: str) -> str:
     return name if suffix == "run" else f"{name}.{suffix}"
 
 
+def _short_job_name(node: NodeDescribed, command: str) -> str:
+    kind, _, project_and_name = node.unique_id.partition(".")
+    project, _, name = project_and_name.partition(".")
+    found = project_and_name if kind in _SUFFIXES else f"{project}.{kind}.{name}"
+    only_compiled = command in _NOT_BUILDING and (kind in _SUFFIXES or kind in _TESTS)
+    return f"{found}.{_NOT_BUILDING[command]}" if only_compiled else found
+
+
 def session_job_name(
     project: str,
     profile: str | None = None,
     argv: Sequence[str] = (),
     environ: Mapping[str, str] = MappingProxyType({}),
+    *,
+    short: bool = False,
 ) -> str:
     """The job of a whole dbt run: `dbt-run-<project>`, or what dbt-ol's variables in `environ` ask for.
 
     `OPENLINEAGE_DBT_JOB_NAME` is the name. With `OPENLINEAGE_DBT_USE_EXTENDED_JOB_NAME=true` the profile, and the
-    models or the selector that `argv` names, are added.
+    models or the selector that `argv` names, are added. Where names are `short` it is `<project>`, with which those of
+    the nodes begin.
     """
     chosen = environ.get(_CHOSEN)
     if chosen:
         return chosen
-    name = f"dbt-run-{project}"
+    name = project if short else f"dbt-run-{project}"
     if environ.get(_EXTENDED, "").lower() not in ("true", "1"):
         return name
     selected = _values(argv, _SELECT_OPTIONS) or _values(argv, ("--selector",))[:1]
@@ -169,6 +192,16 @@ def _place(scheme: str, where: str) -> str:
     return f"{scheme}://{where}" if where else scheme
 
 
+def _plain(namespace: str) -> str:
+    """The namespace in characters that every backend takes, the bytes of others written as `=20`.
+
+    DataHub drops a dataset whose namespace is no URI. Marquez answers 500 to a `%`, and from then on to everybody who
+    asks for its namespaces: so the escape is that of https://www.rfc-editor.org/rfc/rfc2045#section-6.7, not a URI's.
+    """
+    return _STRANGE.sub(lambda sign: "".join(f"={byte:02X}" for byte in sign[0].encode("utf-8", "replace")), namespace)
+
+
+_STRANGE: Final = re.compile(r"[^a-zA-Z0-9:;=/_.@+-]")
 _USER: Final = re.compile(r"(//)[^/@\s]*@")
 _PARAMETERS: Final = re.compile(r"(?i)\?.*$|\s*\b\w*(?:password|passwd|pwd|secret|token)\w*\s*=\s*(?:'[^']*'|\S*)")
 """What may hold a secret in a path or a data source name, and is no part of where it is."""
@@ -224,8 +257,10 @@ def _exasol(connection: Connection) -> str:
 
 
 def _glue(connection: Connection) -> str:
+    region = _text(connection, "region")
     account = _text(connection, "account_id") or _account_of_role(_text(connection, "role_arn"))
-    return _glue_catalog(_text(connection, "region"), account)
+    # DataHub would take an ARN with nothing behind its last colon for a platform of that name.
+    return _glue_catalog(region, account) if account else _place("glue", region)
 
 
 def _glue_catalog(region: str, account: str) -> str:
@@ -302,91 +337,49 @@ _NAMESPACES: Final[Mapping[str, Callable[[Connection], str]]] = {
 # --- names --------------------------------------------------------------------------------------------------------
 
 
-class _Parts(NamedTuple):
-    database: str
-    schema: str
-    table: str
-
-
-def _parts(relation: Relation) -> _Parts:
-    return _Parts(relation.database or "", relation.schema or "", relation.identifier)
-
-
 def dotted(*parts: str | None) -> str:
     """The parts that there are, as one name."""
     return ".".join(part for part in parts if part)
 
 
-_UPPER: Final = str.maketrans(ascii_lowercase, ascii_uppercase)
-_LOWER: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
-_FOLDS: Final = {
-    # adapter: what the warehouse does to a name, and whether it does so to a quoted one too
-    **dict.fromkeys(("db2", "exasol", "ibmdb2", "oracle", "snowflake"), (_UPPER, False)),
-    **dict.fromkeys(("greenplum", "materialize", "postgres", "risingwave"), (_LOWER, False)),
-    **dict.fromkeys(("athena", "databricks", "glue", "hive", "impala", "presto", "redshift"), (_LOWER, True)),
-    **dict.fromkeys(("spark", "starburst", "trino", "watsonx_presto"), (_LOWER, True)),
-}
-
-
-def _as_stored(adapter: str, relation: Relation) -> _Parts:
-    """The parts of a relation's name in the case in which the warehouse keeps them."""
-    parts = _parts(relation)
-    if adapter not in _FOLDS:
-        return parts
-    fold, quoted_too = _FOLDS[adapter]
-    foldable = (quoted_too or bare for bare in _unquoted(relation))
-    return _Parts(*(part.translate(fold) if folds else part for part, folds in zip(parts, foldable, strict=True)))
-
-
-def _unquoted(relation: Relation) -> list[bool]:
-    """Which of database, schema and table stand without quotes in the relation as dbt writes it."""
-    rest = relation.name
-    bare = []
-    for part in reversed(_parts(relation)):
-        bare.append(bool(part) and rest.endswith(part))
-        cut = len(part) if bare[-1] else len(part) + len('""')
-        rest = rest[:-cut].removesuffix(".") if part else rest
-    return bare[::-1]
-
-
 # --- the specification's names, where they differ -------------------------------------------------------------------
 
 
-def _without_database(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifier]:
+def _without_database(namespace: str, _: Connection, parts: Parts) -> Iterable[Identifier]:
     yield Identifier(namespace, dotted(parts.schema, parts.table))
 
 
-def _of_athena(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+def _of_athena(_: str, connection: Connection, parts: Parts) -> Iterable[Identifier]:
     account = _account_of_role(_text(connection, "assume_role_arn"))
     if account and parts.database in ("", "awsdatacatalog"):
         catalog = _glue_catalog(_text(connection, "region_name"), account)
         yield Identifier(catalog, f"table/{parts.schema}/{parts.table}", "TABLE")
 
 
-def _of_databricks(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+def _of_databricks(_: str, connection: Connection, parts: Parts) -> Iterable[Identifier]:
     host = _text(connection, "host").removeprefix("https://").rstrip("/")
     if host and parts.database not in ("", "hive_metastore", "spark_catalog"):
         yield Identifier(f"unitycatalog://{host}", dotted(*parts))
 
 
-def _of_dremio(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifier]:
+def _of_dremio(namespace: str, _: Connection, parts: Parts) -> Iterable[Identifier]:
     if parts.schema == "no_schema":  # dbt-dremio's word for none: it isn't in the SQL
         yield Identifier(namespace, dotted(parts.database, parts.table))
 
 
-def _of_fabric(namespace: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+def _of_fabric(namespace: str, connection: Connection, parts: Parts) -> Iterable[Identifier]:
     # The specification has both forms, with the port and without it. There is but one port.
     if _text(connection, *_HOSTS):
         other = namespace.removesuffix(":1433") if namespace.endswith(":1433") else f"{namespace}:1433"
         yield Identifier(other, dotted(*parts))
 
 
-def _of_glue(namespace: str, _: Connection, parts: _Parts) -> Iterable[Identifier]:
-    if not namespace.endswith(":"):
+def _of_glue(namespace: str, _: Connection, parts: Parts) -> Iterable[Identifier]:
+    if namespace.startswith("arn:"):
         yield Identifier(namespace, f"table/{parts.schema}/{parts.table}", "TABLE")
 
 
-def _of_oracle(namespace: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+def _of_oracle(namespace: str, connection: Connection, parts: Parts) -> Iterable[Identifier]:
     service = _oracle_address(connection).service
     if service:
         yield Identifier(namespace, dotted(service, parts.schema, parts.table))
@@ -395,7 +388,7 @@ def _of_oracle(namespace: str, connection: Connection, parts: _Parts) -> Iterabl
 _REDSHIFT_HOST: Final = re.compile(r"([^.]+)\.[^.]+\.([^.]+)\.redshift(?:-serverless)?\.amazonaws\.com(?:\.cn)?")
 
 
-def _of_redshift(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+def _of_redshift(_: str, connection: Connection, parts: Parts) -> Iterable[Identifier]:
     host = _REDSHIFT_HOST.fullmatch(_text(connection, "host"))
     cluster, region = host.groups() if host else (_text(connection, "cluster_id"), _text(connection, "region"))
     if cluster and region:
@@ -405,13 +398,13 @@ def _of_redshift(_: str, connection: Connection, parts: _Parts) -> Iterable[Iden
 _SNOWFLAKE_SUFFIX: Final = re.compile(r"(?i)(?:\.privatelink)?\.snowflakecomputing\.\w+$|\.privatelink$")
 
 
-def _of_snowflake(_: str, connection: Connection, parts: _Parts) -> Iterable[Identifier]:
+def _of_snowflake(_: str, connection: Connection, parts: Parts) -> Iterable[Identifier]:
     account = _SNOWFLAKE_SUFFIX.sub("", _text(connection, "account")).replace("_", "-")
     if account:
         yield Identifier(f"snowflake://{_snowflake_account(account)}", dotted(*parts))
 
 
-_SPECIFIED: Final[Mapping[str, Callable[[str, Connection, _Parts], Iterable[Identifier]]]] = {
+_SPECIFIED: Final[Mapping[str, Callable[[str, Connection, Parts], Iterable[Identifier]]]] = {
     "athena": _of_athena,
     "databricks": _of_databricks,
     "dremio": _of_dremio,

@@ -13,6 +13,7 @@ from spanline import events
 from spanline.events import Column, ColumnInput, ColumnsResolved, Event, NodeDescribed
 from spanline.lineage import catalog, columns, names
 from spanline.lineage.cache import Cache
+from spanline.lineage.case import stored_column
 from spanline.lineage.statements import replaces
 
 _MOST_COLUMNS: Final = 5_000
@@ -95,8 +96,8 @@ class Resolver:
         if event.target_path and event.project_dir:
             self._catalog = catalog.load(Path(event.project_dir, event.target_path, "catalog.json"))
 
-    def _described(self, node: NodeDescribed) -> ColumnsResolved | None:
-        self._nodes[node.unique_id] = node
+    def _described(self, described: NodeDescribed) -> ColumnsResolved | None:
+        node = self._nodes[described.unique_id] = self._as_stored(described)
         name = names.dataset_name(node)
         if name is None:
             return None
@@ -117,6 +118,11 @@ class Resolver:
         known = _documented(of_header or found, node, found)
         self._know(node, known)
         return ColumnsResolved(unique_id=node.unique_id, origin=origin, columns=known)
+
+    def _as_stored(self, node: NodeDescribed) -> NodeDescribed:
+        """The node with its columns as the warehouse keeps their names, which is what SQL is resolved to."""
+        replace = msgspec.structs.replace
+        return replace(node, columns=[replace(c, name=stored_column(self._adapter, c.name)) for c in node.columns])
 
     def _asked(self, event: ColumnsResolved) -> None:
         node = self._nodes.get(event.unique_id)

@@ -29,12 +29,21 @@ log = logging.getLogger("spanline")
 class Message(msgspec.Struct, frozen=True):
     """Something for a backend.
 
-    Messages of one `key` arrive in order; a `barrier` arrives after all before it and before all after it.
+    Messages of one `key` arrive in order; a `barrier` arrives after all before it and before all after it. What `reads`
+    or `writes` a dataset arrives after the messages of other keys that came before and write it.
     """
 
     payload: object
     key: str = ""
     barrier: bool = False
+    name: str = ""
+    """What it is called where a person has to know: `COMPLETE of shop.orders, run 0189…`."""
+    reads: frozenset[str] = frozenset()
+    """The datasets that it says are read, by names that only have to be the same for the same dataset."""
+    writes: frozenset[str] = frozenset()
+    """The datasets that it says are, or will be, written."""
+    unfinished: bool = False
+    """Whether others of its key follow: what the key writes is written when the last of them has arrived."""
 
 
 class Rejected(Exception):  # noqa: N818
@@ -46,9 +55,9 @@ class Rejected(Exception):  # noqa: N818
 
 
 class Later(Exception):  # noqa: N818
-    """The backend asks to be left alone for so many seconds."""
+    """The backend is busy, and asks to be left alone for so many seconds, if any."""
 
-    def __init__(self, message: str, seconds: float) -> None:
+    def __init__(self, message: str, seconds: float = 0.0) -> None:
         super().__init__(message)
         self.seconds = seconds
 
@@ -57,7 +66,7 @@ class Sink(Protocol):
     """What a sink must have. An object serves one run; it is known by the name of its entry point."""
 
     lanes: int
-    """How many messages may be under way at once."""
+    """How many messages may be under way at once, at most: fewer are while the backend doesn't keep up."""
     batch: int
     """How many messages `deliver` takes at most."""
     linger: float
@@ -72,8 +81,10 @@ class Sink(Protocol):
     def deliver(self, payloads: Sequence[object]) -> None:
         """Hand over; return when acknowledged. Called from several threads where `lanes` is more than one.
 
-        Raises `Rejected` where trying again is no use, `Later` where the backend says when it may be, anything else
-        where it may be soon.
+        Raises `Rejected` where trying again is no use; `Later` where the backend is busy, and may have said for how
+        long; `TimeoutError` where there was no answer in time, so that the backend may still be working on it; anything
+        else where trying again may be of use soon. What fails again and again, while the backend takes other messages,
+        is given up, and tried again by a replay.
         """
 
     def close(self) -> None:

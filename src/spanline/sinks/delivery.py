@@ -1,4 +1,4 @@
-"""One sink at work: what it makes of the journal goes to its backend, as fast as that can take it.
+"""One sink at work on one run: it reads the journal, makes messages of it, and has them delivered, to the run's end.
 
 What has been acknowledged moves the sink's cursor; after a crash, messages behind the cursor are made again, byte for
 byte the same, and sent again.
@@ -6,32 +6,30 @@ byte the same, and sent again.
 
 from __future__ import annotations
 
-import collections
-import contextlib
+import enum
 import logging
-import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 
-from spanline.home.cursor import Cursor
+from spanline.home.cursor import Cursor, Position
 from spanline.home.home import RunDirectory
 from spanline.journal.reader import Reader, Record, bursts
 from spanline.journal.state import RunState
-from spanline.sinks.base import Later, Message, Rejected, Sink
+from spanline.sinks.base import Message, Sink
 from spanline.sinks.error_text import in_full, in_short
+from spanline.sinks.ledger import Ledger
+from spanline.sinks.limits import DeliveryLimits
+from spanline.sinks.outbox import Outbox
 from spanline.system.open_file import OpenFile
 
-_PENDING: Final = 500
-"""How many messages of a sink may wait in memory; beyond that the journal keeps the rest."""
-_BURST: Final = 64
-"""How many messages are made before the first of them goes out."""
-_BACKOFF: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_SAVE_SECONDS: Final = 1.0
 _TELL_POLL_SECONDS: Final = 0.005
+_NAMED: Final = 20
+"""How many of the messages that were given up are named in a warning; the cursor names more."""
 
 log = logging.getLogger("spanline")
 
@@ -49,145 +47,112 @@ class Ends(msgspec.Struct, frozen=True):
         yield from bursts(reader, self.of_telling.is_set, _TELL_POLL_SECONDS)
 
 
-class _Pending(msgspec.Struct, frozen=True):
-    """A message under way, and the offset that the cursor may have before it is acknowledged."""
+class Phase(enum.Enum):
+    """How far a delivery is."""
 
-    number: int
-    before: int
-    message: Message
+    FOLLOWING = "the run goes on, or has not been read to its end"
+    FLUSHING = "the run has been read to its end, and is delivered to its end"
+    CLOSING = "all was delivered, and the sink lets go of its connections"
+    COUNTING = "it was given up: what is left of the run is read, and counted"
+    OVER = "nothing more will be done"
 
 
 class Delivery:
-    """One sink at work: what it makes of the journal, what of that is under way, and how far it has come."""
+    """One sink at work: how far it has read, and how far it is."""
 
-    def __init__(self, name: str, sink: Sink, directory: RunDirectory, journal: OpenFile, *, again: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        sink: Sink,
+        directory: RunDirectory,
+        journal: OpenFile,
+        limits: DeliveryLimits,
+        *,
+        again: bool = False,
+    ) -> None:
+        """Begin where the sink's cursor stands; `again`, at the start of the journal."""
         self.name = name
         self._sink = sink
-        self._most_lanes, self._batch, self._linger = int(sink.lanes), int(sink.batch), float(sink.linger)
         self._run_id = directory.run_id
         self._journal = journal
-        self._path = directory.cursor(name)
-        self.cursor = Cursor() if again else Cursor.load(self._path)
-        self.cursor.complete = False
-        self.cursor.undelivered = 0
-        self._rejected_before = self.cursor.rejected
-        self._start = self.cursor.offset
+        self._limits = limits
+        self._ledger = Ledger(name, directory.cursor(name), limits, again=again)
+        self._outbox = Outbox(name, sink, self._ledger, limits)
+        self._unsent = 0
+        self.phase = Phase.FOLLOWING
         self.read_to = 0
         """Up to which offset it has taken the journal."""
         self.known = RunState()
         """The state of the run by then, once it reads alone."""
-        self._missed: int | None = None
-        self._numbers = 0
-        self._changed = threading.Condition()
-        self._in_flight: dict[int, _Pending] = {}
-        self._waiting: collections.deque[_Pending] = collections.deque()
-        self._lanes: list[_Lane] = []
-        self._hurry = threading.Event()
-        self._run_is_read = False
-        self._all_is_read = False
-        self._given_up = threading.Event()
-        self._concluding = False
-        self._over = threading.Event()
-        self._failing = False
-        self._unsaved = False
-        self._saved = time.monotonic()
-        self._save()  # from now on it owes something, whatever becomes of this process
-
-    # --- the end, seen from outside -------------------------------------------------------------------------------
 
     @property
-    def over(self) -> bool:
-        """Whether nothing more will be done: all was delivered, or given up, or the sink has failed."""
-        return self._over.is_set()
+    def cursor(self) -> Cursor:
+        """How far it has come. It changes until the delivery is over."""
+        with self._outbox.lock:
+            return self._ledger.balanced()
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether all is delivered up to the end of the run, or nothing more will be done."""
-        return self.over or (self._run_is_read and not self._in_flight)
-
-    @property
-    def given_up(self) -> bool:
-        """Whether it was told to deliver no more."""
-        return self._given_up.is_set()
+        over = self.phase in (Phase.CLOSING, Phase.OVER)
+        return over or (self.phase is Phase.FLUSHING and not len(self._ledger))
 
     def wait_until_settled(self, deadline: float) -> None:
         """Wait until it is settled, or the moment has come (monotonic, in seconds)."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.settled, max(0.0, deadline - time.monotonic()))
+        self._wait_until(lambda: self.is_settled, deadline)
 
-    def wait(self, deadline: float) -> None:
+    def wait_until_over(self, deadline: float) -> None:
         """Wait until it is over, or the moment has come."""
-        self._over.wait(max(0.0, deadline - time.monotonic()))
+        self._wait_until(lambda: self.phase is Phase.OVER, deadline)
 
-    def give_up_if_failing(self) -> None:
-        """Deliver no more, where the backend has not taken what it was last given."""
-        with self._changed:
-            if self._failing and not self.settled:
-                self._give_up()
+    def _wait_until(self, condition: Callable[[], bool], deadline: float | None = None) -> None:
+        with self._outbox.lock:
+            seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._outbox.changed.wait_for(condition, seconds)
 
-    def give_up_unless_settled(self) -> None:
-        """Deliver no more, where it isn't settled: what is left is a replay's to send."""
-        with self._changed:
-            if not self.settled:
-                self._give_up()
-
-    def give_up(self) -> None:
-        """Deliver no more, where it isn't over."""
-        with self._changed:
-            if not self.over:
-                self._give_up()
-
-    def _give_up(self) -> None:
-        self._let_go()
-        if self._run_is_read:  # else it is counted by who reads it
-            begin(f"spanline-{self.name}", self._conclude)
-
-    def report(self) -> None:
-        """Say what was not delivered, and was rejected this time."""
-        for lane in self._lanes:
-            lane.end()
-        again = f"`spanline replay {self._run_id}` sends"
-        gone = self._journal.is_gone
-        if not self.over:
-            rest = "is lost with the journal" if gone else f"is kept, and {again} it"
-            log.warning("%s has not come to an end: what it owes %s", self.name, rest)
-        if self.cursor.undelivered:
-            log.warning(
-                "%s: %d messages were not delivered (%s); they %s",
-                self.name,
-                self.cursor.undelivered,
-                self.cursor.error or "there was no time left",
-                "are lost with the journal" if gone else f"are kept, and {again} them",
-            )
-        rejected = self.cursor.rejected - self._rejected_before
-        if rejected:
-            log.warning("%s: the backend rejected %d messages (%s)", self.name, rejected, self.cursor.rejection)
-
-    # --- the reader's thread --------------------------------------------------------------------------------------
+    # --- what is read ---------------------------------------------------------------------------------------------
 
     def take(self, record: Record, state: RunState) -> bool:
         """Make of this record, the last that `state` knows, what it means, unless that was done before.
 
         Returns whether there is room for more.
         """
-        if record.offset <= self.read_to or self.over:
+        if record.offset <= self.read_to or self.phase is Phase.OVER:
             return True
         try:
+            made: Counter[str] = Counter()
             for message in self._sink.translate(record.event, state):
-                if record.offset > self._start:
-                    self._submit(message)
+                if not isinstance(message, Message):
+                    raise TypeError(f"it yields {type(message).__name__} where a Message is wanted")
+                self._put((self.read_to, message.key, made[message.key]), message)
+                made[message.key] += 1
         except BaseException as error:  # noqa: BLE001 - a sink may raise anything; it is reported, and stopped
             self.stop(error)
             return False
         self.read_to = record.offset
-        return not self._full()
+        return not self._outbox.is_full
+
+    def _put(self, position: Position, message: Message) -> None:
+        with self._outbox.lock:
+            pending = self._ledger.open(position, message)
+            if pending is None:
+                if self.phase is not Phase.COUNTING and not message.unfinished:
+                    self._outbox.note_accepted(message)
+                return
+            self._outbox.put(pending)
+            self._unsent += 1
+            if self._unsent >= self._limits.burst:
+                self._dispatch()
 
     def dispatch(self) -> None:
         """Have lanes deliver what was taken: after a burst, as until then they would be in the reader's way."""
-        with self._changed:
+        with self._outbox.lock:
+            self._ledger.note_read(self.read_to)
             self._dispatch()
-            if not self._in_flight and self.read_to > self._start:
-                self._advance()
+
+    def _dispatch(self) -> None:
+        self._unsent = 0
+        self._outbox.dispatch()
 
     def rest(self) -> Iterator[tuple[Record, RunState]]:
         """What is in the journal behind where it has read to, each record with the state by then."""
@@ -202,258 +167,121 @@ class Delivery:
             self._read_on(ends)
         except Exception as error:  # noqa: BLE001 - the journal can't be read
             self.stop(error)
-        if not self._given_up.is_set():
+        if self.phase is not Phase.COUNTING:
             self.end()
 
     def _read_on(self, ends: Ends) -> None:
-        self.dispatch()
-        self._wait_while(self._full)
+        self._wait_for_room()
         state = self.known
         for burst in ends.bursts(Reader(self._journal, self.read_to)):
             for record in burst or ():
+                if self.phase in (Phase.COUNTING, Phase.OVER):
+                    return
                 state.apply(record.event)
                 if not self.take(record, state):
-                    if self.over:
-                        return
-                    self.dispatch()
-                    self._wait_while(self._full)
-                if self._given_up.is_set():
-                    return
-            self.dispatch()
+                    self._wait_for_room()
             if burst is None:
-                self.note_run_is_read()
-            self._wait_while(self._full)
+                self.flush()
+            self._wait_for_room()
 
-    def note_run_is_read(self) -> None:
-        """All of the run has been read: nothing lingers any more, and who was given up is at its end."""
-        with self._changed:
-            self._run_is_read = True
-            self._hurry.set()
-            self._changed.notify_all()
-        if self._given_up.is_set():
-            self._conclude()
+    def _wait_for_room(self) -> None:
+        self.dispatch()
+        self._wait_until(lambda: not self._outbox.is_full)
+
+    # --- how it ends ----------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """All of the run has been read: nothing waits for company any more, and who counts is done."""
+        with self._outbox.lock:
+            if self.phase is Phase.COUNTING:
+                self._be_over()
+            elif self.phase is Phase.FOLLOWING:
+                self.phase = Phase.FLUSHING
+                self._ledger.note_read(self.read_to)
+                self._outbox.expect_no_more()
+                self._outbox.changed.notify_all()
 
     def end(self) -> None:
         """There is no more to read: wait until what is under way is delivered, or given up."""
         self.dispatch()
-        self._all_is_read = True
-        self.note_run_is_read()
-        self._conclude()
-
-    def _conclude(self) -> None:
-        """Wait until what is under way is delivered, or given up; count, and close."""
-        with self._changed:
-            if self._concluding or self.over:
+        self.flush()
+        self._wait_until(lambda: self.is_settled)
+        with self._outbox.lock:
+            if self.phase is Phase.OVER:
                 return
-            self._concluding = True
-        self._wait_while(lambda: bool(self._in_flight))
-        with self._changed:
-            undelivered = self._given_up.is_set() or self.cursor.undelivered > 0
-            self.cursor.complete = self._all_is_read and not undelivered
-            if self.cursor.complete:
-                self.cursor.error = None
-            self._save()
+            self._ledger.complete()
+            self.phase = Phase.CLOSING
         try:
-            if self.cursor.complete:
-                self._sink.close()
+            self._sink.close()
         except BaseException as error:  # noqa: BLE001 - all is delivered by now
             log.warning("%s could not be closed: %s", self.name, in_short(error))
         finally:
-            self._be_over()
+            with self._outbox.lock:
+                self._be_over()
+
+    def give_up_if_failing(self) -> None:
+        """Deliver no more, where it isn't settled, and the backend has not taken what it was last given."""
+        with self._outbox.lock:
+            if self._outbox.is_failing:
+                self.give_up_unless_settled()
+
+    def give_up_unless_settled(self) -> None:
+        """Deliver no more, where it isn't settled."""
+        with self._outbox.lock:
+            if not self.is_settled:
+                self.give_up()
+
+    def give_up(self) -> None:
+        """Deliver no more: what is left is a replay's to send."""
+        with self._outbox.lock:
+            if self.phase not in (Phase.FOLLOWING, Phase.FLUSHING):
+                return
+            self._stop_delivering()
+            if self.phase is Phase.FLUSHING:
+                self._be_over()
+            else:
+                self.phase = Phase.COUNTING
 
     def stop(self, error: BaseException) -> None:
         """Do no more, for this reason; a replay goes on where it stood."""
         log.error("%s stopped\n%s", self.name, in_full(error).rstrip())
-        with self._changed:
-            self._let_go()
-            self.cursor.error = in_short(error)
-            self._save()
-        self._be_over()
+        with self._outbox.lock:
+            self._stop_delivering()
+            self._ledger.cursor.error = in_short(error)
+            self._be_over()
+
+    def _stop_delivering(self) -> None:
+        self._ledger.close()
+        self._outbox.close()
+        self._outbox.changed.notify_all()
 
     def _be_over(self) -> None:
-        self._over.set()
-        with self._changed:
-            self._changed.notify_all()
+        self.phase = Phase.OVER
+        self._outbox.close()
+        self._ledger.save()
+        self._outbox.changed.notify_all()
 
-    def _full(self) -> bool:
-        return len(self._in_flight) >= _PENDING and not self._given_up.is_set()
-
-    def _wait_while(self, condition: Callable[[], bool]) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: not condition())
-
-    def _submit(self, message: Message) -> None:
-        if not isinstance(message, Message):
-            raise TypeError(f"it yields {type(message).__name__} where a Message is wanted")
-        with self._changed:
-            if self._given_up.is_set():
-                self.cursor.undelivered += 1
-                self._missed = self.read_to if self._missed is None else self._missed
-                return
-            self._numbers += 1
-            pending = _Pending(self._numbers, self.read_to, message)
-            self._in_flight[pending.number] = pending
-            self._waiting.append(pending)
-            if len(self._waiting) >= _BURST:
-                self._dispatch()
-            if len(self._in_flight) >= min(self._batch, _PENDING):
-                self._hurry.set()
-
-    # --- from here on with the lock held --------------------------------------------------------------------------
-
-    def _dispatch(self) -> None:
-        """Give to lanes what may go: before and after a barrier, nothing else is under way."""
-        while self._waiting:
-            following = self._waiting[0]
-            oldest = next(iter(self._in_flight.values()))
-            if (following.message.barrier or oldest.message.barrier) and oldest is not following:
-                return
-            self._lane_for(following.message.key).put(self._waiting.popleft())
-
-    def _lane_for(self, key: str) -> _Lane:
-        """The lane where messages of this key are under way, else the first idle one, whose connection is warm."""
-        busy = next((lane for lane in self._lanes if key in lane.keys), None)
-        lane = busy or next((lane for lane in self._lanes if not lane.keys), None)
-        if lane is None and len(self._lanes) < self._most_lanes:
-            lane = _Lane(f"spanline-{self.name}-{len(self._lanes)}", self._work)
-            self._lanes.append(lane)
-        return lane or min(self._lanes, key=lambda one: one.keys.total())
-
-    def _let_go(self) -> None:
-        """Count what is under way as undelivered, and keep nothing of it: to count the rest takes memory, too."""
-        if self._given_up.is_set():
-            return
-        self._given_up.set()
-        oldest = next(iter(self._in_flight.values()), None)
-        self._missed = oldest.before if oldest is not None else None
-        self.cursor.undelivered += len(self._in_flight)
-        self._in_flight.clear()
-        self._waiting.clear()
-        for lane in self._lanes:
-            lane.clear()
-        self._advance()
-        self._changed.notify_all()
-
-    def _advance(self) -> None:
-        """Move the cursor to before the oldest message that isn't delivered."""
-        oldest = next(iter(self._in_flight.values()), None)
-        before = self._missed if oldest is None else oldest.before
-        self.cursor.offset = max(self._start, self.read_to if before is None else before)
-        now = time.monotonic()
-        if now > self._saved + _SAVE_SECONDS:
-            self._saved = now
-            self._save()
-
-    def _save(self) -> None:
-        try:
-            self.cursor.save(self._path)
-        except OSError as error:
-            if not self._unsaved:
-                self._unsaved = True
-                log.info("cannot save the cursor of %s: %s; a replay sends more than it must", self.name, error)
-
-    # --- the lanes' threads ---------------------------------------------------------------------------------------
-
-    def _work(self, lane: _Lane) -> None:
-        """Deliver what comes through a lane, until its end, or until all is given up: that is a replay's to send."""
-        while (batch := self._next_batch(lane)) and not self._given_up.is_set():
-            self._deliver(lane, batch)
-
-    def _next_batch(self, lane: _Lane) -> list[_Pending]:
-        """Wait for a message, then take what else is there, or comes soon; empty at the end."""
-        first = lane.queue.get()
-        if first is None:
-            return []
-        lingers = self._linger and not self._run_is_read and not first.message.barrier
-        if lingers and lane.queue.qsize() + 1 < self._batch:
-            self._hurry.wait(self._linger)
-            if not self._run_is_read:
-                self._hurry.clear()
-        batch = [first]
-        while len(batch) < self._batch:
-            try:
-                following = lane.queue.get_nowait()
-            except queue.Empty:
-                break
-            if following is None:
-                lane.end()
-                break
-            batch.append(following)
-        return batch
-
-    def _deliver(self, lane: _Lane, batch: list[_Pending]) -> None:
-        payloads = [pending.message.payload for pending in batch]
-        for tries in range(1 << 30):
-            try:
-                self._sink.deliver(payloads)
-            except Rejected as error:
-                self._note_rejection(error)
-                rejected = len(batch) if error.count is None else error.count
-                self._settle(lane, batch, delivered=len(batch) - rejected, rejected=rejected)
-                return
-            except Exception as error:  # noqa: BLE001 - a backend's client may raise anything; it is reported
-                self._note_failure(error)
-                asked = error.seconds if isinstance(error, Later) else 0.0
-                if self._given_up.wait(max(asked, _BACKOFF[min(tries, len(_BACKOFF) - 1)])):
-                    return
-            else:
-                self._failing = False
-                self._settle(lane, batch, delivered=len(batch))
-                return
-
-    def _note_failure(self, error: Exception) -> None:
-        self.cursor.error = in_short(error)
-        if not self._failing:
-            self._failing = True
-            log.info("%s: %s; trying again", self.name, self.cursor.error)
-
-    def _note_rejection(self, error: Rejected) -> None:
-        self._failing = False
-        said = in_short(error)
-        if self.cursor.rejection is None:
-            log.info("%s: %s", self.name, said)
-        self.cursor.rejection = said
-
-    def _settle(self, lane: _Lane, batch: list[_Pending], delivered: int = 0, rejected: int = 0) -> None:
-        with self._changed:
-            if self._given_up.is_set():
-                return  # counted as undelivered already; sent again by a replay, byte for byte the same
-            for pending in batch:
-                del self._in_flight[pending.number]
-                lane.forget(pending.message.key)
-            self.cursor.delivered += delivered
-            self.cursor.rejected += rejected
-            self._dispatch()
-            self._advance()
-            self._changed.notify_all()
-
-
-class _Lane:
-    """A thread that delivers the messages given to it, in order. `keys` counts those under way."""
-
-    def __init__(self, name: str, work: Callable[[_Lane], None]) -> None:
-        self.queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
-        self.keys: collections.Counter[str] = collections.Counter()
-        begin(name, work, self)
-
-    def put(self, pending: _Pending) -> None:
-        self.keys[pending.message.key] += 1
-        self.queue.put(pending)
-
-    def forget(self, key: str) -> None:
-        self.keys[key] -= 1
-        if not self.keys[key]:
-            del self.keys[key]
-
-    def clear(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self.queue.get_nowait()
-
-    def end(self) -> None:
-        self.queue.put(None)
-
-
-def begin(name: str, work: Callable[..., None], *arguments: object) -> None:
-    """Have this done in a thread of its own, which ends with the process at the latest."""
-    threading.Thread(target=work, args=arguments, name=name, daemon=True).start()
+    def report(self) -> None:
+        """Say what was not delivered, and was rejected this time."""
+        again = f"`spanline replay {self._run_id}` sends"
+        is_gone = self._journal.is_gone
+        if self.phase is not Phase.OVER:
+            rest = "is lost with the journal" if is_gone else f"is kept, and {again} it"
+            log.warning("%s has not come to an end: what it owes %s", self.name, rest)
+        cursor = self.cursor
+        if cursor.undelivered:
+            log.warning(
+                "%s: %d messages were not delivered (%s); they %s",
+                self.name,
+                cursor.undelivered,
+                cursor.error or "there was no time left",
+                "are lost with the journal" if is_gone else f"are kept, and {again} them",
+            )
+        rejected, given_up = self._ledger.rejected - len(cursor.given_up), cursor.given_up
+        if rejected:
+            log.warning("%s: the backend rejected %d messages (%s)", self.name, rejected, cursor.rejection)
+        if given_up:
+            said = "%s: the backend fails at %d messages, and takes others; `spanline replay %s` tries them again"
+            log.warning(said, self.name, len(given_up), self._run_id)
+        for one in given_up[:_NAMED]:
+            log.warning("%s: given up: %s: %s", self.name, one.name or "a message", one.reason)

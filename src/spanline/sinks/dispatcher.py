@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from typing import Final
 
@@ -22,20 +22,14 @@ from spanline.home.home import RunDirectory
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
 from spanline.sinks.base import announced
-from spanline.sinks.delivery import Delivery, Ends, begin
+from spanline.sinks.delivery import Delivery, Ends, Phase
 from spanline.sinks.error_text import in_short
+from spanline.sinks.lanes import begin
+from spanline.sinks.limits import DeliveryLimits
 from spanline.system.open_file import OpenFile
 
 FLUSH_VARIABLE: Final = "SPANLINE_FLUSH_TIMEOUT"
 FLUSH_SECONDS: Final = 5.0
-_SET_UP_SECONDS: Final = 5.0
-"""How long the first sinks wait for others to be set up, and how long the end of a short run does."""
-_TO_COUNT: Final = 0.2
-"""What part of the time is left to count in, for what backends that take nothing are owed."""
-_TELL_SECONDS: Final = 1.0
-"""How long what is told of the delivery may take at least to be delivered itself, whatever the rest has taken."""
-_STOP_SECONDS: Final = 5.0
-"""How long readers that were told to give up may take, together, to count what is left."""
 
 log = logging.getLogger("spanline")
 
@@ -72,13 +66,25 @@ class Deliveries:
     share a reader; one of somebody else's has its own, so that nothing it does can hold up another.
     """
 
-    def __init__(self, directory: RunDirectory, journal: OpenFile, *, again: bool = False) -> None:
-        """Deliver what is behind each sink's cursor (with `again`, everything) until `finish`."""
+    def __init__(
+        self,
+        directory: RunDirectory,
+        journal: OpenFile,
+        *,
+        again: bool = False,
+        points: Sequence[EntryPoint] | None = None,
+        limits: DeliveryLimits | None = None,
+    ) -> None:
+        """Deliver what is behind each sink's cursor (with `again`, everything) until `finish`.
+
+        `points` are the entry points of the sinks: all that packages announce, where none are given.
+        """
         self._directory = directory
         self._journal = journal
+        self._limits = limits if limits is not None else DeliveryLimits()
         self._ends = Ends(threading.Event(), threading.Event())
         self._again = again
-        self._points = announced()
+        self._points = announced() if points is None else points
         self.off: dict[str, str] = {}
         """Sinks that are configured and could not be set up, and why."""
         self._changed = threading.Condition()
@@ -101,16 +107,16 @@ class Deliveries:
         deadline = time.monotonic() + timeout
         self._ends.of_run.set()
         with self._changed:
-            self._changed.wait_for(lambda: not self._unready, max(_SET_UP_SECONDS, deadline - time.monotonic()))
+            self._changed.wait_for(lambda: not self._unready, max(self._limits.set_up, deadline - time.monotonic()))
             self._finished = True
             late, deliveries = sorted(self._unready), list(self._deliveries)
-        _wait_until_settled(deliveries, deadline - timeout * _TO_COUNT)
+        _wait_until_settled(deliveries, deadline - timeout * self._limits.counting_share)
         for delivery in deliveries:
             delivery.give_up_if_failing()
         _wait_until_settled(deliveries, deadline)
         for delivery in deliveries:
             delivery.give_up_unless_settled()
-        _wait_until_over([delivery for delivery in deliveries if delivery.given_up])
+        self._wait_until_over([delivery for delivery in deliveries if delivery.phase is Phase.COUNTING])
         cursors = {
             **{delivery.name: delivery.cursor for delivery in deliveries},
             **{name: _not_set_up(name, self._directory) for name in late},
@@ -120,14 +126,18 @@ class Deliveries:
                 tell(cursors)
         finally:
             self._ends.of_telling.set()
-        going_on = [delivery for delivery in deliveries if not delivery.given_up]
-        _wait_until_over(going_on, max(deadline - time.monotonic(), _TELL_SECONDS))
+        going_on = [delivery for delivery in deliveries if delivery.phase is not Phase.COUNTING]
+        self._wait_until_over(going_on, max(deadline - time.monotonic(), self._limits.tell))
         for delivery in going_on:
             delivery.give_up()
-        _wait_until_over(going_on)
         for delivery in deliveries:
             delivery.report()
         return cursors
+
+    def _wait_until_over(self, deliveries: Iterable[Delivery], timeout: float | None = None) -> None:
+        deadline = time.monotonic() + (self._limits.stop if timeout is None else timeout)
+        for delivery in deliveries:
+            delivery.wait_until_over(deadline)
 
     def _set_up_all(self) -> None:
         # Ours one after the other, as they import the same libraries.
@@ -143,7 +153,7 @@ class Deliveries:
         try:
             sink = point.load()()
             if sink is not None:
-                delivery = Delivery(point.name, sink, self._directory, self._journal, again=self._again)
+                delivery = Delivery(point.name, sink, self._directory, self._journal, self._limits, again=self._again)
         except BaseException as error:  # noqa: BLE001 - whatever it raises, the run goes on without it
             self.off[point.name] = in_short(error)
             log.warning("%s is off: %s", point.name, self.off[point.name])
@@ -159,7 +169,7 @@ class Deliveries:
 
     def _read_together(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not self._unready & self._ours, _SET_UP_SECONDS)
+            self._changed.wait_for(lambda: not self._unready & self._ours, self._limits.set_up)
             self._reading = True
             together = [delivery for delivery in self._deliveries if delivery.name in self._ours]
         try:
@@ -183,17 +193,17 @@ class Deliveries:
             for delivery in together:
                 delivery.dispatch()
                 if burst is None:
-                    delivery.note_run_is_read()
+                    delivery.flush()
             if not together:
                 return
 
     def _leave_alone(self, delivery: Delivery) -> None:
-        if not delivery.over:
+        if delivery.phase is not Phase.OVER:
             begin(f"spanline-{delivery.name}", self._read_alone, delivery)
 
     def _read_alone(self, delivery: Delivery) -> None:
         delivery.read_alone(self._ends)
-        if delivery.over:
+        if delivery.phase is Phase.OVER:
             return
         if delivery.name not in self._ours:
             self._count([delivery])
@@ -210,7 +220,7 @@ class Deliveries:
         try:
             for record, state in min(left, key=lambda delivery: delivery.read_to).rest() if left else ():
                 for delivery in left:
-                    if not delivery.over:
+                    if delivery.phase is not Phase.OVER:
                         delivery.take(record, state)
         except Exception as error:  # noqa: BLE001 - the journal can't be read
             for delivery in left:
@@ -222,12 +232,6 @@ class Deliveries:
 def _wait_until_settled(deliveries: Iterable[Delivery], deadline: float) -> None:
     for delivery in deliveries:
         delivery.wait_until_settled(deadline)
-
-
-def _wait_until_over(deliveries: Iterable[Delivery], timeout: float = _STOP_SECONDS) -> None:
-    deadline = time.monotonic() + timeout
-    for delivery in deliveries:
-        delivery.wait(deadline)
 
 
 def _is_ours(point: EntryPoint) -> bool:

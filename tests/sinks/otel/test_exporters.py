@@ -265,6 +265,27 @@ def test_the_console_prints_a_span_once_while_the_backend_is_down(project: Proje
     assert done.stderr.decode().count('"name": "parse"') == 1
 
 
+def test_while_an_exporter_fails_others_get_nothing_new_and_nothing_twice(
+    receiver: Receiver, sink: Callable[..., OtelSink], tmp_path: Path
+) -> None:
+    """Whatever batches it is tried with: the same again, another, and each of the first alone."""
+    receiver.status = 500
+    file = tmp_path / "spans.jsonl"
+    exporters = sink(
+        OTEL_TRACES_EXPORTER="otlp_json_file,otlp", SPANLINE_OTLP_FILE=str(file),
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_EXPORTER_OTLP_TIMEOUT="2",
+    )  # fmt: skip
+    a, b, c = a_span("a"), a_span("b"), a_span("c")
+    for batch in ([a, b], [c], [a, b], [a]):
+        failure(exporters, batch)
+    assert names_in_file(file) == ["a", "b"]
+    receiver.status = 200
+    for batch in ([c], [a], [b]):
+        exporters.deliver(batch)
+    assert names_in_file(file) == ["a", "b", "c"]
+    assert [span.name for span in receiver.spans][-3:] == ["c", "a", "b"]
+
+
 # --- why
 
 

@@ -10,13 +10,17 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import attr
 import msgspec
-from openlineage.client.event_v2 import JobEvent, RunEvent
-from openlineage.client.facet_v2 import JobFacet, RunFacet
+from openlineage.client.event_v2 import JobEvent, OutputDataset, RunEvent
+from openlineage.client.facet_v2 import JobFacet, RunFacet, column_lineage_dataset
 
 from spanline.sinks.openlineage.facets import PRODUCER, own_schema
 
+ColumnLineageDatasetFacet = column_lineage_dataset.ColumnLineageDatasetFacet
+
 EVENT_BYTES: Final = 1_000_000
 SQL_CHARACTERS: Final = 200_000
+_SQL_IN_ALL: Final = 4_000_000
+"""What SQL may amount to in a DataHub, which copies it into the lineage of each column: its producer takes 5 MiB."""
 _MARK_BYTES: Final = 120_000
 """What is left free for the mark: so many names of so many characters, of six bytes at most."""
 _MOST_NAMED, _NAME_CHARACTERS = 100, 200
@@ -60,6 +64,15 @@ class _Place(NamedTuple):
         # A dataset's facets are shared between events: these stay as they are.
         facets = getattr(self.holder, self.group)
         setattr(self.holder, self.group, {name: facet for name, facet in facets.items() if name != self.name})
+
+
+def sql_characters(outputs: Sequence[OutputDataset]) -> int:
+    """How many characters of SQL an event may have beside the lineage of these columns."""
+    found = [(output.facets or {}).get("columnLineage") for output in outputs]
+    fields = sum(
+        len(facet.fields) for facet in found if isinstance(facet, column_lineage_dataset.ColumnLineageDatasetFacet)
+    )
+    return min(SQL_CHARACTERS, _SQL_IN_ALL // max(1, fields))
 
 
 def bounded(event: AnyEvent) -> AnyEvent:

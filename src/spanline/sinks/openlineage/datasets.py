@@ -14,8 +14,6 @@ from openlineage.client.facet_v2 import (
     OutputDatasetFacet,
     catalog_dataset,
     column_lineage_dataset,
-    data_quality_assertions_dataset,
-    data_quality_metrics_input_dataset,
     dataset_type_dataset,
     datasource_dataset,
     documentation_dataset,
@@ -28,11 +26,11 @@ from openlineage.client.facet_v2 import (
 )
 
 from spanline import events
-from spanline.events import ColumnInput, ColumnsResolved, NodeDescribed
+from spanline.events import ColumnInput, ColumnsResolved, NodeDescribed, Relation
 from spanline.journal.state import NodeState, RunState
-from spanline.lineage import names
+from spanline.lineage import case, names
 from spanline.sinks.openlineage import facets
-from spanline.sinks.openlineage.facets import PRODUCER, cut
+from spanline.sinks.openlineage.facets import PRODUCER, NamedDataset, cut
 
 WRITERS: Final = frozenset(("model", "seed", "snapshot"))
 """Resource types that make a relation."""
@@ -50,6 +48,9 @@ _TYPES: Final = {
     "external": ("TABLE", "EXTERNAL"),
 }
 """Dataset type and subtype by materialization."""
+_UNKNOWN_TYPE: Final = ""
+"""Never null, though the specification allows it: Marquez has a new column at each event then, and DataHub up to 1.6.0
+answers 500 for ever."""
 _REWRITES: Final = frozenset(("table", "view", "seed"))
 """Materializations that make the whole relation anew each time."""
 
@@ -79,18 +80,33 @@ class ExposuresFacet(DatasetFacet):
 
 
 class Datasets:
-    """What is known of the datasets of a session."""
+    """What is known of the datasets of a session; each goes by the name that the project has for it."""
 
-    def __init__(self, *, columns: bool) -> None:
-        """`columns` is whether names of columns may be told."""
+    def __init__(self, *, columns: bool, case: str) -> None:
+        """`columns` is whether names of columns may be told, `case` how all names are written."""
         self._tells_columns = columns
-        self._resolved: dict[str, ColumnsResolved] = {}
+        self._case = case
+        self._adapter = ""
+        self._relations: dict[str, Relation] = {}
+        self._selected: dict[str, list[events.Column]] = {}  # by the SQL of this run
+        self._there: dict[str, list[events.Column]] = {}  # of relations as this run has found them
+        self._read: dict[str, None] = {}
+        self._written: dict[str, None] = {}
         self._exposures: dict[str, dict[str, NodeDescribed]] = {}
         self._common: dict[str, Facets] = {}  # what doesn't change between two events on a dataset
+        self._schemas: dict[str, Facets] = {}  # nor the columns of what is only read
+
+    def configure(self, config: events.DbtConfigured) -> None:
+        """Take which warehouse it is."""
+        self._adapter = config.adapter_type
 
     def describe(self, node: NodeDescribed) -> None:
         """Take what the project says of a node."""
         self._common.pop(node.unique_id, None)
+        self._schemas.pop(node.unique_id, None)
+        name = names.dataset_name(node)
+        if name is not None and node.relation is not None:
+            self._relations[name] = node.relation
         if node.resource_type == "exposure":
             for unique_id in node.depends_on:
                 self._common.pop(unique_id, None)
@@ -98,44 +114,75 @@ class Datasets:
 
     def resolve(self, columns: ColumnsResolved) -> None:
         """Take what was found out of a node's columns."""
-        self._common.pop(columns.unique_id, None)
-        self._resolved[columns.unique_id] = msgspec.structs.replace(columns, lineage={}, reads=[], datasets=[])
+        if columns.origin == "sql":
+            self._selected[columns.unique_id] = columns.columns
+        elif columns.columns:
+            self._there[columns.unique_id] = columns.columns
+            self._schemas.pop(columns.unique_id, None)
+
+    def write(self, node: NodeDescribed) -> str | None:
+        """Take that a node has made its relation; its name, where it is one that makes any."""
+        name = written_by(node)
+        if name is not None:
+            self._written[name] = None
+        return name
+
+    def read_and_written(self, state: RunState) -> tuple[list[NamedDataset], list[NamedDataset]]:
+        """What nodes of the session have read that none of them has written; and what they have written."""
+        namespace = namespace_of(state)
+        read = [name for name in self._read if name not in self._written]
+        return self._named(read, namespace), self._named(self._written, namespace)
+
+    def _named(self, found: Iterable[str], namespace: str) -> list[NamedDataset]:
+        return [NamedDataset(namespace, self._name(name)) for name in found]
 
     # --- which ----------------------------------------------------------------------------------------------------
 
     def inputs(
         self, node: NodeDescribed, state: RunState, of_input: Mapping[str, dict[str, InputDatasetFacet]] = _NONE
     ) -> list[InputDataset]:
-        """What a node reads, with facets; `of_input` are those that hold for this run only, by unique id."""
+        """What a node reads, with facets; `of_input` are those that hold for this run only, by name."""
         namespace = namespace_of(state)
+        read = read_by(node, state)
+        if node.resource_type != "exposure":  # which nobody runs here
+            self._read.update(dict.fromkeys(read))
         return [
             InputDataset(
                 namespace=namespace,
-                name=name,
-                facets=self._facets_of(upstream, state),
-                inputFacets=of_input.get(upstream.unique_id, {}),
+                name=self._name(name),
+                facets=self._facets_of(upstream, state) | self._schema_there(name, upstream),
+                inputFacets=of_input.get(name, {}),
             )
-            for name, upstream in read_by(node, state).items()
+            for name, upstream in read.items()
         ]
 
     def output(
         self, node: NodeDescribed, state: RunState, columns: ColumnsResolved | None = None
     ) -> list[OutputDataset]:
-        """What a node writes, with facets; nothing for one that writes no relation.
-
-        Type, source, columns and change of state are told at the start too, as far as they are known: a Marquez makes
-        a version of the dataset of each different set of them.
-        """
-        name = names.dataset_name(node) if node.resource_type in WRITERS else None
+        """What a node writes, with facets; nothing for one that writes no relation."""
+        name = written_by(node)
         if name is None:
             return []
         namespace = namespace_of(state)
         found = dict(self._facets_of(node, state))
-        if columns is not None and self._tells_columns:
-            found |= _column_lineage(columns, namespace)
+        if self._tells_columns:
+            found |= self._schema(self._columns(node))
+            if columns is not None:
+                found |= self._column_lineage(columns, namespace)
         if node.materialized in _REWRITES:
             found |= _overwritten()
-        return [OutputDataset(namespace=namespace, name=name, facets=found)]
+        return [OutputDataset(namespace=namespace, name=self._name(name), facets=found)]
+
+    def column(self, written: str) -> str:
+        """A column that the project names, as it is told."""
+        return case.column_in(self._case, self._adapter, case.stored_column(self._adapter, written))
+
+    def _name(self, name: str) -> str:
+        """The name of a dataset, as it is told."""
+        relation = self._relations.get(name)
+        if relation is not None:
+            return names.name_in(self._case, self._adapter, relation)
+        return name.lower() if self._case == case.LOWER else name
 
     # --- their facets ---------------------------------------------------------------------------------------------
 
@@ -150,9 +197,7 @@ class Datasets:
         found: Facets = {
             "dataSource": datasource_dataset.DatasourceDatasetFacet(name=namespace, uri=namespace, producer=PRODUCER)
         }
-        if self._tells_columns:
-            found |= _schema(self.columns(node))
-        found |= _words(node) | _type(node) | _symlinks(node, state) | _catalog(node, state)
+        found |= _words(node) | _type(node) | self._symlinks(node, state) | _catalog(node, state)
         exposures = self._exposures.get(node.unique_id)
         if exposures:
             found["dbt_exposures"] = ExposuresFacet(
@@ -161,10 +206,77 @@ class Datasets:
             )
         return found
 
-    def columns(self, node: NodeDescribed) -> list[events.Column]:
-        """The columns of a node's relation: those found out, else those that the project knows."""
-        resolved = self._resolved.get(node.unique_id)
-        return resolved.columns if resolved is not None and resolved.columns else node.columns
+    def _columns(self, node: NodeDescribed) -> list[events.Column]:
+        """The columns of what a node makes: those of its SQL, else those that are there, else what the project says."""
+        return self._selected.get(node.unique_id) or self._there.get(node.unique_id) or self._documented(node)
+
+    def _documented(self, node: NodeDescribed) -> list[events.Column]:
+        return [
+            msgspec.structs.replace(column, name=case.stored_column(self._adapter, column.name))
+            for column in node.columns
+        ]
+
+    def _schema_there(self, name: str, node: NodeDescribed) -> Facets:
+        """The columns of what is read, where all are known, and nobody has told them: not what this run has made.
+
+        A backend that is told of an input's columns takes these for all that there are, whatever it knew before.
+        """
+        if not self._tells_columns or name in self._written:
+            return {}
+        found = self._schemas.get(node.unique_id)
+        if found is None:
+            of_header = self._documented(node) if node.resource_type == "seed" else []
+            found = self._schemas[node.unique_id] = self._schema(self._there.get(node.unique_id, of_header))
+        return found
+
+    def _schema(self, columns: Iterable[events.Column]) -> Facets:
+        fields = [
+            schema_dataset.SchemaDatasetFacetFields(
+                name=case.column_in(self._case, self._adapter, column.name),
+                type=column.data_type or _UNKNOWN_TYPE,
+                description=cut(column.description, _DESCRIPTION_CHARACTERS) if column.description else None,
+            )
+            for column in columns
+        ]
+        return {"schema": schema_dataset.SchemaDatasetFacet(fields=fields, producer=PRODUCER)} if fields else {}
+
+    def _column_lineage(self, resolved: ColumnsResolved, namespace: str) -> Facets:
+        if not resolved.lineage and not resolved.reads:
+            return {}
+        told = [self._name(name) for name in resolved.datasets]
+
+        def input_field(one: ColumnInput) -> dict[str, object]:
+            kinds = (kind.partition(":") for kind in one.transformations)
+            return {
+                "namespace": namespace,
+                "name": told[one.dataset],
+                "field": case.column_in(self._case, self._adapter, one.field),
+                "transformations": [{"type": kind, "subtype": subtype} for kind, _, subtype in kinds],
+            }
+
+        # Plain mappings of the facet's shape: they are many, and its classes are slow to make and to write.
+        fields = {
+            case.column_in(self._case, self._adapter, name): {"inputFields": [input_field(one) for one in inputs]}
+            for name, inputs in resolved.lineage.items()
+        }
+        dataset = [input_field(one) for one in resolved.reads]
+        return {
+            "columnLineage": column_lineage_dataset.ColumnLineageDatasetFacet(
+                fields=cast("dict[str, column_lineage_dataset.Fields]", fields),
+                dataset=cast("list[column_lineage_dataset.InputField]", dataset),
+                producer=PRODUCER,
+            )
+        }
+
+    def _symlinks(self, node: NodeDescribed, state: RunState) -> Facets:
+        config = state.config
+        if config is None or node.relation is None:
+            return {}
+        found = names.dataset_symlinks(config.adapter_type, config.connection, node.relation, self._case)
+        if not found:
+            return {}
+        identifiers = [symlinks_dataset.Identifier(namespace=i.namespace, name=i.name, type=i.type) for i in found]
+        return {"symlinks": symlinks_dataset.SymlinksDatasetFacet(identifiers=identifiers, producer=PRODUCER)}
 
 
 def namespace_of(state: RunState) -> str:
@@ -189,8 +301,18 @@ def upstream(node: NodeDescribed, state: RunState) -> Iterator[NodeDescribed]:
             yield found
 
 
+def written_by(node: NodeDescribed) -> str | None:
+    """The name of the dataset that a node writes, as the project has it."""
+    return names.dataset_name(node) if node.resource_type in WRITERS else None
+
+
 def read_by(node: NodeDescribed, state: RunState) -> dict[str, NodeDescribed]:
-    """The datasets that a node reads, by name: two nodes (a seed and a source over it) may be one table."""
+    """The datasets that a node reads, by the project's name: two nodes (a seed and a source over it) may be one table.
+
+    A unit test reads none: its rows are given.
+    """
+    if node.resource_type == "unit_test":
+        return {}
     found: dict[str, NodeDescribed] = {}
     read: Iterable[NodeDescribed] = [node] if node.resource_type == "source" else upstream(node, state)
     for one in read:
@@ -208,95 +330,6 @@ def statistics(result: NodeState) -> dict[str, OutputDatasetFacet]:
         "outputStatistics": output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
             rowCount=result.rows_affected, producer=PRODUCER
         )
-    }
-
-
-def assertion(
-    node: NodeDescribed, result: NodeState, *, columns: bool, arguments: bool
-) -> dict[str, InputDatasetFacet]:
-    """A test's result, as a statement on the dataset that it read; with the column and arguments that may be told."""
-    info = node.test
-    if info is None:
-        return {}
-    one = data_quality_assertions_dataset.Assertion(
-        assertion=facets.test_type(node),
-        success=not facets.found_issues(result),
-        column=info.column if columns else None,
-        severity=info.severity or "error",
-        name=node.name,
-        description=node.description or None,
-        expected=facets.expectation(node),
-        actual=None if result.failures is None else str(result.failures),
-        params=dict(info.arguments) or None if arguments else None,
-    )
-    return _assertions(one)
-
-
-def freshness(found: events.FreshnessResult) -> dict[str, InputDatasetFacet]:
-    """How fresh a source is, as a statement on it and by the time of its last row."""
-    failed = found.status in ("error", "runtime error")
-    limits = (found.error_after, found.warn_after) if failed else (found.warn_after, found.error_after)
-    one = data_quality_assertions_dataset.Assertion(
-        assertion="freshness",
-        success=found.status == "pass",
-        severity="error" if failed else "warn",
-        name=found.unique_id,
-        expected=limits[0] or limits[1],
-        actual=None if found.age is None else f"{found.age:.0f} s",
-    )
-    facets_found = _assertions(one)
-    if found.max_loaded_at is not None:
-        facets_found["dataQualityMetrics"] = data_quality_metrics_input_dataset.DataQualityMetricsInputDatasetFacet(
-            columnMetrics={}, lastUpdated=found.max_loaded_at, producer=PRODUCER
-        )
-    return facets_found
-
-
-def _assertions(one: data_quality_assertions_dataset.Assertion) -> dict[str, InputDatasetFacet]:
-    return {
-        "dataQualityAssertions": data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet(
-            assertions=[one], producer=PRODUCER
-        )
-    }
-
-
-def _schema(columns: Iterable[events.Column]) -> Facets:
-    fields = [
-        schema_dataset.SchemaDatasetFacetFields(
-            name=column.name,
-            type=column.data_type,
-            description=cut(column.description, _DESCRIPTION_CHARACTERS) if column.description else None,
-        )
-        for column in columns
-    ]
-    return {"schema": schema_dataset.SchemaDatasetFacet(fields=fields, producer=PRODUCER)} if fields else {}
-
-
-def _column_lineage(resolved: ColumnsResolved, namespace: str) -> Facets:
-    if not resolved.lineage and not resolved.reads:
-        return {}
-    # Plain mappings of the facet's shape: they are many, and its classes are slow to make and to write.
-    fields = {
-        name: {"inputFields": [_input_field(one, resolved, namespace) for one in inputs]}
-        for name, inputs in resolved.lineage.items()
-    }
-    dataset = [_input_field(one, resolved, namespace) for one in resolved.reads]
-    return {
-        "columnLineage": column_lineage_dataset.ColumnLineageDatasetFacet(
-            fields=cast("dict[str, column_lineage_dataset.Fields]", fields),
-            dataset=cast("list[column_lineage_dataset.InputField]", dataset),
-            producer=PRODUCER,
-        )
-    }
-
-
-def _input_field(one: ColumnInput, resolved: ColumnsResolved, namespace: str) -> dict[str, object]:
-    kinds = (kind.partition(":") for kind in one.transformations)
-    return {
-        "namespace": namespace,
-        "name": resolved.datasets[one.dataset],
-        "field": one.field,
-        "transformations": [{"type": kind, "subtype": subtype} for kind, _, subtype in kinds],
     }
 
 
@@ -328,17 +361,6 @@ def _type(node: NodeDescribed) -> Facets:
             datasetType=kind[0], subType=kind[1], producer=PRODUCER
         )
     }
-
-
-def _symlinks(node: NodeDescribed, state: RunState) -> Facets:
-    config = state.config
-    if config is None or node.relation is None:
-        return {}
-    found = names.dataset_symlinks(config.adapter_type, config.connection, node.relation)
-    if not found:
-        return {}
-    identifiers = [symlinks_dataset.Identifier(namespace=i.namespace, name=i.name, type=i.type) for i in found]
-    return {"symlinks": symlinks_dataset.SymlinksDatasetFacet(identifiers=identifiers, producer=PRODUCER)}
 
 
 def _catalog(node: NodeDescribed, state: RunState) -> Facets:

@@ -41,7 +41,7 @@ from spanline._version import __version__
 from spanline.dbt.arguments import option
 from spanline.events import LineageRun, NodeDescribed, RepositoryFound
 from spanline.journal import ids
-from spanline.journal.state import FAILED, NodeState, RunState
+from spanline.journal.state import NodeState, RunState
 
 HOME: Final = "https://github.com/spanline/spanline"
 PRODUCER: Final = f"{HOME}/tree/v{__version__}"
@@ -111,13 +111,28 @@ class SkippedNode:
 
 
 @attr.define
+class NamedDataset:
+    """A dataset, without what is known of it."""
+
+    namespace: str
+    name: str
+
+
+@attr.define
 class SpanlineSessionFacet(RunFacet):
-    """How a session ended: nodes by status, and those that were skipped."""
+    """How a session ended: nodes by status, those that were skipped, and what it has read and written.
+
+    Its datasets stand here because they can't be the inputs and outputs of its run: docs/marquez.md says why.
+    """
 
     outcome: str
     counts: dict[str, int]
     skipped: list[SkippedNode]
     skipped_count: int
+    reads: list[NamedDataset]
+    reads_count: int
+    writes: list[NamedDataset]
+    writes_count: int
 
     @staticmethod
     def _get_schema() -> str:
@@ -135,11 +150,13 @@ class SpanlineColumnsFacet(RunFacet):
         return own_schema("SpanlineColumnsFacet")
 
 
-_SKIPPED_LISTED: Final = 1000
+_LISTED: Final = 1000
 
 
-def session_end(state: RunState, outcome: str) -> RunFacets:
-    """What the last event of a session adds."""
+def session_end(
+    state: RunState, outcome: str, reads: Sequence[NamedDataset], writes: Sequence[NamedDataset]
+) -> RunFacets:
+    """What the last event of a session adds; `reads` is what it has read and not written."""
     skipped = [SkippedNode(node.unique_id, node.cause) for node in state.counted if node.status == "skipped"]
     skipped += [SkippedNode(unique_id) for unique_id in _left_out(state)]
     counts = state.counts
@@ -151,8 +168,12 @@ def session_end(state: RunState, outcome: str) -> RunFacets:
         "spanline_session": SpanlineSessionFacet(
             outcome=outcome,
             counts=counts,
-            skipped=skipped[:_SKIPPED_LISTED],
+            skipped=skipped[:_LISTED],
             skipped_count=len(skipped),
+            reads=list(reads[:_LISTED]),
+            reads_count=len(reads),
+            writes=list(writes[:_LISTED]),
+            writes_count=len(writes),
             producer=PRODUCER,
         ),
     }
@@ -393,7 +414,7 @@ def test(node: NodeDescribed, result: NodeState, sql: str | None, *, arguments: 
         return {}
     execution = test_run.TestExecution(
         name=node.name,
-        status="fail" if found_issues(result) else "pass",
+        status="error" if has_errored(result) else "fail" if found_issues(result) else "pass",
         severity=info.severity or "error",
         type=test_type(node),
         description=node.description or None,
@@ -408,7 +429,12 @@ def test(node: NodeDescribed, result: NodeState, sql: str | None, *, arguments: 
 
 def found_issues(result: NodeState) -> bool:
     """Whether a test found something, were it only worth a warning."""
-    return result.status == "warn" or result.status in FAILED
+    return result.status in ("warn", "fail")
+
+
+def has_errored(result: NodeState) -> bool:
+    """Whether a test could not be carried out, so that nothing is known of what it tests."""
+    return result.failed and not found_issues(result)
 
 
 def test_type(node: NodeDescribed) -> str:

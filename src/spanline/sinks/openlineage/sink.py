@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import attr
+import requests
 from openlineage.client import OpenLineageClient
 from openlineage.client.client import Event as OpenLineageEvent
 from openlineage.client.event_v2 import JobEvent, RunEvent
@@ -20,6 +21,7 @@ from openlineage.client.transport.console import ConsoleTransport
 from openlineage.client.transport.http import HttpTransport
 from openlineage.client.transport.transform import TransformTransport
 from openlineage.client.transport.transport import Transport
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Retry
 
 from spanline.events import Event
@@ -33,8 +35,13 @@ from spanline.system.terminal import Errors
 _HTTP_LANES: Final = 8
 _ASYNCHRONOUS_BATCH: Final = 200
 _LONGEST_WAIT: Final = 300.0
+_TIMEOUT: Final = (5.0, 60.0)
+"""Seconds for a connection and for an answer, where no time-out is configured. For an answer the client's own 5 s are
+too short: of those of a Marquez on a loaded machine half took more than 1.4 s, one in a hundred more than 13.7 s."""
 _REJECTED: Final = frozenset((400, 406, 410, 411, 413, 414, 415, 422))
 """Answers that say that the event is wrong. A wrong key or address (401, 403, 404) can be mended: then all is sent."""
+_BUSY: Final = frozenset((429, 502, 503, 504))
+"""Answers that speak of the backend, or of what stands before it, and not of the event."""
 _NO_RUN: Final = 500
 """What a backend answers that knows run events only (DataHub) to an event of a job."""
 _TRIES_OF_JOB: Final = 4
@@ -58,7 +65,7 @@ class OpenLineageSink:
         transport = self._client.transport
         for sender in _senders(transport):
             sender.config.adapter = Adapter(max_retries=Retry(**sender.config.retry))
-        # Only HTTP gains by several connections; files and consoles must be written by one.
+        # Only HTTP gains by several connections, if the backend does; files and consoles must be written by one.
         self.lanes = _HTTP_LANES if isinstance(transport, HttpTransport) else 1
         # What sends in a thread of its own is waited for: seldom, as it looks a hundred times a second.
         self.batch = _ASYNCHRONOUS_BATCH if isinstance(transport, AsyncHttpTransport) else 1
@@ -86,10 +93,12 @@ class OpenLineageSink:
         except Exception as error:
             status = _status(error)
             if status in _REJECTED or (status == _NO_RUN and self._is_no_run(payload)):
-                raise Rejected(_reason(payload, error)) from error
+                raise Rejected(_reason(error)) from error
             seconds = _retry_after(error)
-            if seconds is not None:
-                raise Later(str(error), seconds) from error
+            if seconds is not None or status in _BUSY:
+                raise Later(_reason(error), seconds or 0.0) from error
+            if _is_time_out(error):
+                raise TimeoutError(str(error)) from error
             raise
         if isinstance(payload, JobEvent):
             self._takes_jobs = True
@@ -127,6 +136,8 @@ class OpenLineageSink:
             # A failure is for `Delivery` to try again: for as long as there is time, and no longer.
             own = HttpTransport(attr.evolve(transport.config, adapter=Adapter()))
             own.session = RepeatingSession()
+            if "timeout" not in (self._client.config.transport or {}):
+                own.timeout = _TIMEOUT  # type: ignore[assignment]  # `requests` takes a pair, too
             client.transport = own
         return client
 
@@ -148,25 +159,32 @@ def _status(error: BaseException) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def _answer(error: BaseException | None) -> object:
-    """The answer that an error is about; transports of transports wrap the errors of theirs."""
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those behind it: transports of transports wrap the errors of theirs."""
     while error is not None:
-        answer: object = getattr(error, "response", None)
-        if answer is not None:
-            return answer
+        yield error
         error = error.__cause__
-    return None
 
 
-def _reason(payload: RunEvent | JobEvent, error: BaseException) -> str:
-    """Which event was refused, and why: the answer's body says what is wrong with it."""
-    kind = payload.eventType.value if isinstance(payload, RunEvent) and payload.eventType is not None else "event"
+def _answer(error: BaseException) -> object:
+    """The answer that an error is about."""
+    answers: Iterator[object] = (getattr(cause, "response", None) for cause in _causes(error))
+    return next((answer for answer in answers if answer is not None), None)
+
+
+def _is_time_out(error: BaseException) -> bool:
+    """Whether the backend has the event, and hasn't answered in time. A time-out of the connection isn't that."""
+    return any(isinstance(cause, (requests.ReadTimeout, ReadTimeoutError)) for cause in _causes(error))
+
+
+def _reason(error: BaseException) -> str:
+    """Why an event was refused: the answer's body says what is wrong with it."""
     content = getattr(_answer(error), "content", None)
     # Its encoding isn't worth being guessed.
     answer = content[:_ANSWER_BYTES].decode(errors="replace") if isinstance(content, bytes) else ""
     answer = " ".join(answer.split())
     said = without_secrets(answer)[:_ANSWER_CHARACTERS]  # cut first, it could show the beginning of one
-    return ": ".join(filter(None, (f"{kind} of {payload.job.name}", str(error), said)))
+    return ": ".join(filter(None, (str(error), said)))
 
 
 def _retry_after(error: BaseException) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import operator
 import os
 import re
 import threading
@@ -70,46 +69,48 @@ class OtelSink:
         self.linger = _LINGER_SECONDS[signal]
         self._one_at_a_time = one_at_a_time
         self._signal = signal
-        self._exporters = list(_exporters(signal))
-        self._payloads: list[object] = []
-        self._owed: list[list[range]] = []
-        self._refused: dict[int, str] = {}
+        self._recipients = [_Recipient(exporter) for exporter in _exporters(signal)]
         _last_words.listen()
 
     def deliver(self, payloads: Sequence[object]) -> None:
         """Export. Raises `Rejected` where trying again is no use, what an exporter failed with where it may be.
 
-        Each exporter acknowledges for itself: tried again, it gets what it has not taken yet, the others nothing.
+        Each exporter acknowledges for itself: tried again, it gets what it has not taken yet, the others nothing. One
+        that has failed is asked first, and the others only when it takes something again.
         """
-        if not _same(payloads, self._payloads):
-            self._payloads = list(payloads)
-            self._owed = [[range(len(payloads))] for _ in self._exporters]
-            self._refused = {}
-        settled = map(self._settle, self._exporters, self._owed)
-        failures = [failure for failure in settled if failure is not None]
-        if failures:
-            raise failures[0]
-        self._payloads = []
-        if self._refused:
-            raise Rejected(next(iter(self._refused.values())), len(self._refused))
+        for recipients in self._by_failing():
+            failures = [
+                failure for failure in (self._settle(one, payloads) for one in recipients) if failure is not None
+            ]
+            if failures:
+                raise failures[0]
+        refused: dict[int, str] = {}
+        for one in self._recipients:
+            refused |= one.forget(payloads)
+        if refused:
+            raise Rejected(next(iter(refused.values())), len(refused))
 
-    def _settle(self, exporter: _Exporter, owed: list[range]) -> Exception | None:
-        """Export the parts that are owed, the last one first, in halves where one is too large for the backend."""
-        while owed:
-            part = owed.pop()
-            failure = self._export(exporter, part)
+    def _by_failing(self) -> tuple[list[_Recipient], list[_Recipient]]:
+        failing = [one for one in self._recipients if one.is_failing]
+        return failing, [one for one in self._recipients if not one.is_failing]
+
+    def _settle(self, recipient: _Recipient, payloads: Sequence[object]) -> Exception | None:
+        """Export what this one has not had, in halves where it is too large for the backend."""
+        owed = [recipient.owed(payloads)]
+        while owed and (part := owed.pop()):
+            failure = self._export(recipient.exporter, part)
             if isinstance(failure, _TooLarge) and len(part) > 1:
                 middle = len(part) // 2
                 owed += [part[middle:], part[:middle]]
-            elif isinstance(failure, Rejected):
-                self._refused |= dict.fromkeys(part, str(failure))
-            elif failure is not None:
-                owed.append(part)
+            elif failure is None or isinstance(failure, Rejected):
+                recipient.settle(part, failure)
+            else:
+                recipient.is_failing = True
                 return failure
+        recipient.is_failing = False
         return None
 
-    def _export(self, exporter: _Exporter, part: range) -> Exception | None:
-        payloads = self._payloads[part.start : part.stop]
+    def _export(self, exporter: _Exporter, payloads: Sequence[object]) -> Exception | None:
         _last_words.forget()
         try:
             result = exporter.export(payloads[0] if self._one_at_a_time else payloads)
@@ -130,16 +131,36 @@ class OtelSink:
 
     def close(self) -> None:
         """Shut the exporters down."""
-        for exporter in self._exporters:
-            exporter.shutdown()
+        for one in self._recipients:
+            one.exporter.shutdown()
+
+
+class _Recipient:
+    """An exporter, and what it has taken or refused of payloads that another has still to take."""
+
+    def __init__(self, exporter: _Exporter) -> None:
+        self.exporter = exporter
+        self.is_failing = False
+        self._settled: dict[
+            int, tuple[object, Rejected | None]
+        ] = {}  # by identity: kept, so that no other has the same
+
+    def owed(self, payloads: Sequence[object]) -> Sequence[object]:
+        """Those that it has neither taken nor refused."""
+        return [payload for payload in payloads if id(payload) not in self._settled]
+
+    def settle(self, payloads: Sequence[object], refusal: Rejected | None) -> None:
+        """It has taken these, or refused them."""
+        self._settled |= {id(payload): (payload, refusal) for payload in payloads}
+
+    def forget(self, payloads: Sequence[object]) -> dict[int, str]:
+        """All exporters have settled these. Returns why it has refused which, by their place."""
+        settled = [self._settled.pop(id(payload))[1] for payload in payloads]
+        return {place: str(refusal) for place, refusal in enumerate(settled) if refusal is not None}
 
 
 class _TooLarge(Rejected):
     """The backend takes no request of this size."""
-
-
-def _same(some: Sequence[object], others: Sequence[object]) -> bool:
-    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 class _LastWords(logging.Filter):
