@@ -33,19 +33,19 @@ EXCEPTIONS: Final[Mapping[str, type[DbtException]]] = {
 """By category; every other one is a `DbtRuntimeException`. docs/errors.md has the same table."""
 
 _ADVICE: Final[Mapping[str, str]] = {
-    "compilation": "mend the project",
-    "parsing": "mend the project",
-    "profile": "mend the profile (`dbt debug` checks it)",
-    "connection": "see that the warehouse can be reached (`dbt debug` tries it)",
-    "authentication": "see that the credentials are valid (`dbt debug` tries them)",
-    "permission": "grant the user what it lacks",
-    "not_found": "see that what it names is there",
-    "syntax": "mend the SQL",
-    "data": "look at the data, and at what is expected of it",
+    "compilation": "fix the project",
+    "parsing": "fix the project",
+    "profile": "fix the profile (`dbt debug` checks it)",
+    "connection": "check that the warehouse can be reached (`dbt debug` tries it)",
+    "authentication": "check that the credentials are valid (`dbt debug` tries them)",
+    "permission": "grant the user the missing permission",
+    "not_found": "check that the object exists",
+    "syntax": "fix the SQL",
+    "data": "check the data, and what is expected of it",
     "timeout": "give it more time, or less to do",
-    "throttled": "ask for less at a time (fewer threads), or later",
-    "concurrency": "keep others away from the same tables, or try later",
-    "resource": "give the warehouse more, or the query less to do",
+    "throttled": "send fewer requests at a time (fewer threads), or try later",
+    "concurrency": "keep other jobs away from the same tables, or try later",
+    "resource": "give the warehouse more resources, or the query less to do",
     "internal": "look at dbt's log",
 }
 
@@ -57,7 +57,7 @@ _OF_OUTCOME: Final[Mapping[type[DbtException], str]] = {
 """The category where the run's outcome, and no error, decides."""
 
 _USAGE: Final = "dbt.usage"
-"""The rule that knows what dbt's command line says of its arguments: with the same ones it will say so again."""
+"""The rule that recognizes dbt's usage errors. The same arguments would fail again."""
 
 
 def exception_of(result: RunResult) -> DbtException:
@@ -92,13 +92,13 @@ def _kind(result: RunResult) -> type[DbtException]:
 
 def _message(result: RunResult) -> str:
     said = result.error or "dbt failed"
-    again = f"`spanline retry {result.run_id}` does what is left"
+    again = f"`spanline retry {result.run_id}` runs what is left"
     if result.timed_out:  # whatever else has failed before
         return f"{said}\ntimeout: {_ADVICE['timeout']}; then {again}"
     failure = result.failure
     if failure is not None and failure.rule == _USAGE:
-        return f"{said}\n{failure.category}, which won't pass by itself: give dbt other arguments"
+        return f"{said}\n{failure.category} (permanent): give dbt other arguments"
     if failure is None or failure.category not in _ADVICE:
         return f"{said}\n{again}"
-    how = "may pass by itself" if failure.transient else "won't pass by itself"
-    return f"{said}\n{failure.category}, which {how}: {_ADVICE[failure.category]}; then {again}"
+    how = "transient" if failure.transient else "permanent"
+    return f"{said}\n{failure.category} ({how}): {_ADVICE[failure.category]}; then {again}"
