@@ -226,7 +226,9 @@ def test_no_secret_leaves_the_process(project: Project, receiver: Receiver) -> N
     assert said
     assert set(said) == {f"saying {MASK}{MASK}"}
     assert secrets["DBT_ENV_SECRET_ONE"] not in run.directory.spec.read_text()
-    assert run.directory.path.stat().st_mode & 0o777 == 0o700
+    folders = [run.directory.path, *(path for path in run.directory.path.rglob("*") if path.is_dir())]
+    assert run.directory.artifacts(1, 1, 1) in folders
+    assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
     assert run.directory.journal.stat().st_mode & 0o777 == 0o600
     assert run.directory.spec.stat().st_mode & 0o777 == 0o600
 

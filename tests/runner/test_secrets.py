@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from spanline.home.spec import RunSpec
-from spanline.home.variables import kept_environment
+from spanline.home.variables import kept_environment, kept_of
 from spanline.runner import describe
 from spanline.runner.shared.in_text import MASK
+from spanline.runner.shared.masking import Redactor
 from spanline.runner.shared.secrets import (
+    of_yaml,
     secrets_of_address,
     secrets_of_arguments,
     secrets_of_environment,
@@ -79,6 +81,26 @@ def test_secrets_in_vars_are_found_however_they_are_written(args: list[str]) -> 
 @pytest.mark.parametrize("text", ["{", "just text", "[1", "", "{day: 2024-99-99}", "{token: true, password: null}"])
 def test_vars_that_hold_no_secret_or_are_none_are_no_error(text: str) -> None:
     assert list(secrets_of_arguments(["run", "--vars", text])) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": ' * 10_000,
+        "[" * 10_000 + "]" * 10_000,
+        "{password: hush-hush, b: &a [*a]}",
+        "&a [[*a], *a]",
+        "a: &a [*a, *a]",
+    ],
+    ids=["unclosed", "closed", "itself", "itself twice", "itself below"],
+)
+def test_what_is_nested_without_an_end_is_unreadable(text: str) -> None:
+    assert of_yaml(text) is None
+    assert list(secrets_of_environment({"SETTINGS": text})) == []
+    assert kept_of({"SETTINGS": text}) == (({}, ["SETTINGS"]) if "password" in text else ({"SETTINGS": text}, []))
+    argv = ["run", "--vars", text]
+    redactor = Redactor(secrets_of_arguments(argv))
+    assert redactor.record("dbt_started", {"argv": argv})["argv"] == [*argv[:2], text.replace("hush-hush", MASK)]
 
 
 def test_numbers_under_telling_names_are_secrets_as_they_are_written() -> None:

@@ -334,11 +334,15 @@ def test_a_run_of_ones_own_starts_what_it_names(place: Path, run: RunDirectory) 
 
 
 @of_root
-def test_nothing_is_sent_or_written_for_somebody_else(place: Path, run: RunDirectory) -> None:
+@pytest.mark.parametrize("command", ["replay", "upload"])
+def test_nothing_is_sent_or_written_for_somebody_else(place: Path, run: RunDirectory, command: str) -> None:
     give_away(run.path)
-    code, errors = said(place, "replay", "latest", OPENLINEAGE_URL="http://127.0.0.1:9")
+    elsewhere = place.parent / "stored"
+    variables = {"OPENLINEAGE_URL": "http://127.0.0.1:9", "SPANLINE_ARTIFACTS_URL": elsewhere.as_uri()}
+    code, errors = said(place, command, "latest", **variables)
     assert (code, errors.count("\n")) == (2, 1)
     assert errors.startswith(f"spanline: run {run.run_id} is not yours: {run.path}: it belongs to uid {STRANGER}")
+    assert not elsewhere.exists()
     assert not list(run.cursors())
 
 

@@ -281,7 +281,7 @@ def upload(
     """Store the artifacts of a run that has ended, as for `start`; by default where the run itself was to.
 
     What went wrong is the `error` of what is returned. Raises `RunNotFound`, `RunBusy` while the run goes on, and
-    `UsageError` where nothing says where to.
+    `UsageError` where nothing says where to, or the run is somebody else's.
     """
     from spanline.supervisor.upload import upload_again  # noqa: PLC0415 - most who run dbt don't need it
 

@@ -64,7 +64,7 @@ class Cursor(msgspec.Struct):
     def save(self, path: Path) -> None:
         """Write the cursor, whole or not at all; its folder is made anew where it is gone. Raises `OSError`."""
         self.version = __version__
-        path.parent.mkdir(exist_ok=True)
+        files.make_folder(path.parent, parents=False)
         files.write(path, msgspec.json.encode(self))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from spanline.errors import UsageError
-from spanline.runner.shared.secrets import secrets_of_address, secrets_of_environment, secrets_of_mapping
+from spanline.runner.shared.secrets import of_yaml, secrets_of_address, secrets_of_environment, secrets_of_mapping
 from spanline.runner.shared.settings import TRACE_CONTEXT
 from spanline.runner.shared.telling import looks_secret
 
@@ -67,9 +67,7 @@ def _has_secret_inside(text: str) -> bool:
     """Whether something stands under a telling name in a text that is JSON or YAML."""
     if text.lstrip()[:1] not in ("{", "[") and "\n" not in text.strip():
         return False
-    import yaml  # noqa: PLC0415 - of few runs' variables is any so long
-
-    try:
-        return any(True for _ in secrets_of_mapping(yaml.safe_load(text)))
-    except (yaml.YAMLError, ValueError):  # it is neither, or nearly: nobody knows what stands in it
+    said = of_yaml(text)
+    if said is None:  # it is neither, or nearly: nobody knows what stands in it
         return any(map(looks_secret, _WORD.findall(text)))
+    return any(True for _ in secrets_of_mapping(said))

@@ -595,7 +595,7 @@ class Supervisor:
         place = self.directory.artifacts(attempt.session, attempt.step, attempt.attempt)
         try:
             for folder in (place.parent, place):  # not the run's own directory, should it be gone by now
-                folder.mkdir(exist_ok=True)
+                files.make_folder(folder, parents=False)
         except OSError as error:
             log.warning("dbt's artifacts are not kept: %s", error)
             return

@@ -16,7 +16,7 @@ from spanline.artifacts.process import Order
 from spanline.errors import UsageError
 from spanline.events import ArtifactsUploaded
 from spanline.home import lease
-from spanline.home.home import RunDirectory
+from spanline.home.home import RunDirectory, check_ours
 from spanline.home.spec import RunSpec
 from spanline.home.storage import OPTIONS_VARIABLE, Storage
 from spanline.journal.appender import PatientAppender
@@ -57,8 +57,9 @@ def upload_again(
 ) -> ArtifactsUploaded:
     """Store the artifacts of a run that has ended: where `storage` says, else where the run was to.
 
-    Raises `RunBusy` while the run goes on, and `UsageError` where nothing says where.
+    Raises `RunBusy` while the run goes on, and `UsageError` where nothing says where, or the run is somebody else's.
     """
+    check_ours(directory)
     held = lease.acquire(directory.lease)
     try:
         close_abandoned(directory)

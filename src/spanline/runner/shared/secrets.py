@@ -17,6 +17,8 @@ _PROJECT_FILES = ("dbt_project.yml", "vars.yml")
 """Where a project has its vars: https://docs.getdbt.com/docs/build/project-variables"""
 _YAML_OPTIONS = ("--vars", "--args")
 """dbt's options whose values are mappings, written in YAML."""
+_DEEPEST = 100
+"""Levels to which what is read may be nested, far from the number at which Python gives up."""
 _SIGNATURES = frozenset(("sig", "signature", "x-amz-signature", "x-goog-signature"))
 """Parameters by which a signed address lets in whoever has it."""
 
@@ -58,9 +60,19 @@ def _is_path(value: str) -> bool:
 
 def _of_json(text: str) -> object:
     try:
-        return json.loads(text)
-    except ValueError:
+        return _within_reach(json.loads(text))
+    except (ValueError, RecursionError):
         return None
+
+
+def _within_reach(value: object) -> object:
+    """What was read, or None where it is nested deeper than anybody means it: without an end, where YAML says so."""
+    return value if _ends(value, _DEEPEST) else None
+
+
+def _ends(value: object, room: int) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return room > 0 and all(_ends(each, room - 1) for each in inner)
 
 
 def secrets_of_address(text: str) -> Iterator[str]:
@@ -136,6 +148,7 @@ def of_yaml(text: str) -> object:
     import yaml
 
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    except (yaml.YAMLError, ValueError):  # a date that there isn't is no YAMLError
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return _within_reach(yaml.load(text, Loader=loader))  # noqa: S506 - both are safe
+    except (yaml.YAMLError, ValueError, RecursionError):  # a date that there isn't is no YAMLError
         return None
