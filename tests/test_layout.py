@@ -15,17 +15,17 @@ ABOVE_ALL = frozenset(("", "__main__"))
 SHARED = "runner.shared"
 
 
-def floors() -> dict[str, int]:
-    """Each folder's floor, and that of each module at top level, as the table says."""
+def layers() -> dict[str, int]:
+    """Each folder's layer, and that of each module at top level, as the table says."""
     rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
     return {
-        name.removesuffix(".py").rstrip("/").replace("/", "."): int(floor)
-        for floor, names in rows
+        name.removesuffix(".py").rstrip("/").replace("/", "."): int(layer)
+        for layer, names in rows
         for name in re.findall(r"`([^`]+)`", names)
     }
 
 
-FLOORS = floors()
+LAYERS = layers()
 
 
 def module_of(path: Path) -> str:
@@ -35,7 +35,7 @@ def module_of(path: Path) -> str:
 
 
 def folder_of(module: str) -> str:
-    """The folder, or the module at top level, that has a floor."""
+    """The folder, or the module at top level, that has a layer."""
     return SHARED if f"{module}.".startswith(f"{SHARED}.") else module.partition(".")[0]
 
 
@@ -57,14 +57,14 @@ def imported(path: Path) -> Iterator[str]:
 
 def goes_down(module: str, other: str) -> bool:
     here, there = folder_of(module), folder_of(other)
-    return here == there or here in ABOVE_ALL or FLOORS[there] < FLOORS[here]
+    return here == there or here in ABOVE_ALL or LAYERS[there] < LAYERS[here]
 
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def test_the_table_lists_every_folder_and_every_module_at_top_level() -> None:
-    assert {folder_of(module_of(path)) for path in MODULES} - ABOVE_ALL == set(FLOORS)
+    assert {folder_of(module_of(path)) for path in MODULES} - ABOVE_ALL == set(LAYERS)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_of)
