@@ -148,12 +148,12 @@ def test_spans_are_one_tree_with_failures_marked(project: Project, receiver: Rec
     known = {span.span_id.hex() for span in spans}
     assert len(known) == len(spans)
     outside = [span for span in spans if span.parent_span_id.hex() not in known]
-    assert [(span.name, span.parent_span_id.hex()) for span in outside] == [("dbt build", parent)]
+    assert [(span.name, span.parent_span_id.hex()) for span in outside] == [("dbt build shop", parent)]
     status = {span.name: span.status.code for span in spans}
     assert status["model totals"] == 0, "whether it is good is for the reader to say"
     assert status["model fragile"] == 2
     assert status["test never"] == 2
-    assert status["dbt build"] == 2
+    assert status["dbt build shop"] == 2
     (totals,) = [span for span in spans if span.name == "model totals"]
     upstream = {span.span_id: span.name for span in spans}
     assert sorted(upstream[link.span_id] for link in totals.links) == ["model customers", "model orders"]

@@ -54,6 +54,7 @@ class Span:
     tags: dict[str, object]
     start: int
     duration: int
+    warnings: list[str]
 
 
 @dataclass
@@ -143,6 +144,7 @@ def _span(data: dict) -> Span:  # type: ignore[type-arg]
         tags={tag["key"]: tag["value"] for tag in data["tags"]},
         start=data["startTime"],
         duration=data["duration"],
+        warnings=data["warnings"] or [],
     )
 
 

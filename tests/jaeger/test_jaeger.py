@@ -86,19 +86,47 @@ def either(request: pytest.FixtureRequest) -> Seen:
 def test_from_every_span_up_is_the_session(either: Seen) -> None:
     trace = either.trace
     assert trace.service == "dbt"
-    assert trace.root.name == "dbt build"
+    assert trace.root.name == f"dbt build {trace.root.tags['dbt.project']}"
     assert trace.root.parent is None
     for span in trace.spans.values():
         assert trace.path(span)[-1] is trace.root
 
 
 def test_a_span_lies_within_its_parent(either: Seen) -> None:
-    """To the microsecond, to which Jaeger rounds; `+ 1` is that rounding."""
+    """To the microsecond, to which Jaeger rounds; `+ 1` is that rounding. The session is delivered when it is over."""
     for span in either.trace.spans.values():
         parent = either.trace.spans.get(span.parent or "")
-        if parent is not None:
+        if parent is not None and span.name != "delivery":
             assert parent.start <= span.start
             assert span.start + span.duration <= parent.start + parent.duration + 1
+
+
+def test_no_more_than_two_hundredths_of_a_session_are_without_a_span_below_it(either: Seen) -> None:
+    trace = either.trace
+    phases = [s for s in trace.spans.values() if s.parent == trace.root.id and s.name != "delivery"]
+    assert {s.name for s in phases} == {"start", "configure", "parse", "compile", "execute", "exit", "end"}
+    assert sum(s.duration for s in phases) >= 0.98 * trace.root.duration
+    (delivery,) = [s for s in trace.spans.values() if s.name == "delivery"]
+    assert abs(delivery.start - trace.root.start - trace.root.duration) <= 1
+
+
+def test_beneath_the_phase_that_runs_nodes_are_nodes_and_what_is_before_and_after_them(either: Seen) -> None:
+    trace = either.trace
+    (execute,) = [s for s in trace.spans.values() if s.name == "execute"]
+    others = [s.name for s in trace.spans.values() if s.parent == execute.id and "node_type" not in s.tags]
+    assert sorted(others) == ["finish", "prepare"]
+    named = {s.name: s for s in trace.spans.values() if s.name.startswith("on-run-")}
+    assert trace.spans[named["on-run-end 1"].parent or ""].name == "finish"
+
+
+def test_jaeger_takes_no_clock_for_another_but_the_deliverys(either: Seen) -> None:
+    """That lies behind its parent, as docs/jaeger.md says."""
+    assert {s.name for s in either.trace.spans.values() if s.warnings} <= {"delivery"}
+
+
+def test_jaeger_takes_no_duration_for_a_negative_one(either: Seen) -> None:
+    """https://github.com/jaegertracing/jaeger/blob/v1.76.0/cmd/collector/app/sanitizer/negative_duration_sanitizer.go."""
+    assert not [s.name for s in either.trace.spans.values() if s.duration < 1 or "InvalidNegativeDuration" in s.tags]
 
 
 def test_every_node_that_started_is_a_span_with_the_times_of_its_events(either: Seen) -> None:
@@ -109,6 +137,13 @@ def test_every_node_that_started_is_a_span_with_the_times_of_its_events(either: 
         assert spans[unique_id].start == started // 1000
         assert abs(spans[unique_id].start + spans[unique_id].duration - ended[unique_id].time // 1000) <= 1
         assert spans[unique_id].tags["node_outcome"] == ended[unique_id].status
+
+
+def test_queries_are_named_by_what_they_do(good: Seen) -> None:
+    """As the example's SQL has it: the test asks `order_totals`, DuckDB's adapter makes a table beside the old one."""
+    names = {span.name for span in good.trace.spans.values() if span.tags.get("span.kind") == "client"}
+    assert {"CREATE TABLE item_sales_daily", "CREATE SCHEMA marts", "SELECT stg_orders", "COPY raw_menu"} <= names
+    assert not [name for name in names if re.search(r"\d{6}", name)], "names that are of one run only"
 
 
 def test_queries_are_beneath_their_nodes(either: Seen) -> None:
@@ -126,6 +161,7 @@ def test_queries_are_beneath_their_nodes(either: Seen) -> None:
     assert not beneath - Counter((e.unique_id, e.sql[:SHOWN]) for e in asked)
     for span in found:
         assert span.tags["db.system.name"] == "duckdb"
+        assert span.name == span.tags["db.query.summary"]
         assert span.tags["span.kind"] == "client"
 
 
@@ -177,12 +213,14 @@ def test_a_good_run_has_no_error(good: Seen) -> None:
 
 
 def test_failed_nodes_failed_tests_and_the_run_are_errors(bad: Seen) -> None:
-    assert failed(bad.trace) >= {"model fragile", "test never", "dbt build"}
+    assert failed(bad.trace) >= {"model fragile", "test never", "dbt build shop"}
     assert not failed(bad.trace) & {"model orders", "model totals", "test accepted_values_totals_cents__False__1__2"}
     fragile, never = bad.trace.node("model.shop.fragile"), bad.trace.node("test.shop.never")
     for span in (fragile, never, bad.trace.root):
         assert span.tags["otel.status_code"] == "ERROR"
     assert 'Referenced column "no_such_column" not found' in str(fragile.tags["otel.status_description"])
+    (query,) = [s for s in bad.trace.spans.values() if s.parent == fragile.id and s.tags.get("error") is True]
+    assert str(query.tags["otel.status_description"]).startswith('Binder Error: Referenced column "no_such_column"')
     assert never.tags["otel.status_description"] == "Got 1 result, configured to fail if != 0"
     assert (fragile.tags["node_outcome"], never.tags["node_outcome"]) == ("error", "fail")
 
@@ -235,7 +273,7 @@ def test_the_callers_trace_has_the_run_in_it(jaeger: Jaeger, copy_project: Calla
     variables = {**jaeger.environment, "TRACEPARENT": f"00-{TRACE}-{PARENT}-01"}
     assert project.spanline("dbt", "run", "-s", "customers", **variables).returncode == 0
     (found,) = [trace for trace in jaeger.traces() if trace.id == TRACE]
-    assert found.root.name == "dbt run"
+    assert found.root.name == "dbt run shop"
     assert found.root.parent == PARENT
 
 

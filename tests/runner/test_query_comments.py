@@ -86,7 +86,7 @@ def test_every_statement_of_a_build_names_the_span_of_its_node(
     dbt(project, "dbt", "build", **environment)
     found = spans_of(project, receiver)
     assert nodes_of(found) == {"operation", "seed", "model", "snapshot", "test", "unit_test"}
-    assert {span for node, span in found if not node} == {"dbt build"}
+    assert {span for node, span in found if not node} == {"dbt build shop"}
     assert ("operation.shop.shop-on-run-start-0", "operation.shop.shop-on-run-start-0") in found
 
 
@@ -386,7 +386,7 @@ def test_a_real_postgres_is_told_the_span_of_each_statement(
         dbt(project, "dbt", *command, **environment)
     found = spans_of(project, receiver)
     assert nodes_of(found) == {"operation", "seed", "model", "snapshot", "test"}
-    assert {span for node, span in found if not node} == {"dbt build", "dbt run-operation"}
+    assert {span for node, span in found if not node} == {"dbt build shop", "dbt run-operation shop"}
 
     arrived = re.findall(r"^<dbt> LOG:  statement: (.*?)(?=^<|\Z)", log.read_text(), re.DOTALL | re.MULTILINE)
     spans = named(receiver)

@@ -197,7 +197,7 @@ def test_spans_are_one_tree_in_one_trace(build: Delivered) -> None:
     known = {span.span_id: span for span in spans}
     assert len(known) == len(spans)
     roots = [span for span in spans if not span.parent_span_id]
-    assert [span.name for span in roots] == ["dbt build"]
+    assert [span.name for span in roots] == ["dbt build shop"]
     assert all(span.parent_span_id in known for span in spans if span.parent_span_id)
 
 
@@ -241,7 +241,7 @@ def test_both_backends_get_the_parents_that_the_caller_names(
     )
     assert done.returncode == 0
     assert {span.trace_id.hex() for span in receiver.spans} == {trace}
-    (top,) = [span for span in receiver.spans if span.name == "dbt run"]
+    (top,) = [span for span in receiver.spans if span.name == "dbt run shop"]
     assert top.parent_span_id.hex() == parent
     session = [e for e in receiver.lineage if e["job"]["name"] == "dbt-run-shop"]
     for event in session:

@@ -15,12 +15,30 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 # --- names of spans
 
 SESSION: Final = "dbt"
-"""With the command: `dbt build`."""
+"""With the command and the project: `dbt build shop`."""
 ATTEMPT: Final = "attempt"
-PHASES: Final[Mapping[str, str]] = {"parse": "parse", "compile": "compile", "run": "execute"}
+START: Final = "start"
+"""From the start of dbt's process, the imports included, to dbt's first word."""
+CONFIGURE: Final = "configure"
+"""dbt reads project and profile, and imports its adapter."""
+EXECUTE: Final = "execute"
+PHASES: Final[Mapping[str, str]] = {"parse": "parse", "compile": "compile", "run": EXECUTE}
+PREPARE: Final = "prepare"
+"""Before the first node: schemas, the cache of relations, hooks."""
+FINISH: Final = "finish"
+"""After the last node: hooks, dbt's artifacts."""
+EXIT: Final = "exit"
+"""From dbt's last word to the end of its process."""
+END: Final = "end"
+"""What is done after dbt: its artifacts are kept, and columns that are still looked for waited for."""
+WAIT: Final = "wait"
+"""For the next attempt."""
+DELIVERY: Final = "delivery"
+"""After the session, to the backends."""
 HOOK: Final = "hook"
+"""One whose place its id doesn't tell."""
 QUERY: Final = "query"
-"""Where the SQL doesn't begin with a word; else that word, in capitals."""
+"""Of which nothing is known."""
 
 # --- names of a span's events
 

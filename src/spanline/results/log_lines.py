@@ -17,6 +17,7 @@ from spanline.failures.matching import Category
 from spanline.journal import ids
 from spanline.journal.state import CANCELLED, CUT_OFF, FAILED, SUCCESS, TIMED_OUT, NodeState, RunState, outcome_of
 from spanline.results import conventions
+from spanline.results.naming import name_of
 from spanline.results.result import result_of
 from spanline.results.summary import duration, summary
 
@@ -133,7 +134,7 @@ class LogLines:
             attributes[conventions.EVENT_NAME] = _DBT_NAMES[type(event)]
         if node.failed:
             attributes.update(self._error(message or node.status, state))
-        body = f"{_label(unique_id, described)}: {_how(node)}"
+        body = f"{name_of(unique_id, state)}: {_how(node)}"
         if severity != "info" and message and node.cause is None:
             body = f"{body}: {_one_line(self._said(message, state))}"
         yield self._line(event, state, severity, body, attributes, node=(place, unique_id))
@@ -305,12 +306,6 @@ def _severity(node: NodeState) -> Severity:
     if node.status in FAILED:
         return "error"
     return "warn" if node.status in _WARNED or node.cause is not None else "info"
-
-
-def _label(unique_id: str, described: events.NodeDescribed | None) -> str:
-    if described is None:
-        return f"hook {unique_id.rpartition('.')[2]}"
-    return f"{described.resource_type} {described.name}"
 
 
 def _how(node: NodeState) -> str:

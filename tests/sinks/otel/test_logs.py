@@ -145,6 +145,10 @@ def test_every_node_and_hook_has_one_record_of_its_result(build: Told) -> None:
     found = [(without_hash(a["unique_id"]), (severity, a["node_outcome"])) for a, severity in told]
     assert len(found) == len(RESULTS)
     assert dict(found) == RESULTS
+    spans = {span.span_id: span.name for span in build.receiver.spans}
+    for record in build.records:
+        if "node_outcome" in attributes(record):
+            assert record.body.string_value.partition(": ")[0] == spans[record.span_id], "it is called as its span is"
 
 
 def test_nothing_is_said_twice(build: Told) -> None:
@@ -254,7 +258,7 @@ def test_dbts_own_warnings_and_the_callers_trace(project: Project, receiver: Rec
     (warning,) = [record for record in found if record.severity_number == WARN]
     assert attributes(warning)["dbt.event.name"] == "UnusedResourceConfigPath"
     assert "models.shop.nowhere" in body(warning)
-    (root,) = [span for span in receiver.spans if span.name == "dbt run"]
+    (root,) = [span for span in receiver.spans if span.name == "dbt run shop"]
     assert warning.span_id == root.span_id
     assert {record.trace_id.hex() for record in found} == {TRACE}
 

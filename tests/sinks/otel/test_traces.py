@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,6 @@ from spanline.events import Event
 from spanline.failures.classify import failure_of
 from spanline.journal import ids
 from spanline.journal.state import RunState
-from spanline.lineage.statements import changes
 from spanline.results import conventions
 from spanline.sinks.otel.failing import Failed
 from spanline.sinks.otel.spans import Translator
@@ -35,6 +36,7 @@ from tests.sinks.otel.test_exporters import receiving_grpc
 from tests.support.journals import journal, undelivered
 from tests.support.lineage_events import (
     RUN_ID,
+    SECOND,
     at,
     closed,
     described,
@@ -51,6 +53,7 @@ from tests.support.receivers import Receiver
 
 DOCS = Path(__file__).parents[3] / "docs" / "traces.md"
 PLACE = {"session": 1, "step": 1, "attempt": 1}
+PHASES = {"start", "configure", "execute", "prepare", "finish", "exit", "end", "wait", "delivery"}
 
 
 class Trace:
@@ -104,30 +107,51 @@ def build(happened: list[Event]) -> Trace:
 
 
 def test_a_session_has_phases_a_phase_nodes_and_hooks_a_node_queries(build: Trace) -> None:
-    root = build.named("dbt build")
+    root = build.named("dbt build shop")
     assert root.parent is None
-    assert [span.name for span in build.beneath(root) if span.kind is not SpanKind.CLIENT] == [
-        "parse",
-        "compile",
-        "execute",
-    ]
-    assert build.path(build.named("model totals")) == ["dbt build", "execute", "model totals"]
-    hooks = [span for span in build.spans if span.name.startswith("hook ")]
-    assert {tuple(build.path(hook)[:2]) for hook in hooks} == {("dbt build", "execute")}
-    assert len(hooks) == 2
+    phases = ["start", "configure", "parse", "compile", "execute", "exit", "end"]
+    assert [span.name for span in build.beneath(root)] == phases
+    assert build.path(build.named("model totals")) == ["dbt build shop", "execute", "model totals"]
     queries = build.beneath(build.named("model totals"))
-    assert "CREATE" in {query.name for query in queries}
+    assert {"CREATE TABLE totals__dbt_tmp", "COMMIT"} <= {query.name for query in queries}
     assert {query.kind for query in queries} == {SpanKind.CLIENT}
 
 
+def test_what_is_none_of_a_nodes_is_before_the_first_or_after_the_last(build: Trace, happened: list[Event]) -> None:
+    begun = [e.time for e in happened if isinstance(e, events.NodeStarted)]
+    over = [e.time for e in happened if isinstance(e, (events.NodeFinished, events.NodeSkipped))]
+    prepare, finish, execute = (build.named(name) for name in ("prepare", "finish", "execute"))
+    assert (prepare.start_time, prepare.end_time) == (execute.start_time, begun[0])
+    assert (finish.start_time // 1000, finish.end_time) == (over[-1] // 1000, execute.end_time)
+    assert build.path(build.named("on-run-start 1")) == ["dbt build shop", "execute", "prepare", "on-run-start 1"]
+    assert build.path(build.named("on-run-end 1")) == ["dbt build shop", "execute", "finish", "on-run-end 1"]
+    of_nodes = {e.unique_id for e in happened if isinstance(e, (events.NodeStarted, events.NodeSkipped))}
+    inside = [span for span in build.beneath(execute) if of(span).get("unique_id") not in of_nodes]
+    assert sorted(span.name for span in inside) == ["finish", "prepare"]
+    assert "SELECT information_schema.tables" in {span.name for span in build.beneath(prepare)}
+
+
+@pytest.mark.parametrize("seconds", [0, 3600])
+def test_no_time_of_a_session_is_without_a_span(happened: list[Event], seconds: int) -> None:
+    """2 % at most, that of what comes before dbt's process included; however far the clock is set in its midst."""
+    half = len(happened) // 2
+    later = [msgspec.structs.replace(event, time=event.time + seconds * SECOND) for event in happened[half:]]
+    found = Trace([*happened[:half], *later])
+    root = found.named("dbt build shop")
+    children = sorted(found.beneath(root), key=lambda span: span.start_time)
+    assert all(before.end_time <= span.start_time for before, span in itertools.pairwise(children))
+    covered = sum(span.end_time - span.start_time for span in children)
+    assert 0.98 <= covered / (root.end_time - root.start_time) <= 1
+
+
 def test_times_are_those_of_the_events(build: Trace, happened: list[Event]) -> None:
-    phases = [e for e in happened if isinstance(e, events.PhaseStarted)]
-    (over,) = [e.time for e in happened if isinstance(e, events.DbtFinished)]
-    ends = [*(phase.time for phase in phases[1:]), over]
-    for phase, end in zip(phases, ends, strict=True):
-        span = build.named(conventions.PHASES[phase.phase])
-        assert (span.start_time, span.end_time) == (phase.time, end)
-    root = build.named("dbt build")
+    kinds = (events.AttemptStarted, events.DbtStarted, events.PhaseStarted, events.DbtFinished, events.AttemptEnded)
+    changes = [e.time for e in happened if isinstance(e, (*kinds, events.SessionEnded))]
+    names = ["start", "configure", "parse", "compile", "execute", "exit", "end"]
+    for name, times in zip(names, itertools.pairwise(changes), strict=True):
+        span = build.named(name)
+        assert (span.start_time, span.end_time) == times
+    root = build.named("dbt build shop")
     assert (root.start_time, root.end_time) == (happened[0].time, happened[-1].time)
 
 
@@ -136,8 +160,8 @@ def test_each_step_of_several_is_a_level(project: Project) -> None:
     run = start(steps, project_dir=project.path, stdio=SILENT)
     run.wait(DEADLINE)
     found = Trace(journal(run))
-    assert found.path(found.named("model customers")) == ["dbt run, test", "dbt run", "execute", "model customers"]
-    assert found.path(found.named("test never")) == ["dbt run, test", "dbt test", "execute", "test never"]
+    assert found.path(found.named("model customers")) == ["dbt run, test shop", "dbt run", "execute", "model customers"]
+    assert found.path(found.named("test never")) == ["dbt run, test shop", "dbt test", "execute", "test never"]
     assert of(found.named("dbt test")) == {"spanline.step": 2, "process.exit.code": 0}
 
 
@@ -163,14 +187,18 @@ def test_the_second_attempt_is_a_level_and_the_session_says_when_it_was_decided(
     ]
     found = Trace(in_order(opened(), invoked(adapter_type="postgres"), first, second, closed(0, attempt=2)))
     bad, good = (span for span in found.spans if span.name == "model b")
-    assert found.path(bad) == ["dbt build", "execute", "model b"]
-    assert found.path(good) == ["dbt build", "attempt", "execute", "model b"]
+    assert found.path(bad) == ["dbt build shop", "execute", "model b"]
+    assert found.path(good) == ["dbt build shop", "attempt", "execute", "model b"]
     assert (of(bad)["error.type"], of(bad)["spanline.attempt"]) == ("concurrency", 1)
     assert of(good)["spanline.attempt"] == 2
     assert found.linked(good) == ["model a"], "what it is made from ran in the attempt before"
-    (note,) = found.named("dbt build").events
+    (note,) = found.named("dbt build shop").events
     assert (note.name, dict(note.attributes or {})["delay"]) == ("retry scheduled", 1.5)
-    assert found.named("dbt build").status.status_code is StatusCode.UNSET
+    assert [span.name for span in found.beneath(found.named("attempt"))] == ["start", "execute", "exit"]
+    wait, attempt = found.named("wait"), found.named("attempt")
+    assert found.path(wait) == ["dbt build shop", "wait"]
+    assert (wait.start_time, wait.end_time) == (note.timestamp, attempt.start_time)
+    assert found.named("dbt build shop").status.status_code is StatusCode.UNSET
 
 
 def test_an_attempt_names_what_failed_in_it() -> None:
@@ -187,7 +215,7 @@ def test_an_attempt_names_what_failed_in_it() -> None:
         finished("model.shop.b", "error", message="deadlock detected", **again),
     ]
     found = Trace(in_order(opened(), invoked(adapter_type="postgres"), happened, closed(1, attempt=2)))
-    attempt, root = found.named("attempt"), found.named("dbt build")
+    attempt, root = found.named("attempt"), found.named("dbt build shop")
     assert (attempt.status.description, of(attempt)["error.type"]) == ("1 failed, first model.shop.b", "concurrency")
     assert (root.status.description, of(root)["error.type"]) == ("2 failed, first model.shop.z", "syntax")
 
@@ -197,7 +225,7 @@ def test_a_resumed_session_links_to_the_one_before() -> None:
     first = [*opened(), *invoked(), *closed(1)]
     again = [*opened(time=at(60), **place), *invoked(session=2), *closed(0, session=2)]
     found = Trace(in_order(first, again))
-    one, two = found.spans
+    one, two = (span for span in found.spans if span.parent is None)
     assert one.context.trace_id != two.context.trace_id
     (link,) = two.links
     assert (link.context.trace_id, link.context.span_id) == (one.context.trace_id, one.context.span_id)
@@ -275,9 +303,10 @@ def test_what_is_open_when_dbt_dies_ends_then() -> None:
     )
     for name in ("SELECT", "model a", "execute"):
         assert found.named(name).end_time == at(9)
+    assert found.named("end").start_time == at(9)
     assert of(found.named("model a"))["node_outcome"] == "interrupted"
-    assert of(found.named("dbt build"))["cicd.pipeline.result"] == "error"
-    assert [note.name for note in found.named("dbt build").events] == ["dbt died", "exception"]
+    assert of(found.named("dbt build shop"))["cicd.pipeline.result"] == "error"
+    assert [note.name for note in found.named("dbt build shop").events] == ["dbt died", "exception"]
 
 
 def test_a_clock_that_is_set_back_gives_no_span_that_ends_before_it_begins() -> None:
@@ -299,6 +328,9 @@ def test_a_node_links_to_those_that_it_is_made_from_through_ephemeral_ones(build
     ]
     found = Trace(session(*through))
     assert found.linked(found.named("model top")) == ["seed raw"], "what dbt doesn't run has no span to link to"
+    selected = [through[0], [*through[1], started(below), finished(below)], through[2]]
+    found = Trace(session(*selected))
+    assert found.linked(found.named("model top")) == ["model below", "seed raw"], "one that is selected is run"
 
 
 def test_a_node_is_described_in_dbts_own_words(build: Trace) -> None:
@@ -332,7 +364,11 @@ def test_the_query_that_failed_is_seen_though_dbt_does_not_say_that_it_did(build
     asked = [e for e in happened if isinstance(e, events.QueryStarted) and e.unique_id == "model.shop.fragile"]
     queries = build.beneath(build.named("model fragile"))
     assert len(queries) == len(asked)
-    assert [query.name for query in queries if query.status.status_code is StatusCode.ERROR] == ["CREATE"]
+    (failed,) = [query for query in queries if query.status.status_code is StatusCode.ERROR]
+    assert failed.name.startswith("CREATE ")
+    assert (failed.status.description or "").startswith('Binder Error: Referenced column "no_such_column" not found')
+    assert of(failed)["error.type"] == "not_found"
+    assert not failed.events, "its node has the exception"
 
 
 def test_a_failed_test_is_an_error(build: Trace) -> None:
@@ -345,13 +381,13 @@ def test_a_failed_test_is_an_error(build: Trace) -> None:
 def test_a_skipped_node_is_there_with_its_cause(build: Trace) -> None:
     below = build.named("model below")
     assert (of(below)["node_outcome"], of(below)["upstream_unique_id"]) == ("skipped", "model.shop.fragile")
-    assert below.start_time == below.end_time
+    assert below.end_time - below.start_time == 1000, "a microsecond, in which Jaeger counts"
     assert build.linked(below) == ["model fragile"]
 
 
 def test_the_session_says_how_it_went_and_names_its_lineage_run(build: Trace, happened: list[Event]) -> None:
     (beginning,) = [e for e in happened if isinstance(e, events.SessionStarted)]
-    root = build.named("dbt build")
+    root = build.named("dbt build shop")
     expected = {
         "cicd.pipeline.result": "failure",
         "cicd.pipeline.name": "shop",
@@ -372,7 +408,7 @@ def test_names_and_keys_are_those_of_the_docs(build: Trace) -> None:
     keys |= {key for span in build.spans for note in span.events for key in dict(note.attributes or {})}
     assert {re.sub(r"^dbt\.nodes\..*", "dbt.nodes.STATUS", key) for key in keys} <= documented
     constants = {value for name, value in vars(conventions).items() if name.isupper() and isinstance(value, str)}
-    kinds = {conventions.SESSION, conventions.ATTEMPT, conventions.HOOK, conventions.QUERY}
+    kinds = {conventions.SESSION, conventions.ATTEMPT, conventions.HOOK, conventions.QUERY, *PHASES}
     notes = {conventions.RETRY, conventions.CANCEL, conventions.KILLED, conventions.DIED, conventions.EXCEPTION}
     of_log_lines = set(re.findall(r"`([\w.]+)`", DOCS.with_name("logs.md").read_text()))
     others = {conventions.NODES, conventions.SCHEMA_URL}
@@ -409,31 +445,11 @@ def test_a_query_names_the_relation_that_it_makes_where_that_is_plain() -> None:
     keys = ("db.operation.name", "db.collection.name", "db.query.summary")
     told = [tuple(of(span).get(key) for key in keys) for span in found.spans if span.kind is SpanKind.CLIENT]
     assert told == [
-        ("CREATE", "main.a", "CREATE main.a"),
-        ("CREATE", None, None),
-        ("INSERT", "main.a", "INSERT main.a"),
-        ("SELECT", None, None),
+        ("CREATE TABLE", "a", "CREATE TABLE a"),
+        ("CREATE TABLE", None, "CREATE TABLE a__dbt_tmp"),
+        ("INSERT", "a", "INSERT a"),
+        ("SELECT", None, "SELECT a"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("sql", "name", "expected"),
-    [
-        ("create or replace transient table shop.main.a as (select 1)", "shop.main.a", True),
-        ("create or replace   view shop.main.a\nas", "shop.main.a", True),
-        ("create table if not exists `p`.`d`.`a`", "`p`.`d`.`a`", True),
-        ("create local temporary table shop.main.a__dbt_tmp as", "shop.main.a", False),
-        ("drop table if exists shop.main.a cascade", "shop.main.a", True),
-        ("alter table shop.main.a.b rename", "shop.main.a", False),
-        ("merge into shop.main.a as DBT_INTERNAL_DEST", "shop.main.a", True),
-        ("delete from shop.main.a using x", "shop.main.a", True),
-        ("truncate table shop.main.a", "shop.main.a", True),
-        ("create index i on shop.main.a", "shop.main.a", False),
-        ("create schema if not exists shop.main", "shop.main.a", False),
-    ],
-)
-def test_what_a_statement_plainly_changes(sql: str, name: str, expected: bool) -> None:
-    assert changes(sql, name) is expected
 
 
 @pytest.mark.parametrize(
@@ -589,19 +605,92 @@ def test_a_number_is_masked_whole(data: st.DataObject, adapter: str) -> None:
 @pytest.mark.parametrize(
     ("sql", "name"),
     [
-        ('/* {"app": "dbt"} */ (select /* b */ foo from x)', "query"),
-        ("/* a */ -- b\n  create table x", "CREATE"),
-        ("-- no more", "query"),
-        ("/*a*/" * 5000 + "(1)", "query"),
-        ("", "query"),
+        ('/* {"app": "dbt"} */ (select /* b */ foo from x)', "duckdb"),
+        ("/* a */ -- b\n  create table x", "CREATE TABLE x"),
+        ("-- no more", "duckdb"),
+        ("/*a*/" * 5000 + "(1)", "duckdb"),
+        ("", "duckdb"),
     ],
 )
-def test_a_query_is_named_after_its_first_word(sql: str, name: str) -> None:
+def test_a_query_is_named_by_its_summary_else_by_the_warehouse(sql: str, name: str) -> None:
     query = [
         events.QueryStarted(query=1, sql=sql, **PLACE),
         events.QueryFinished(query=1, status="OK", elapsed=1.0, **PLACE),
     ]
-    assert name in {span.name for span in Trace(session(query)).spans}
+    (span,) = [span for span in Trace(session(query)).spans if span.kind is SpanKind.CLIENT]
+    assert span.name == name
+
+
+def test_a_query_is_named_by_what_its_node_reads_ephemeral_models_seen_through() -> None:
+    sql = 'select count(*) from (select * from "shop"."main"."b" join "shop"."main"."a" using (id)) dbt_internal_test'
+    test, ephemeral = "test.shop.t", "model.shop.e"
+    query = [
+        events.QueryStarted(query=1, sql=sql, unique_id=test, **PLACE),
+        events.QueryFinished(query=1, status="OK", elapsed=1.0, unique_id=test, **PLACE),
+    ]
+    made = [described(A), described(ephemeral, materialized="ephemeral", depends_on=[A]), described(B), described(C)]
+    node = [described(test, depends_on=[ephemeral, B, C]), started(test), query, finished(test)]
+    assert Trace(session(made, *node)).named("SELECT b a").kind is SpanKind.CLIENT
+
+
+@pytest.mark.parametrize(
+    ("unique_id", "name"),
+    [
+        ("operation.shop.shop-on-run-start-0", "on-run-start 1"),
+        ("operation.shop.shop-on-run-end-11", "on-run-end 12"),
+        ("operation.audit.audit-on-run-end-0", "audit on-run-end 1"),
+        ("operation.shop.of_another_dbt", "hook operation.shop.of_another_dbt"),
+    ],
+)
+def test_a_hook_is_named_by_its_place(unique_id: str, name: str) -> None:
+    hook = [
+        events.HookStarted(unique_id=unique_id, **PLACE),
+        events.HookFinished(unique_id=unique_id, status="success", **PLACE),
+    ]
+    assert of(Trace(session(hook)).named(name))["unique_id"] == unique_id
+
+
+def test_nodes_that_are_skipped_end_the_preparation_and_what_follows_them_is_after_the_last() -> None:
+    """As where a hook fails, with `skip_nodes_if_on_run_start_fails`."""
+    end = "operation.shop.shop-on-run-end-0"
+    happened = [
+        events.PhaseStarted(phase="run", **PLACE),
+        described(A),
+        events.NodeSkipped(unique_id=A, **PLACE),
+        events.HookStarted(unique_id=end, **PLACE),
+        events.HookFinished(unique_id=end, status="success", **PLACE),
+    ]
+    found = Trace(session(happened))
+    assert found.path(found.named("model a"))[1:] == ["execute", "model a"]
+    assert found.path(found.named("on-run-end 1"))[1:] == ["execute", "finish", "on-run-end 1"]
+    prepare, skipped, finish = (found.named(name) for name in ("prepare", "model a", "finish"))
+    assert (prepare.end_time, skipped.end_time) == (skipped.start_time, finish.start_time)
+
+
+def test_what_the_main_thread_asks_while_nodes_run_is_not_after_the_last() -> None:
+    """As PostgreSQL's adapter does to cancel their queries."""
+    asked = [events.QueryStarted(query=1, sql="select pg_terminate_backend(1)", **PLACE),
+             events.QueryFinished(query=1, status="OK", elapsed=1.0, **PLACE)]  # fmt: skip
+    running = [events.PhaseStarted(phase="run", **PLACE), described(A), started(A), *asked, finished(A)]
+    found = Trace(session(running))
+    assert found.path(found.named("SELECT"))[1:] == ["execute", "SELECT"]
+
+
+@pytest.mark.parametrize("command", ["deps", "debug"])
+def test_a_command_that_parses_nothing_is_executed_from_dbts_first_word_on(command: str) -> None:
+    found = Trace(session(command=command))
+    assert [span.name for span in found.spans] == ["start", "execute", "exit", "end", f"dbt {command} shop"]
+
+
+def test_the_delivery_is_from_the_sessions_end_to_what_its_supervisor_says_of_it() -> None:
+    told = [events.DeliveryEnded(sinks=[], session=1, time=at(time), writer=by)
+            for time, by in ((20, "supervisor"), (500, "replay"))]  # fmt: skip
+    happened = in_order(opened(), invoked(), closed()[:2], ended(time=at(10), writer="supervisor"))
+    found = Trace([*happened, *told])
+    delivery = found.named("delivery")
+    assert found.path(delivery) == ["dbt build shop", "delivery"]
+    assert (delivery.start_time, delivery.end_time) == (at(10), at(20))
+    assert "delivery" not in {span.name for span in Trace([*happened, told[1]]).spans}, "a replay's is another"
 
 
 @pytest.mark.parametrize("setting", ["masked", "off"])
@@ -659,7 +748,7 @@ def test_what_fails_without_a_node_is_an_error_with_its_exception_on_every_level
     ending: dict[str, str], kind: str, exception: str, attempt: int
 ) -> None:
     found = Trace(failing_operation(attempt=attempt, **ending))
-    levels = ["dbt deps, run-operation", "dbt run-operation", *(["attempt"] if attempt > 1 else [])]
+    levels = ["dbt deps, run-operation shop", "dbt run-operation", *(["attempt"] if attempt > 1 else [])]
     for name in levels:
         span = found.named(name)
         assert span.status.status_code is StatusCode.ERROR
@@ -682,7 +771,7 @@ def test_where_sql_may_not_be_seen_no_level_quotes_it(setting: str) -> None:
 
 
 def test_a_level_in_which_nodes_failed_names_them_and_leaves_the_exception_to_their_spans(build: Trace) -> None:
-    root = build.named("dbt build")
+    root = build.named("dbt build shop")
     assert not [note for note in root.events if note.name == "exception"]
     (note,) = build.named("test never").events
     assert dict(note.attributes or {})["exception.type"] == "data", "no exception of dbt's"
@@ -697,7 +786,7 @@ def test_what_was_cancelled_says_so(by: str, kind: str) -> None:
         finished(A, "error", message="INTERRUPT Error: Interrupted!"),
     ]
     found = Trace(in_order(opened(), invoked(), cancel, closed(1)[:2], ended("cancelled", 1)))
-    root = found.named("dbt build")
+    root = found.named("dbt build shop")
     assert (of(root)["error.type"], root.status.description) == (kind, "enough")
     assert of(found.named("model a"))["error.type"] == "cancelled"
     assert "exception" not in {note.name for note in root.events}
@@ -772,7 +861,7 @@ def test_a_trace_state_without_a_trace_is_dropped() -> None:
 
 def test_the_trace_around_the_run_goes_on_in_it_with_its_state() -> None:
     around = opened(traceparent=f"00-{'a' * 32}-{'b' * 16}-01", tracestate="vendor=1")
-    (root,) = Trace(in_order(around, invoked(), closed())).spans
+    root = Trace(in_order(around, invoked(), closed())).named("dbt build shop")
     assert (root.context.trace_id, root.parent and root.parent.span_id) == (int("a" * 32, 16), int("b" * 16, 16))
     assert root.context.trace_state.to_header() == "vendor=1"
 
@@ -788,7 +877,7 @@ def test_an_active_span_of_the_caller_is_the_parent_and_dbt_is_told_what_it_is_p
     with trace.use_span(NonRecordingSpan(caller)):
         run = project.start("run-operation", "trace")
     run.wait(DEADLINE)
-    (root,) = [span for span in receiver.spans if span.name == "dbt run-operation"]
+    (root,) = [span for span in receiver.spans if span.name == "dbt run-operation shop"]
     assert (root.trace_id.hex(), root.parent_span_id.hex()) == ("a" * 32, "b" * 16)
     told = [event.message for event in journal(run) if isinstance(event, events.Log)]
     assert f"00-{'a' * 32}-{root.span_id.hex()}-01" in told
@@ -808,7 +897,8 @@ def test_a_trace_of_ten_thousand_nodes_is_delivered_whole(
     assert cursor.complete
     sent = {span.span_id for span in receiver.spans}
     assert {ids.span_id(RUN_ID, 1, 1, 1, unique_id).to_bytes(8, "big") for unique_id in nodes} <= sent
-    assert len(sent) == len(nodes) + 1
+    phases = len(["start", "configure", "exit", "end"])
+    assert len(sent) == len(nodes) + phases + 1
 
 
 # --- exporters

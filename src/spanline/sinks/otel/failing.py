@@ -35,16 +35,18 @@ _PYTHON: Final = re.compile(r"((?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Ex
 class Failed(msgspec.Struct, frozen=True):
     """What went wrong.
 
-    `raised`: an exception, whose words may quote SQL and data; else the words are ours, or a person's.
+    `raised`: it is for this span to tell the exception. `quoting`: the words may quote SQL and data; else they are
+    ours, or a person's.
     """
 
     message: str
     failure: Failure
     raised: bool = True
+    quoting: bool = True
 
     def told(self, shown: Shown) -> str:
         """What may be said of it: its kind only, where SQL may not be seen: warehouses quote it in messages."""
-        return self.message if not self.raised else told(self.message, self.failure, shown)
+        return told(self.message, self.failure, shown) if self.quoting else self.message
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -80,14 +82,23 @@ def of_level(state: RunState, outcome: str, step: int = 0, attempt: int = 0) -> 
     if outcome == CANCELLED:
         cancel = state.cancel
         said = cancel.reason or f"{outcome} by {cancel.by}" if cancel is not None else outcome
-        return Failed(said, Failure("timeout" if state.cancelled_by_limit else "cancelled"), raised=False)
+        return _in_our_words(said, Failure("timeout" if state.cancelled_by_limit else "cancelled"))
     nodes = [node for node in state.failed if step in (0, node.step) and attempt in (0, node.attempt)]
     thrown = given_up_for(state)
     if thrown is not None and (outcome == DIED or not nodes):
         return thrown
     said = f"{len(nodes)} failed, first {nodes[0].unique_id}" if nodes else outcome
     decisive = most_permanent(failure_of(node.said, state.adapter) for node in nodes)
-    return Failed(said, decisive or failure_of(said, state.adapter), raised=False)
+    return _in_our_words(said, decisive or failure_of(said, state.adapter))
+
+
+def _in_our_words(said: str, failure: Failure) -> Failed:
+    return Failed(said, failure, raised=False, quoting=False)
+
+
+def of_query(above: Failed) -> Failed:
+    """Why the query failed for which what is above it did: the warehouse's own error. The exception is told there."""
+    return Failed(own_words(above.message) or above.message, above.failure, raised=False)
 
 
 def given_up_for(state: RunState) -> Failed | None:

@@ -3,6 +3,10 @@
 A level that says nothing of its own is left out: the step of a run that has one, the first attempt of a step. A span's
 parent must be known when it ends, not when the run does, so it is the first attempt, and not the only one, that has no
 span: those after it have.
+
+A phase begins where the one before has ended, from the start of dbt's process to the end of the session: so no time of
+a session is without a span. Within the phase that runs nodes, what is none of a node's has two spans: one for what is
+done before the first, one for what is done after the last.
 """
 
 from __future__ import annotations
@@ -23,22 +27,19 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from spanline import events
 from spanline.dbt.arguments import command_of
-from spanline.events import Event, NodeDescribed
+from spanline.events import Event
 from spanline.journal import ids
 from spanline.journal.progress import DONE
-from spanline.journal.state import SUCCESS, NodeState, RunState, outcome_of
-from spanline.lineage.statements import changes, operation
-from spanline.results import conventions
+from spanline.journal.state import SUCCESS, RunState
+from spanline.results import conventions, naming
 from spanline.sinks.base import Message
 from spanline.sinks.otel import failing
-from spanline.sinks.otel.failing import Failed, response_code
+from spanline.sinks.otel.attributes import Attributes, Place, of_node, of_place, of_result, of_session
+from spanline.sinks.otel.failing import Failed
+from spanline.sinks.otel.queries import Query, attributes_of, name_of, upstream
 from spanline.sinks.otel.sampling import Sampling, decide, sampler_of
 from spanline.sinks.otel.scope import SCOPE
 from spanline.sinks.otel.sql import Shown
-
-Attributes = dict[str, "str | int | float | bool"]
-_Place = tuple[int, int]
-"""Step and attempt."""
 
 _GOOD: Final = DONE | {"skipped"}
 _UNSET: Final = Status(StatusCode.UNSET)
@@ -48,28 +49,30 @@ _MESSAGE: Final = 8192
 _FIRST: Final = 1
 _UNHANDLED: Final = 2
 """dbt's exit code where it left none."""
+_SHORTEST: Final = 1_000
+"""Nanoseconds: Jaeger counts in microseconds, and takes a duration of none for a negative one."""
+_PARSES_NOTHING: Final = frozenset(("clean", "debug", "deps", "docs serve", "init"))
+"""Commands of dbt's that have no phases of their own."""
 
 
 class _Phase(msgspec.Struct, frozen=True):
     name: str
-    place: _Place
+    place: Place
     started: int
 
 
-class _Query(msgspec.Struct, frozen=True):
-    number: int
+class _Delivery(msgspec.Struct, frozen=True):
+    """What goes on from the session's end, and whose word it is that it is over: a replay has a delivery of its own."""
+
+    writer: str
     started: int
-    sql: str
-    unique_id: str | None
-    place: _Place
-    above: SpanContext
 
 
 class _Level(msgspec.Struct, frozen=True):
     """A step or an attempt under way."""
 
     name: str
-    place: _Place
+    place: Place
     started: int
 
 
@@ -91,9 +94,10 @@ class Translator:
             events.SessionStarted: self._session_started,
             events.StepStarted: self._step_started,
             events.AttemptStarted: self._attempt_started,
+            events.DbtStarted: self._dbt_started,
             events.PhaseStarted: self._phase_started,
             events.NodeStarted: self._node_started,
-            events.HookStarted: self._node_started,
+            events.HookStarted: self._hook_started,
             events.NodeFinished: self._node_finished,
             events.HookFinished: self._node_finished,
             events.NodeSkipped: self._node_skipped,
@@ -106,6 +110,7 @@ class Translator:
             events.DbtFinished: self._dbt_finished,
             events.AttemptEnded: self._attempt_ended,
             events.SessionEnded: self._session_ended,
+            events.DeliveryEnded: self._delivery_ended,
         }
 
     def __call__(self, event: Event, state: RunState) -> Iterable[Message]:
@@ -125,8 +130,11 @@ class Translator:
         self._step: _Level | None = None
         self._attempt: _Level | None = None
         self._phase: _Phase | None = None
-        self._open_nodes: dict[str, tuple[_Place, SpanContext]] = {}
-        self._queries: dict[tuple[str, int], _Query] = {}
+        self._part: _Phase | None = None
+        self._idle = 0
+        self._delivery: _Delivery | None = None
+        self._open_nodes: dict[str, tuple[Place, SpanContext]] = {}
+        self._queries: dict[tuple[str, int], Query] = {}
         self._notes: list[SpanEvent] = []
 
     # --- the session ----------------------------------------------------------------------------------------------
@@ -146,12 +154,13 @@ class Translator:
         parent = self._sampling.parent
         before = [Link(self._before)] if self._before is not None else []
         failed = None if good else failing.of_level(state, event.outcome)
+        self._delivery = _Delivery(event.writer, state.now)
         yield Message(
             self._span(
                 _name_of_session(state),
                 self._root,
                 parent if parent.is_valid else None,
-                _of_session(event, state),
+                of_session(event, state),
                 (state.started, state.now),
                 failed,
                 links=before,
@@ -160,6 +169,13 @@ class Translator:
             ),
             barrier=True,
         )
+
+    def _delivery_ended(self, event: events.DeliveryEnded, state: RunState) -> Iterable[Message]:
+        delivery, self._delivery = self._delivery, None
+        if delivery is not None and delivery.writer == event.writer:
+            context = self._context(state, conventions.DELIVERY)
+            times = (delivery.started, state.clock.at(event))
+            yield Message(self._span(conventions.DELIVERY, context, self._root, {}, times))
 
     # --- steps, attempts, phases ----------------------------------------------------------------------------------
 
@@ -172,22 +188,31 @@ class Translator:
         yield from self._close_attempt(state)
         if event.attempt > _FIRST:
             self._attempt = _Level(conventions.ATTEMPT, (event.step, event.attempt), state.now)
+        self._enter(conventions.START, event, state)
+
+    def _dbt_started(self, event: events.DbtStarted, state: RunState) -> Iterable[Message]:
+        yield from self._close_phase(state)
+        self._enter(conventions.EXECUTE if event.command in _PARSES_NOTHING else conventions.CONFIGURE, event, state)
 
     def _phase_started(self, event: events.PhaseStarted, state: RunState) -> Iterable[Message]:
         yield from self._close_phase(state)
         name = conventions.PHASES.get(event.phase, event.phase)
-        self._phase = _Phase(name, (event.step, event.attempt), state.now)
+        self._enter(name, event, state)
+        if name == conventions.EXECUTE:
+            self._part = _Phase(conventions.PREPARE, (event.step, event.attempt), state.now)
 
     def _dbt_finished(self, event: events.DbtFinished, state: RunState) -> Iterable[Message]:
         yield from self._close_phase(state)
+        self._enter(conventions.EXIT, event, state)
 
-    def _attempt_ended(self, event: events.AttemptEnded, state: RunState) -> Iterable[Message]:
+    def _attempt_ended(self, event: Event, state: RunState) -> Iterable[Message]:
         yield from self._close_attempt(state)
+        self._enter(conventions.END, event, state)
 
     def _died(self, event: events.RunnerDied, state: RunState) -> Iterable[Message]:
         how = {conventions.REASON: event.how}
         self._note(conventions.DIED, state.now, {**how, conventions.EXCEPTION_MESSAGE: event.detail})
-        yield from self._close_attempt(state)
+        yield from self._attempt_ended(event, state)
 
     def _close_step(self, state: RunState) -> Iterator[Message]:
         yield from self._close_attempt(state)
@@ -201,28 +226,40 @@ class Translator:
             level, self._attempt = self._attempt, None
             yield self._level(level, self._above(state), state)
 
+    def _enter(self, phase: str, event: Event, state: RunState) -> None:
+        self._phase = _Phase(phase, (event.step, event.attempt), state.now)
+
     def _close_phase(self, state: RunState) -> Iterator[Message]:
         for unique_id in list(self._open_nodes):
             yield from self._end_node(unique_id, None, state)
         for key in list(self._queries):
             yield self._query_span(self._queries.pop(key), state, failed=failing.given_up_for(state))
-        if self._phase is not None:
-            phase, self._phase = self._phase, None
-            yield Message(
-                self._span(
-                    phase.name,
-                    self._context(state, *phase.place, "phase", phase.name),
-                    self._above(state),
-                    _of_place(phase.place),
-                    (phase.started, state.now),
-                )
-            )
+        if self._phase is None:
+            return
+        if self._idle and self._idle < state.now:
+            self._beside_nodes(state)
+        yield from self._close_part(state)
+        self._idle = 0
+        phase, self._phase = self._phase, None
+        yield self._of_phase(phase, self._above(state), state)
+
+    def _close_part(self, state: RunState) -> Iterator[Message]:
+        if self._part is not None and self._phase is not None:
+            part, self._part = self._part, None
+            yield self._of_phase(part, self._context_of(self._phase, state), state)
+
+    def _of_phase(self, phase: _Phase, above: SpanContext, state: RunState) -> Message:
+        own = self._context_of(phase, state)
+        return Message(self._span(phase.name, own, above, of_place(phase.place), (phase.started, state.now)))
+
+    def _context_of(self, phase: _Phase, state: RunState) -> SpanContext:
+        return self._context(state, *phase.place, "phase", phase.name)
 
     def _level(self, level: _Level, above: SpanContext, state: RunState) -> Message:
         own = self._context(state, *ids.level(*level.place, steps=_steps(state)))
         last = state.attempt
         bad = last is not None and (last.exit_code != 0 or last.died is not None)
-        attributes = _of_place(level.place)
+        attributes = of_place(level.place)
         if last is not None and last.exit_code is not None:
             attributes[conventions.EXIT_CODE] = last.exit_code
         outcome = state.outcome((last.exit_code if last is not None else None) or _UNHANDLED)
@@ -236,14 +273,32 @@ class Translator:
         return self._context(state, *ids.level(*place, steps=_steps(state)))
 
     def _phase_or_above(self, state: RunState) -> SpanContext:
-        phase = self._phase
-        return self._context(state, *phase.place, "phase", phase.name) if phase is not None else self._above(state)
+        return self._context_of(self._phase, state) if self._phase is not None else self._above(state)
+
+    def _beside_nodes(self, state: RunState) -> SpanContext:
+        """The span of what is none of a node's: that of what comes before the first, or after the last, or above."""
+        if self._part is None and self._phase is not None and self._idle:
+            self._part = _Phase(conventions.FINISH, self._phase.place, self._idle)
+        return self._context_of(self._part, state) if self._part is not None else self._phase_or_above(state)
+
+    def _leave_preparation(self, state: RunState) -> Iterator[Message]:
+        """Have a node begin, or be left out."""
+        if self._part is not None and self._part.name == conventions.PREPARE:
+            yield from self._close_part(state)
+        self._idle = 0
+
+    def _note_idle(self, ended: int) -> None:
+        """Have a node ended then: if no other is open it may have been the last."""
+        running = self._phase is not None and self._phase.name == conventions.EXECUTE
+        if running and not self._open_nodes and self._part is None:
+            self._idle = self._idle or ended
 
     # --- what happens to the session, as events of its span -------------------------------------------------------
 
     def _retry(self, event: events.RetryScheduled, state: RunState) -> Iterable[Message]:
         self._note(conventions.RETRY, state.now, {conventions.DELAY: event.delay, conventions.REASON: event.reason})
-        return ()
+        yield from self._close_phase(state)
+        self._enter(conventions.WAIT, event, state)
 
     def _cancel(self, event: events.CancelRequested, state: RunState) -> Iterable[Message]:
         self._note(conventions.CANCEL, state.now, {conventions.REASON: event.reason or event.by})
@@ -258,8 +313,12 @@ class Translator:
 
     # --- nodes and hooks ------------------------------------------------------------------------------------------
 
-    def _node_started(self, event: events.NodeStarted | events.HookStarted, state: RunState) -> Iterable[Message]:
+    def _node_started(self, event: events.NodeStarted, state: RunState) -> Iterable[Message]:
+        yield from self._leave_preparation(state)
         self._open_nodes[event.unique_id] = ((event.step, event.attempt), self._phase_or_above(state))
+
+    def _hook_started(self, event: events.HookStarted, state: RunState) -> Iterable[Message]:
+        self._open_nodes[event.unique_id] = ((event.step, event.attempt), self._beside_nodes(state))
         return ()
 
     def _node_finished(self, event: events.NodeFinished | events.HookFinished, state: RunState) -> Iterable[Message]:
@@ -276,9 +335,9 @@ class Translator:
             # dbt tells of a query that the warehouse has answered, but not of one that failed.
             yield self._query_span(self._queries.pop(key), state, failed=failed)
         described = state.descriptions.get(unique_id)
-        attributes = {**_of_node(node, described), **_of_place(place)}
+        attributes = {**of_node(node, described), **of_place(place)}
         if isinstance(event, events.NodeFinished):
-            attributes.update(_of_result(event))
+            attributes.update(of_result(event))
         attributes[conventions.OPENLINEAGE_RUN] = ids.lineage_run_id(
             state.run_id, state.session_number, *place, node.unique_id
         )
@@ -289,54 +348,41 @@ class Translator:
             self._ran.setdefault(unique_id, own)  # what an earlier try has made is still there
         yield Message(
             self._span(
-                _name(unique_id, described),
+                naming.name_of(unique_id, state),
                 own,
                 above,
                 attributes,
                 (node.started, node.finished or state.now),
                 failed,
-                links=self._upstream(described, state),
+                links=[Link(self._ran[key]) for key in upstream(described, state, self._ran) if key in self._ran],
             )
         )
+        self._note_idle(state.now)
 
     def _node_skipped(self, event: events.NodeSkipped, state: RunState) -> Iterable[Message]:
         described = state.descriptions.get(event.unique_id)
         place = (event.step, event.attempt)
         cause = state.nodes.get(event.cause) if event.cause else None
+        yield from self._leave_preparation(state)
+        self._note_idle(state.now + _SHORTEST)
         yield Message(
             self._span(
-                _name(event.unique_id, described),
+                naming.name_of(event.unique_id, state),
                 self._context(state, *place, event.unique_id),
                 self._phase_or_above(state),
-                {**_of_node(state.nodes[event.unique_id], described), **_of_place(place)},
+                {**of_node(state.nodes[event.unique_id], described), **of_place(place)},
                 (state.now, state.now),
                 links=[Link(self._context(state, cause.step, cause.attempt, cause.unique_id))] if cause else [],
             )
         )
-
-    def _upstream(self, described: NodeDescribed | None, state: RunState) -> list[Link]:
-        return [Link(self._ran[unique_id]) for unique_id in self._upstream_that_ran(described, state, set())]
-
-    def _upstream_that_ran(self, described: NodeDescribed | None, state: RunState, seen: set[str]) -> Iterator[str]:
-        """What ran, in this session or before, of what the node depends on; through ephemeral ones, to those behind."""
-        for unique_id in described.depends_on if described is not None else ():
-            if unique_id in seen:
-                continue
-            seen.add(unique_id)
-            if unique_id in self._ran:
-                yield unique_id
-                continue
-            upstream = state.descriptions.get(unique_id)
-            if upstream is not None and upstream.is_ephemeral:
-                yield from self._upstream_that_ran(upstream, state, seen)
 
     # --- queries --------------------------------------------------------------------------------------------------
 
     def _query_started(self, event: events.QueryStarted, state: RunState) -> Iterable[Message]:
         place = (event.step, event.attempt)
         of_node = event.unique_id in self._open_nodes if event.unique_id else False
-        above = self._context(state, *place, event.unique_id) if of_node else self._phase_or_above(state)
-        self._queries[event.writer, event.query] = _Query(
+        above = self._context(state, *place, event.unique_id) if of_node else self._beside_nodes(state)
+        self._queries[event.writer, event.query] = Query(
             event.query, state.now, event.sql, event.unique_id, place, above
         )
         return ()
@@ -346,24 +392,11 @@ class Translator:
         if query is not None:
             yield self._query_span(query, state, event.status)
 
-    def _query_span(
-        self, query: _Query, state: RunState, outcome: str = "", *, failed: Failed | None = None
-    ) -> Message:
-        name = operation(query.sql) or conventions.QUERY
-        attributes: Attributes = {**_of_warehouse(state), conventions.DB_OPERATION: name}
-        changed = _changed(query, state)
-        if changed is not None:
-            attributes |= {conventions.DB_COLLECTION: changed, conventions.DB_SUMMARY: f"{name} {changed}"}
-        code = response_code(failed.message, state.adapter) if failed is not None else None
-        if code is not None:
-            attributes[conventions.DB_CODE] = code
-        shown = self._shown(query.sql, state.adapter or "")
-        if shown is not None:
-            attributes[conventions.DB_QUERY] = shown
+    def _query_span(self, query: Query, state: RunState, outcome: str = "", *, failed: Failed | None = None) -> Message:
+        attributes = attributes_of(query, state, self._shown, failed)
+        name = name_of(attributes)
         if outcome:
             attributes[conventions.QUERY_OUTCOME] = outcome
-        if query.unique_id:
-            attributes[conventions.UNIQUE_ID] = query.unique_id
         return Message(
             self._span(
                 name,
@@ -371,7 +404,7 @@ class Translator:
                 query.above,
                 attributes,
                 (query.started, state.now),
-                Failed("the warehouse gave no answer", failed.failure, raised=False) if failed is not None else None,
+                failing.of_query(failed) if failed is not None else None,
                 kind=SpanKind.CLIENT,
             )
         )
@@ -409,7 +442,7 @@ class Translator:
             status=_UNSET if failed is None else Status(StatusCode.ERROR, failed.told(self._shown)[:_DESCRIPTION]),
             start_time=times[0],
             # The clock may be set back while something lasts.
-            end_time=max(times),
+            end_time=max(times[1], times[0] + _SHORTEST),
             instrumentation_scope=SCOPE,
         )
 
@@ -434,12 +467,12 @@ class Translator:
 
 
 def _name_of_session(state: RunState) -> str:
-    """`dbt build`; of a run with several steps, `dbt seed, run, test`."""
+    """`dbt build shop`; of a run with several steps, `dbt seed, run, test shop`."""
     steps = state.session.steps if state.session is not None else []
     commands = ", ".join(map(command_of, steps))
     if len(steps) == 1 and state.attempt is not None and state.attempt.command:
         commands = state.attempt.command  # dbt's own word, as `source freshness`
-    return f"{conventions.SESSION} {commands}".strip()
+    return " ".join(filter(None, (conventions.SESSION, commands, state.project)))
 
 
 def _steps(state: RunState) -> int:
@@ -449,93 +482,3 @@ def _steps(state: RunState) -> int:
 def _first(limit: int | None, items: Sequence[Any]) -> Sequence[Any]:
     """As many as OTEL_SPAN_*_COUNT_LIMIT allows; the SDK's list counts the others as dropped."""
     return items if limit is None or len(items) <= limit else BoundedList.from_seq(limit, items)
-
-
-def _name(unique_id: str, described: NodeDescribed | None) -> str:
-    """Of low cardinality as a route is: a project has so many nodes, however often it is run."""
-    return f"{described.resource_type} {described.name}" if described is not None else f"{conventions.HOOK} {unique_id}"
-
-
-def _of_place(place: _Place) -> Attributes:
-    step, attempt = place
-    return {conventions.STEP_NUMBER: step, **({conventions.ATTEMPT_NUMBER: attempt} if attempt else {})}
-
-
-def _of_session(event: events.SessionEnded, state: RunState) -> Attributes:
-    outcome = outcome_of(state, event)
-    result = conventions.RESULTS.get(outcome, outcome)
-    found: Attributes = {
-        conventions.RUN: state.run_id,
-        conventions.SESSION_NUMBER: event.session,
-        conventions.PIPELINE_RUN: state.run_id,
-        conventions.PIPELINE_RESULT: result,
-        conventions.EXIT_CODE: event.exit_code,
-        **_of_warehouse(state),
-    }
-    if state.session is not None:
-        found[conventions.OPENLINEAGE_RUN] = state.session.lineage_run_id
-    if state.dbt is not None:
-        found[conventions.DBT_VERSION] = state.dbt.dbt_version
-        found[conventions.INVOCATION] = state.dbt.invocation_id
-    if state.config is not None:
-        found[conventions.PIPELINE_NAME] = found[conventions.PROJECT] = state.config.project or ""
-        found[conventions.TARGET] = state.config.target or ""
-    for status, count in state.counts.items():
-        found[f"{conventions.NODES}{status.replace(' ', '_')}"] = count
-    return found
-
-
-def _of_warehouse(state: RunState) -> Attributes:
-    config = state.config
-    if config is None:
-        return {}
-    found: Attributes = {conventions.DB_SYSTEM: conventions.SYSTEMS.get(config.adapter_type, config.adapter_type)}
-    for key, name in ((conventions.DB_NAMESPACE, "database"), (conventions.SERVER, "host")):
-        value = config.connection.get(name)
-        if value:
-            found[key] = str(value)
-    port = config.connection.get("port")
-    if conventions.SERVER in found and port is not None and str(port).isdecimal():
-        found[conventions.PORT] = int(port)
-    return found
-
-
-def _changed(query: _Query, state: RunState) -> str | None:
-    """The relation of its node, where it is that one, and not one beside it, that the query makes or changes."""
-    described = state.descriptions.get(query.unique_id or "")
-    relation = described.relation if described is not None else None
-    if relation is None or not changes(query.sql, relation.name):
-        return None
-    return ".".join(filter(None, (relation.schema, relation.identifier)))
-
-
-def _of_node(node: NodeState, described: NodeDescribed | None) -> Attributes:
-    found: Attributes = {conventions.UNIQUE_ID: node.unique_id, conventions.OUTCOME: node.status}
-    if node.rows_affected is not None:
-        found[conventions.ROWS] = node.rows_affected
-    if node.failures is not None:
-        found[conventions.FAILURES] = node.failures
-    if node.skipped_for:
-        found[conventions.CAUSE] = node.skipped_for
-    if described is None:
-        return found
-    found[conventions.NODE_TYPE] = described.resource_type
-    if described.materialized:
-        found[conventions.MATERIALIZATION] = described.materialized
-    if described.path:
-        found[conventions.FILE_PATH] = found[conventions.RELATIVE_PATH] = described.path
-    relation = described.relation
-    if relation is not None:
-        found[conventions.DATABASE] = relation.database or ""
-        found[conventions.SCHEMA] = relation.schema or ""
-        found[conventions.IDENTIFIER] = relation.identifier
-    return found
-
-
-def _of_result(event: events.NodeFinished) -> Attributes:
-    known = {
-        conventions.BYTES: event.bytes_processed,
-        conventions.QUERY_ID: event.query_id,
-        conventions.THREAD: event.thread or None,
-    }
-    return {key: value for key, value in known.items() if value is not None}
