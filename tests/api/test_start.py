@@ -47,7 +47,7 @@ def test_run_returns_the_result_of_a_run_that_is_over(project: Project, capfd: p
     assert result.success
     assert (result.outcome, result.exit_code, result.error) == ("success", 0, None)
     assert result.counts == {"success": 2}
-    assert result.failed == ()
+    assert result.failed_nodes == ()
     assert {node.unique_id: node.path for node in result.nodes} == {
         "model.shop.customers": "models/customers.sql",
         "model.shop.happenings": "models/happenings.sql",

@@ -109,7 +109,7 @@ def test_a_build_that_fails_and_its_retry_say_what_dbt_says(pair: Pair) -> None:
     assert "no_such_column" in said
     pair.same("retry", code=1)
     retried = runs_of(pair.ours)[-1].result()
-    assert [node.unique_id for node in retried.failed] == ["model.shop.fragile"]
+    assert [node.unique_id for node in retried.failed_nodes] == ["model.shop.fragile"]
     assert "model.shop.totals" not in {node.unique_id for node in retried.nodes}
     pair.same("clean")
     assert not (pair.ours.path / "target").exists()

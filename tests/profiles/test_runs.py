@@ -134,7 +134,7 @@ def test_a_run_of_a_connection_is_resumed_with_that_again_or_with_a_profiles_dir
 ) -> None:
     home = connected.home
     broken = start(connected, ["run", "--select", "customers fragile", "--vars", "break: true"]).wait(DEADLINE)
-    assert [node.unique_id for node in broken.failed] == ["model.shop.fragile"]
+    assert [node.unique_id for node in broken.failed_nodes] == ["model.shop.fragile"]
     connected.write("models/fragile.sql", "select 1 as id")
 
     with pytest.raises(UsageError, match="made of the connection 'warehouse', of which no secret is kept: give"):
@@ -332,7 +332,7 @@ def test_a_resume_uses_the_password_of_its_day(
     rotate("hush-of-monday {{ 7*7 }}")
     monday = resolve(connection())
     first = start(project, ["run", "--vars", "condition: no_such_column"], profile=monday).wait(DEADLINE)
-    assert [node.unique_id for node in first.failed] == ["model.shop.second"], first.error
+    assert [node.unique_id for node in first.failed_nodes] == ["model.shop.second"], first.error
     project.write("models/second.sql", "select id from {{ ref('first') }}")
 
     rotate("hush-of-tuesday")

@@ -111,7 +111,7 @@ def test_a_run_shows_what_its_models_are_called_and_say(evil: Project) -> None:
     said = on_a_terminal([SPANLINE, "dbt", *quiet], evil.path)
     assert hidden(said) == set()
     assert said.count(SHOWN) >= 3, said  # the id, the file, and the message
-    assert last_run(evil).result().failed[0].name == f"evil{EVIL}"
+    assert last_run(evil).result().failed_nodes[0].name == f"evil{EVIL}"
 
 
 @pytest.fixture
@@ -289,4 +289,4 @@ def test_a_long_message_is_cut_in_text_and_whole_in_json(tmp_path: Path) -> None
     assert len(text) < 10_000
     assert "x" * 1900 in text
     assert "…" in text
-    assert result.failed[0].message == message
+    assert result.failed_nodes[0].message == message

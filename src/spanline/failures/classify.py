@@ -114,8 +114,8 @@ def most_permanent(failures: Iterable[Failure]) -> Failure | None:
 
 def failure_of_session(state: RunState) -> Failure | None:
     """What decides why a session failed: the most permanent of its nodes' errors, or what dbt gave up for."""
-    if state.failed:
-        return most_permanent(failure_of(node.said, state.adapter) for node in state.failed)
+    if state.failed_nodes:
+        return most_permanent(failure_of(node.said, state.adapter) for node in state.failed_nodes)
     said = state.attempt.exception if state.attempt is not None else None
     return failure_of(said, state.adapter) if said else None
 

@@ -47,7 +47,7 @@ class NodeState(msgspec.Struct, kw_only=True):
     finished: int | None = None
     execution_time: float = 0.0
     message: str | None = None
-    failures: int | None = None
+    failing_rows: int | None = None
     rows_affected: int | None = None
     cause: str | None = None
     line: tuple[int, str] | None = None
@@ -74,7 +74,7 @@ class NodeState(msgspec.Struct, kw_only=True):
         return self.status == RUNNING
 
     @property
-    def failed(self) -> bool:
+    def is_failure(self) -> bool:
         """Whether the node ended in failure."""
         return self.status in FAILED
 
@@ -240,10 +240,10 @@ class RunState(msgspec.Struct, kw_only=True):
         return [node for group in (self.nodes, self.hooks) for node in group.values() if node.open]
 
     @property
-    def failed(self) -> list[NodeState]:
+    def failed_nodes(self) -> list[NodeState]:
         """Nodes and hooks that failed, in the order in which they did."""
         everything = [*self.nodes.values(), *self.hooks.values()]
-        return sorted((n for n in everything if n.failed), key=lambda n: n.finished or 0)
+        return sorted((n for n in everything if n.is_failure), key=lambda n: n.finished or 0)
 
     @property
     def counted(self) -> list[NodeState]:
@@ -423,7 +423,7 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
     node.cause = event.cause
     node.execution_time = max(0.0, event.execution_time)
     node.message = event.message or (node.freshness.complaint if node.freshness is not None else None)
-    node.failures = event.failures
+    node.failing_rows = event.failures
     node.rows_affected = event.rows_affected
     node.line = event.line
     if event.batches is not None:
@@ -453,7 +453,7 @@ def _hook_finished(state: RunState, event: events.HookFinished) -> None:
     late = state.cancelling and event.status in FAILED
     hook.end(CANCELLED if late else event.status, state.now)
     if event.status == "skipped":
-        hook.cause = next((other.unique_id for other in reversed(state.hooks.values()) if other.failed), None)
+        hook.cause = next((other.unique_id for other in reversed(state.hooks.values()) if other.is_failure), None)
     hook.execution_time = max(0.0, event.execution_time)
     hook.message = event.message
 

@@ -127,11 +127,11 @@ class LogLines:
             attributes[conventions.FILE_PATH] = described.path or ""
         attributes[conventions.EXECUTION_TIME] = node.execution_time or ""
         attributes[conventions.ROWS] = node.rows_affected if node.rows_affected is not None else ""
-        attributes[conventions.FAILURES] = node.failures if node.failures is not None else ""
+        attributes[conventions.FAILURES] = node.failing_rows if node.failing_rows is not None else ""
         attributes[conventions.CAUSE] = node.skipped_for or ""
         if isinstance(event, (events.NodeFinished, events.NodeSkipped, events.HookFinished)):
             attributes[conventions.EVENT_NAME] = _DBT_NAMES[type(event)]
-        if node.failed:
+        if node.is_failure:
             attributes.update(self._error(message or node.status, state))
         body = f"{_label(unique_id, described)}: {_how(node)}"
         if severity != "info" and message and node.cause is None:

@@ -299,7 +299,7 @@ class Measures:
     def _named_nodes(self, state: RunState) -> Iterable[NodeState]:
         slowest = sorted(ran(state.nodes), key=lambda node: (-seconds_of(node), node.unique_id))
         named = slowest if self._every_node else slowest[:SLOWEST]
-        return {node.unique_id: node for node in (*state.failed, *named)}.values()
+        return {node.unique_id: node for node in (*state.failed_nodes, *named)}.values()
 
 
 def _of_the_sinks(event: events.DeliveryEnded, state: RunState) -> Snapshot:

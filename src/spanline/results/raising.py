@@ -67,7 +67,7 @@ def exception_of(result: RunResult) -> DbtException:
     error = kind(
         _message(result),
         run_id=result.run_id,
-        failed=[*(node.unique_id for node in result.failed), *filter(None, [result.timed_out_node])],
+        failed=[*(node.unique_id for node in result.failed_nodes), *filter(None, [result.timed_out_node])],
         category=_OF_OUTCOME.get(kind) or (failure.category if failure is not None else UNKNOWN),
         transient=failure is not None and failure.transient and kind not in _OF_OUTCOME,
     )
@@ -83,7 +83,7 @@ def _kind(result: RunResult) -> type[DbtException]:
         return RunnerDied
     if result.outcome == CANCELLED:
         return DbtTimeout if result.timed_out else DbtCancelled
-    if result.failed and all(node.is_failed_test for node in result.failed):
+    if result.failed_nodes and all(node.is_failed_test for node in result.failed_nodes):
         return DbtTestFailed
     if result.failure is None:
         return DbtRuntimeException

@@ -36,7 +36,7 @@ _UNHANDLED: Final = 2
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one node ended. `status` is dbt's, or `cancelled` or `interrupted`; `execution_time` is in seconds.
 
-    `failures` counts the rows that a test found; `cause` is the failed node for which it was skipped or cancelled;
+    `failing_rows` counts the rows that a test found; `cause` is the failed node for which it was skipped or cancelled;
     `failure` says what its error is.
     """
 
@@ -47,7 +47,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     path: str | None = None
     execution_time: float = 0.0
     message: str | None = None
-    failures: int | None = None
+    failing_rows: int | None = None
     rows_affected: int | None = None
     cause: str | None = None
     failure: Failure | None = None
@@ -58,7 +58,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.resource_type in _TESTS and self.status == "fail"
 
     @property
-    def failed(self) -> bool:
+    def is_failure(self) -> bool:
         """Whether it ended in failure (a skipped node did not)."""
         return self.status in FAILED
 
@@ -99,9 +99,9 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.outcome == SUCCESS
 
     @property
-    def failed(self) -> tuple[NodeResult, ...]:
+    def failed_nodes(self) -> tuple[NodeResult, ...]:
         """The nodes that failed, in the order in which they did."""
-        return tuple(node for node in self.nodes if node.failed)
+        return tuple(node for node in self.nodes if node.is_failure)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -174,10 +174,10 @@ def _node(node: NodeState, state: RunState) -> NodeResult:
         path=described.path if described else None,
         execution_time=node.execution_time,
         message=node.message,
-        failures=node.failures,
+        failing_rows=node.failing_rows,
         rows_affected=node.rows_affected,
         cause=node.cause,
-        failure=failure_of(node.said, state.adapter) if node.failed else None,
+        failure=failure_of(node.said, state.adapter) if node.is_failure else None,
     )
 
 
@@ -205,9 +205,9 @@ def _error(state: RunState) -> str:
 
 
 def _failure(state: RunState, attempt: AttemptState) -> str:
-    if not state.failed:
+    if not state.failed_nodes:
         return _failure_of_dbt(attempt, state.adapter)
-    first, *others = decisive_first(state.failed, state.adapter)
+    first, *others = decisive_first(state.failed_nodes, state.adapter)
     described = state.descriptions.get(first.unique_id)
     where = _where(described.path if described is not None else None, _line(first.said, state.adapter, first.line))
     more = f"\n{len(others)} more failed: {_listed(others)}" if others else ""

@@ -40,7 +40,7 @@ def verdict(state: RunState, attempt: AttemptState, *, partial: bool) -> Verdict
 
 
 def _failures(state: RunState, attempt: AttemptState) -> dict[str, Failure]:
-    here = [n for n in state.failed if (n.step, n.attempt) in ((attempt.step, attempt.attempt), (0, 0))]
+    here = [n for n in state.failed_nodes if (n.step, n.attempt) in ((attempt.step, attempt.attempt), (0, 0))]
     if here:
         return {node.unique_id: failure_of(node.said, state.adapter) for node in here}
     said = attempt.exception

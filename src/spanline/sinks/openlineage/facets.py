@@ -398,7 +398,7 @@ def test(node: NodeDescribed, result: NodeState, sql: str | None, *, arguments: 
         type=test_type(node),
         description=node.description or None,
         expected=expectation(node),
-        actual=None if result.failures is None else str(result.failures),
+        actual=None if result.failing_rows is None else str(result.failing_rows),
         content=sql,
         contentType="sql" if sql else None,
         params=dict(info.arguments) or None if arguments else None,

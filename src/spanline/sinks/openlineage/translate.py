@@ -437,7 +437,7 @@ def _is_built(unique_id: str, state: RunState) -> bool:
 def _kind(result: NodeState) -> Kind:
     if result.status in _ABORTED:
         return Kind.ABORT
-    return Kind.FAIL if result.failed else Kind.COMPLETE
+    return Kind.FAIL if result.is_failure else Kind.COMPLETE
 
 
 def _is_tested(node: NodeDescribed, result: NodeState) -> bool:
@@ -468,5 +468,5 @@ def _session_error(state: RunState) -> str:
     attempt = state.attempt
     if attempt is not None and attempt.finished is not None and attempt.finished.exception:
         return attempt.finished.exception
-    failed = [node.unique_id for node in state.failed]
+    failed = [node.unique_id for node in state.failed_nodes]
     return f"{len(failed)} failed: {', '.join(failed[:20])}" if failed else "dbt failed"
