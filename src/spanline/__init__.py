@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from spanline.errors import UsageError as UsageError
     from spanline.failures.classify import Failure as Failure
     from spanline.failures.classify import classify as classify
+    from spanline.home.limits import LimitArguments as LimitArguments
+    from spanline.home.limits import Limits as Limits
     from spanline.results.result import NodeResult as NodeResult
     from spanline.results.result import RunResult as RunResult
 
@@ -66,6 +68,7 @@ _HOMES = {
     **dict.fromkeys(("attach", "retry", "run", "start", "upload"), "spanline.api.start"),
     "Run": "spanline.api.run",
     **dict.fromkeys(("Failure", "classify"), "spanline.failures.classify"),
+    **dict.fromkeys(("LimitArguments", "Limits"), "spanline.home.limits"),
     **dict.fromkeys(("NodeResult", "RunResult"), "spanline.results.result"),
     "callback": "spanline.api.callback",
 }

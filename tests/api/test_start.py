@@ -54,7 +54,7 @@ def test_run_returns_the_result_of_a_run_that_is_over(project: Project, capfd: p
     }
     assert result.elapsed > 0
     assert result.raise_for_failure() is result
-    assert Path(result.directory) == project.home / "runs" / result.run_id
+    assert result.directory == project.home / "runs" / result.run_id
     assert "Completed successfully" in capfd.readouterr().out, "dbt's output is the caller's"
 
 
@@ -349,8 +349,8 @@ def test_steps_that_are_none_are_refused(project: Project, steps: list[str], sai
         ({"timeout": math.nan}, "timeout: Expected `float` >= 0"),
         ({"node_timeout": -1}, "node_timeout: Expected `float` >= 0"),
         ({"grace": math.inf}, "grace: Expected `float` <="),
-        ({"retry_limit": 0}, "retry.limit: Expected `int` >= 1"),
-        ({"retry_delay": -0.5}, "retry.delay: Expected `float` >= 0"),
+        ({"retry_limit": 0}, "retry_limit: Expected `int` >= 1"),
+        ({"retry_delay": -0.5}, "retry_delay: Expected `float` >= 0"),
     ],
 )
 def test_values_that_no_run_can_have_are_refused_before_anything_is_written(

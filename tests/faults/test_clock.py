@@ -179,7 +179,7 @@ def test_journal_whose_times_jump(tmp_path: Path, start_receiver, monkeypatch: p
         state = RunState()
         for record in Reader(directory.journal).read():
             state.apply(record.event)
-        result = result_of(state, "", {})
+        result = result_of(state, Path(), {})
         assert result.elapsed == pytest.approx((len(happened) - 1) / 1e3)
         assert all(node.execution_time >= 0 for node in result.nodes)
         shutil.rmtree(directory.path)

@@ -110,7 +110,7 @@ def test_whatever_happened_the_numbers_fit_together(happened: list[Event]) -> No
     state = fold(*happened)
     assert 0 <= state.done <= state.total
     assert sum(state.counts.values()) == len(state.counted) >= len(state.nodes)
-    result_of(state, "", {})
+    result_of(state, Path(), {})
 
 
 @given(happened=sequences)
@@ -258,7 +258,11 @@ def test_a_hook_that_did_not_end_well_counts_and_one_behind_it_says_because_of_w
         *BEGIN, started(A), finished(A, "success"), ended(0, "success"), ended(1, "error"), ended(2, "skipped")
     )
     assert state.counts == {"success": 1, "error": 1, "skipped": 1}
-    assert [node.unique_id for node in result_of(state, "", {}).nodes] == [A, "operation.shop.1", "operation.shop.2"]
+    assert [node.unique_id for node in result_of(state, Path(), {}).nodes] == [
+        A,
+        "operation.shop.1",
+        "operation.shop.2",
+    ]
     assert state.hooks["operation.shop.2"].cause == "operation.shop.1"
     assert fold(*BEGIN, events.HookStarted(unique_id="operation.shop.1", step=1, attempt=1)).counts == {}
 

@@ -266,7 +266,7 @@ def _show_next(console: Console, project: Path, home: str | None, result: RunRes
     named = home or os.environ.get(HOME_VARIABLE)
     ourselves = _ourselves()
     if named is not None and (home or not Path(named).expanduser().is_absolute()):  # it means another place over there
-        ourselves += f" --home {shlex.quote(str(Path(result.directory).parents[1]))}"
+        ourselves += f" --home {shlex.quote(str(result.directory.parents[1]))}"
     for arguments, why in (
         ("show latest", "how the run ended"),
         ("tail latest", "every event of it"),

@@ -35,6 +35,9 @@ class RunDirectory(msgspec.Struct, frozen=True):
 
     path: Path
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     @property
     def run_id(self) -> str:
         """The run's id, which is the directory's name."""
@@ -106,6 +109,12 @@ class RunDirectory(msgspec.Struct, frozen=True):
     def artifacts(self, session: int, step: int, attempt: int) -> Path:
         """The artifacts of one invocation."""
         return self.path / "artifacts" / f"{session}-{step}-{attempt}"
+
+    def last_artifact(self, name: str) -> Path | None:
+        """One of dbt's artifacts, of the last invocation of which it was kept."""
+        kept = (path for path in (self.path / "artifacts").glob("*-*-*") if (path / name).is_file())
+        last = max(kept, key=lambda path: [int(number) for number in path.name.split("-")], default=None)
+        return None if last is None else last / name
 
     @property
     def loss(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
@@ -183,7 +184,7 @@ class LogLines:
 
     def _on_session_ended(self, event: events.SessionEnded, state: RunState) -> Iterator[LogLine]:
         yield from self._on_closing(event, state)
-        result, outcome = result_of(state, "", {}), outcome_of(state, event)
+        result, outcome = result_of(state, Path(), {}), outcome_of(state, event)
         attributes: Attributes = {conventions.RUN_OUTCOME: outcome, conventions.EXIT_CODE: event.exit_code}
         for status, count in sorted(result.counts.items()):
             attributes[f"{conventions.NODES}{status.replace(' ', '_')}"] = count

@@ -78,7 +78,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     exit_code: int
     elapsed: float
-    directory: str
+    directory: Path
     nodes: tuple[NodeResult, ...] = ()
     completed: int = 0
     total: int = 0
@@ -123,7 +123,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
 def result_of(
     state: RunState,
-    directory: str,
+    directory: Path,
     undelivered: Mapping[str, int],
     *,
     exit_code: int | None = None,
@@ -143,7 +143,7 @@ def result_of(
     attempt, uploaded = state.attempt, state.uploaded
     nodes = tuple(_node(node, state) for node in sorted(state.counted, key=lambda n: n.finished or 0))
     return RunResult(
-        run_id=state.run_id or Path(directory).name,
+        run_id=state.run_id or directory.name,
         outcome=outcome,
         exit_code=exit_code,
         elapsed=(state.last - state.started) / 1e9,

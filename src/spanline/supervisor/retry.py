@@ -9,7 +9,7 @@ import msgspec
 import tenacity
 
 from spanline.failures.classify import Failure, failure_of, most_permanent
-from spanline.home.spec import RetryPolicy
+from spanline.home.limits import Limits
 from spanline.journal.state import AttemptState, RunState
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _causes(unique_id: str, state: RunState) -> Iterable[str]:
 
 
 def attempts(
-    policy: RetryPolicy,
+    limits: Limits,
     worth_another: Callable[[int], bool],
     announce: Callable[[float], None],
     sleep: Callable[[float], None],
@@ -72,8 +72,8 @@ def attempts(
     `announce` is told the seconds of each wait before it; `sleep` does the waiting.
     """
     return tenacity.Retrying(
-        stop=_stop(policy),
-        wait=tenacity.wait_exponential(policy.delay, MOST_SECONDS) + tenacity.wait_random(0, policy.delay),
+        stop=_stop(limits),
+        wait=tenacity.wait_exponential(limits.retry_delay, MOST_SECONDS) + tenacity.wait_random(0, limits.retry_delay),
         retry=tenacity.retry_if_result(worth_another),
         before_sleep=lambda state: announce(state.upcoming_sleep),
         sleep=sleep,
@@ -81,7 +81,11 @@ def attempts(
     )
 
 
-def _stop(policy: RetryPolicy) -> StopBaseT:
-    after_attempts = tenacity.stop_after_attempt(policy.limit)
+def _stop(limits: Limits) -> StopBaseT:
+    after_attempts = tenacity.stop_after_attempt(limits.retry_limit)
     # `before`: an attempt that would begin too late isn't waited for.
-    return after_attempts if policy.within is None else after_attempts | tenacity.stop_before_delay(policy.within)
+    return (
+        after_attempts
+        if limits.retry_within is None
+        else after_attempts | tenacity.stop_before_delay(limits.retry_within)
+    )

@@ -323,7 +323,7 @@ class Supervisor:
 
     def _steps(self) -> int:
         self._catch_up()
-        self._time_out_at = None if self._spec.timeout is None else time.monotonic() + self._spec.timeout
+        self._time_out_at = None if self._spec.limits.timeout is None else time.monotonic() + self._spec.limits.timeout
         code = 0
         for step, argv in enumerate(self._spec.steps, 1):
             before = self._progress.steps.get(step)
@@ -360,11 +360,11 @@ class Supervisor:
             left = progress.unfinished if (progress := self._progress.steps.get(step)) is not None else []
             return 1 if code == 0 and left and restriction is not None else code
 
-        if self._spec.retry.limit == 1:
+        if self._spec.limits.retry_limit == 1:
             return once()
         from spanline.supervisor.retry import attempts  # noqa: PLC0415 - tenacity and the rules: most runs need neither
 
-        return int(attempts(self._spec.retry, self._worth_another, self._announce, self._sleep)(once))
+        return int(attempts(self._spec.limits, self._worth_another, self._announce, self._sleep)(once))
 
     def _restriction(self, step: int) -> Restriction | None:
         progress = self._progress.steps.get(step)
@@ -377,7 +377,7 @@ class Supervisor:
         attempt = self._state.attempt
         if code == 0 or attempt is None or self._state.cancelling or attempt.died is not None:
             return False
-        self._verdict = verdict(self._state, attempt, partial=self._spec.retry.partial)
+        self._verdict = verdict(self._state, attempt, partial=self._spec.limits.retry_partial)
         return self._verdict.again
 
     def _announce(self, seconds: float) -> None:
@@ -464,7 +464,7 @@ class Supervisor:
             session=self.session,
             step=step,
             attempt=attempt,
-            grace=self._spec.grace,
+            grace=self._spec.limits.grace,
             restriction=restriction,
             comments=self._comments(step, attempt),
             tune_collector=_tunes_collector(),
@@ -531,10 +531,10 @@ class Supervisor:
 
     def _look_for_time_out(self) -> None:
         """Order a cancel of our own where the session, or a node, takes longer than it may."""
-        now, limit = time.monotonic(), self._spec.node_timeout
+        now, limit = time.monotonic(), self._spec.limits.node_timeout
         if self._time_out_at is not None and now > self._time_out_at:
             self._time_out_at = None
-            self._time_out(f"the run took longer than {self._spec.timeout:g} s")
+            self._time_out(f"the run took longer than {self._spec.limits.timeout:g} s")
         if limit is None or self._timed_out:
             return
         self._catch_up()
@@ -554,7 +554,7 @@ class Supervisor:
         order = self._orders.new()
         if order is None:
             return None
-        grace = self._spec.grace if order.grace is None else order.grace
+        grace = self._spec.limits.grace if order.grace is None else order.grace
         self._appender.append(
             events.CancelRequested(by=order.by, reason=order.reason, grace=grace, unique_id=order.unique_id)
         )
