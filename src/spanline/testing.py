@@ -14,6 +14,7 @@ import msgspec
 
 from spanline.errors import SpanlineError
 from spanline.profiles.profile import Profile
+from spanline.runner.shared import settings
 
 # --- adapters of profiles
 
@@ -96,4 +97,4 @@ def read_by_dbt(*profiles: Profile, python: str | Path = sys.executable) -> list
 
 def _environment_without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     """Ours, without what dbt would take for something of its own."""
-    return {name: value for name, value in environ.items() if not name.startswith("DBT_")}
+    return {name: value for name, value in environ.items() if not name.startswith(settings.DBT_PREFIX)}

@@ -13,7 +13,7 @@ from spanline import artifacts, events
 from spanline.api.start import retry, start, upload
 from spanline.errors import ArtifactsNotFound
 from spanline.events import ArtifactsUploaded, DeliveryEnded, SessionEnded
-from spanline.home.storage import OPTIONS_VARIABLE
+from spanline.runner.shared.settings import ARTIFACTS_STORAGE_OPTIONS
 from tests.support.clouds import Cloud
 from tests.support.journals import journal
 from tests.support.project import DEADLINE, SILENT, Project, last_run
@@ -92,7 +92,7 @@ def test_a_run_that_fails_stores_its_results_when_the_store_is_there_again(proje
 def test_a_cancelled_run_stores_partial_results(project: Project, tmp_path: Path) -> None:
     """By a detached supervisor, whose storage options dbt never sees."""
     store = f"file://{tmp_path}/store"
-    project.write("models/seen.sql", f'select \'{{{{ env_var("{OPTIONS_VARIABLE}", "none") }}}}\' as options')
+    project.write("models/seen.sql", f'select \'{{{{ env_var("{ARTIFACTS_STORAGE_OPTIONS}", "none") }}}}\' as options')
     run = start(
         ["build", "--select", "seen", "gate"],
         project_dir=project.path,
@@ -114,7 +114,7 @@ def test_a_cancelled_run_stores_partial_results(project: Project, tmp_path: Path
     assert manifest["macros"] == {}
     assert b"'none' as options" in found.read("journal.jsonl")
     assert b"auto_mkdir" not in found.read("journal.jsonl")
-    assert OPTIONS_VARIABLE not in run.directory.spec.read_text()
+    assert ARTIFACTS_STORAGE_OPTIONS not in run.directory.spec.read_text()
 
 
 def test_a_run_in_s3_with_options_from_a_mapping(copy_project: Callable[[], Project], moto: Cloud) -> None:

@@ -402,7 +402,7 @@ def test_without_a_place_nothing_is_stored(make_run: MakeRun) -> None:
         ({"URL": "s3://b", "KEY": "../{run}"}, "leads elsewhere"),
         ({"URL": "s3://b", "KEY": "{"}, "artifacts.key"),
         ({"URL": "s3://b", "COMPRESSION": "lz4"}, r"artifacts\.compression: Invalid enum value 'lz4'"),
-        ({"URL": "s3://b", "TIMEOUT": "soon"}, "is no number of seconds"),
+        ({"URL": "s3://b", "TIMEOUT": "soon"}, "is not a number of seconds"),
         ({"URL": "s3://b", "TIMEOUT": "-1"}, r"artifacts\.timeout"),
         ({"URL": "s3://b", "REDACTION": "sql=some"}, r"redaction\.sql"),
         ({"URL": "s3://b", "REDACTION": "sequel=keep"}, "unknown field `sequel`"),

@@ -24,6 +24,7 @@ from spanline.errors import UsageError
 from spanline.failures import matching
 from spanline.failures.classify import HEAD, TAIL, Failure, classify, failure_of
 from spanline.failures.matching import Matcher, RuleSet
+from spanline.runner.shared import settings
 from tests.support.examples import examples
 from tests.support.project import SPANLINE, Project
 
@@ -43,7 +44,7 @@ PERMANENT = [(adapter, message) for adapter, message in SEEN["permanent"]]
 
 @pytest.fixture(autouse=True)
 def _no_rules_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(matching.VARIABLE, raising=False)
+    monkeypatch.delenv(settings.RULES, raising=False)
     monkeypatch.chdir(tmp_path)
 
 

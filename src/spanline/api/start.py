@@ -26,10 +26,11 @@ from spanline.home import home, lease
 from spanline.home.home import RunDirectory
 from spanline.home.limits import LimitArguments, Limits
 from spanline.home.spec import RunSpec
-from spanline.home.storage import OPTIONS_VARIABLE, Storage, storage_of, storage_options_of
+from spanline.home.storage import Storage, storage_of, storage_options_of
 from spanline.home.variables import kept_environment, variables_of
 from spanline.journal import ids
 from spanline.results.result import RunResult
+from spanline.runner.shared import settings
 from spanline.supervisor import trace_context
 from spanline.supervisor.profile import handed_over, name_for
 from spanline.supervisor.replay import close_abandoned
@@ -261,7 +262,7 @@ def _storage(artifacts: str | Storage | None, variables: Mapping[str, str]) -> S
 
 def _as_variable(storage_options: Mapping[str, object] | None) -> dict[str, str]:
     """How a supervisor of its own gets them: only this user can read a process's environment."""
-    return {} if storage_options is None else {OPTIONS_VARIABLE: json.dumps(dict(storage_options))}
+    return {} if storage_options is None else {settings.ARTIFACTS_STORAGE_OPTIONS: json.dumps(dict(storage_options))}
 
 
 def _taken_over(run: Run) -> lease.Lease | None:
@@ -326,7 +327,7 @@ def _profile_again(spec: RunSpec, profile: Profile | None, profiles_dir: str | P
     place = Path(profiles_dir).expanduser().absolute()
     if not (place / "profiles.yml").is_file():
         raise UsageError(f"there is no profiles.yml in {place}")
-    return {"DBT_PROFILES_DIR": str(place)}
+    return {settings.DBT_PROFILES_DIR: str(place)}
 
 
 def attach(reference: str, *, home_dir: str | Path | None = None) -> Run:

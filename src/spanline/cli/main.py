@@ -18,6 +18,7 @@ import click
 from click.core import ParameterSource
 
 from spanline._version import __version__
+from spanline.runner.shared import settings
 from spanline.system.stdio import open_streams, write
 from spanline.system.terminal import Errors, json_line, say, say_json, say_line, show_exceptions
 
@@ -252,7 +253,7 @@ def _print_log(run: Run, fd: int) -> None:
 
 
 def _on_terminal() -> bool:
-    interactive_macros = os.environ.get("DBT_MACRO_DEBUGGING", "").lower() not in ("", "0", "false")
+    interactive_macros = os.environ.get(settings.DBT_MACRO_DEBUGGING, "").lower() not in ("", "0", "false")
     return sys.stdout.isatty() and sys.stderr.isatty() and not interactive_macros
 
 

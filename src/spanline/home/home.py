@@ -22,9 +22,9 @@ from spanline.dbt.project import _PROJECT_FILE
 from spanline.errors import RunNotFound, UsageError
 from spanline.home import lease
 from spanline.journal import reader
+from spanline.runner.shared import settings
 from spanline.system import files
 
-HOME_VARIABLE: Final = "SPANLINE_HOME"
 LATEST: Final = "latest"
 FACTS_NAME: Final = "facts.json"
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -150,8 +150,8 @@ def home_for(project: Path | None, environ: Mapping[str, str], home: Path | None
     """The home for runs of this project; `home`, where given, is it."""
     if home is not None:
         return home.expanduser().absolute()
-    if environ.get(HOME_VARIABLE):
-        return Path(environ[HOME_VARIABLE]).expanduser().absolute()
+    if environ.get(settings.HOME):
+        return Path(environ[settings.HOME]).expanduser().absolute()
     if project is not None and (project / _PROJECT_FILE).exists():
         return project / ".spanline"
     return Path.home() / ".spanline"
@@ -201,7 +201,7 @@ def create_run(home: Path, run_id: str, spec: bytes) -> tuple[RunDirectory, leas
 
 def _cannot_keep(home: Path, error: OSError) -> UsageError:
     return UsageError(
-        f"cannot keep a run under {home}: {error.strerror or error}; name another place with --home or {HOME_VARIABLE}"
+        f"cannot keep a run under {home}: {error.strerror or error}; name another place with --home or {settings.HOME}"
     )
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-SQL_VARIABLE: Final = "SPANLINE_LINEAGE_SQL"
-COLUMNS_VARIABLE: Final = "SPANLINE_LINEAGE_COLUMNS"
+from spanline.runner.shared import settings
+
 _OFF: Final = frozenset(("0", "false", "no", "off"))
 
 
 def tells_sql(environ: Mapping[str, str]) -> bool:
     """Whether events may hold SQL text."""
-    return _is_on(environ, SQL_VARIABLE)
+    return _is_on(environ, settings.LINEAGE_SQL)
 
 
 def tells_columns(environ: Mapping[str, str]) -> bool:
     """Whether events may hold names of columns; where not, none are looked for."""
-    return _is_on(environ, COLUMNS_VARIABLE)
+    return _is_on(environ, settings.LINEAGE_COLUMNS)
 
 
 def _is_on(environ: Mapping[str, str], name: str) -> bool:

@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 
 from spanline.errors import DbtProfileException, UsageError
+from spanline.runner.shared import settings
 
-VARIABLE_PREFIX: Final = "AIRFLOW_CONN_"
 _PROTOCOL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LONG_NAME: Final = re.compile(r"extra__[a-z0-9_]+?__(?=[a-z])")
 """What Airflow 1 and 2 put before the names of fields that a provider has added to the form."""
@@ -101,7 +101,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_environment(cls, conn_id: str, environ: Mapping[str, str] | None = None) -> Connection:
         """The connection in the variable `AIRFLOW_CONN_<CONN_ID>`, as JSON or as a URI. Raises `UsageError` too."""
-        variable = f"{VARIABLE_PREFIX}{conn_id.upper()}"
+        variable = f"{settings.AIRFLOW_CONNECTION_PREFIX}{conn_id.upper()}"
         text = (os.environ if environ is None else environ).get(variable)
         if not text:
             raise UsageError(f"there is no connection {conn_id!r}: the variable {variable} is not set")

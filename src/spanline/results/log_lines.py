@@ -20,6 +20,7 @@ from spanline.journal.state import CANCELLED, CUT_OFF, FAILED, SUCCESS, TIMED_OU
 from spanline.results import conventions
 from spanline.results.result import result_of
 from spanline.results.summary import duration, summary
+from spanline.runner.shared import settings
 
 Severity = Literal["info", "warn", "error"]
 Attributes = dict[str, str | int | float]
@@ -275,9 +276,9 @@ def json_line(line: LogLine, service: str) -> bytes:
 
 def service_name(environ: Mapping[str, str] = os.environ) -> str:
     """Return the service's name as OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say it, else `dbt`."""
-    pairs = (pair.partition("=") for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    pairs = (pair.partition("=") for pair in environ.get(settings.OTEL_RESOURCE_ATTRIBUTES, "").split(","))
     named = [unquote(value.strip()) for key, _, value in pairs if key.strip() == "service.name"]
-    return environ.get("OTEL_SERVICE_NAME") or next(filter(None, named), _SERVICE)
+    return environ.get(settings.OTEL_SERVICE_NAME) or next(filter(None, named), _SERVICE)
 
 
 def _iso(nanoseconds: int) -> str:

@@ -21,12 +21,12 @@ from spanline.home.cursor import Cursor
 from spanline.home.home import RunDirectory
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
+from spanline.runner.shared import settings
 from spanline.sinks.base import announced
 from spanline.sinks.delivery import Delivery, Ends, begin
 from spanline.sinks.error_text import in_short
 from spanline.system.open_file import OpenFile
 
-FLUSH_VARIABLE: Final = "SPANLINE_FLUSH_TIMEOUT"
 FLUSH_SECONDS: Final = 5.0
 _SET_UP_SECONDS: Final = 5.0
 """How long the first sinks wait for others to be set up, and how long the end of a short run does."""
@@ -54,13 +54,13 @@ def delivery_ended(journal: OpenFile, cursors: Mapping[str, Cursor], state: RunS
 
 def flush_seconds() -> float:
     """How long the end of a run may wait for backends."""
-    said = os.environ.get(FLUSH_VARIABLE, "").strip()
+    said = os.environ.get(settings.FLUSH_TIMEOUT, "").strip()
     try:
         seconds = float(said) if said else FLUSH_SECONDS
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        log.warning("%s is no number of seconds: %s; %g it is", FLUSH_VARIABLE, said, FLUSH_SECONDS)
+        log.warning("%s is not a number of seconds: %s; %g it is", settings.FLUSH_TIMEOUT, said, FLUSH_SECONDS)
         return FLUSH_SECONDS
     return seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -13,25 +13,22 @@ from spanline.dbt.arguments import option
 from spanline.dbt.project import profile_name
 from spanline.errors import UsageError
 from spanline.profiles import file
+from spanline.runner.shared import settings
 
 if TYPE_CHECKING:
     from spanline.profiles import Profile
 
 
-_VARIABLE: Final = "SPANLINE_PROFILE"
-"""Brings a profile to a supervisor of its own, which takes it out of its environment before it starts anything."""
-
-
 def handed_over(profile: Profile | None) -> dict[str, str]:
     """The environment by which a supervisor of its own is given this profile."""
-    return {} if profile is None else {_VARIABLE: msgspec.json.encode(profile).decode()}
+    return {} if profile is None else {settings.PROFILE: msgspec.json.encode(profile).decode()}
 
 
 def taken_over(environ: MutableMapping[str, str]) -> Profile | None:
     """The profile that this process was given; its environment holds it no longer."""
     from spanline.profiles import Profile  # noqa: PLC0415 - few runs have one
 
-    text = environ.pop(_VARIABLE, None)
+    text = environ.pop(settings.PROFILE, None)
     return msgspec.json.decode(text, type=Profile) if text is not None else None
 
 
@@ -43,11 +40,15 @@ def given(
     if profile is None:
         yield environment, None
         return
-    target = option(argv, "--target") or option(argv, "-t") or environment.get("DBT_TARGET")
+    target = option(argv, "--target") or option(argv, "-t") or environment.get(settings.DBT_TARGET)
     with file.write(profile.document(name_for(project_dir, argv), target)) as written:
         # The file has this one profile, with one target.
-        rest = {name: value for name, value in environment.items() if name not in ("DBT_PROFILE", "DBT_TARGET")}
-        yield {**rest, **profile.environment, "DBT_PROFILES_DIR": str(written.directory)}, written
+        rest = {
+            name: value
+            for name, value in environment.items()
+            if name not in (settings.DBT_PROFILE, settings.DBT_TARGET)
+        }
+        yield {**rest, **profile.environment, settings.DBT_PROFILES_DIR: str(written.directory)}, written
 
 
 def name_for(project_dir: Path, argv: Sequence[str]) -> str:

@@ -28,13 +28,14 @@ from spanline.home import lease
 from spanline.home.cursor import Cursor
 from spanline.home.home import RunDirectory
 from spanline.home.spec import RunSpec
-from spanline.home.storage import OPTIONS_VARIABLE, storage_options_of
+from spanline.home.storage import storage_options_of
 from spanline.journal import ids
 from spanline.journal.appender import Appender, PatientAppender
 from spanline.journal.progress import Progress, Restriction
 from spanline.journal.reader import Reader
 from spanline.journal.state import CANCELLED, TIME_OUT, AttemptState, RunState
 from spanline.profiles.file import ProfileFile, sweep
+from spanline.runner.shared import settings
 from spanline.runner.shared.secrets import secrets_of_mapping
 from spanline.runner.shared.settings import comments_queries, tunes_collector
 from spanline.sinks.dispatcher import Deliveries, delivery_ended, flush_seconds
@@ -87,7 +88,7 @@ def open_session(
     started = events.SessionStarted(
         run_id=spec.run_id,
         lineage_run_id=ids.lineage_run_id(spec.run_id, number),
-        trace_id=f"{ids.session_trace_id(spec.run_id, number, trace.get('TRACEPARENT')):032x}",
+        trace_id=f"{ids.session_trace_id(spec.run_id, number, trace.get(settings.TRACEPARENT)):032x}",
         spanline_version=__version__,
         steps=spec.steps,
         project_dir=spec.project_dir,
@@ -95,8 +96,8 @@ def open_session(
         pid=os.getpid(),
         detached=detached,
         resumes=resumes,
-        traceparent=trace.get("TRACEPARENT"),
-        tracestate=trace.get("TRACESTATE"),
+        traceparent=trace.get(settings.TRACEPARENT),
+        tracestate=trace.get(settings.TRACESTATE),
         lineage_parent=parent,
         lineage_root=root,
         caller=spec.caller,
@@ -142,7 +143,7 @@ class Supervisor:
         self._environment = {**os.environ, **spec.environment, **environment, **self._trace}
         # They may hold credentials that are none of dbt's.
         self._storage_options = storage_options_of(self._environment) if storage_options is None else storage_options
-        self._environment.pop(OPTIONS_VARIABLE, None)
+        self._environment.pop(settings.ARTIFACTS_STORAGE_OPTIONS, None)
         self._profile = profile
         self._profile_file: ProfileFile | None = None
         self._foreground = foreground
@@ -450,7 +451,7 @@ class Supervisor:
         if not otel_is_configured(os.environ, "traces"):
             return self._environment
         above = ids.level(step, attempt, len(self._spec.steps))
-        parent = self._trace.get("TRACEPARENT")
+        parent = self._trace.get(settings.TRACEPARENT)
         own = trace_context.for_dbt(self._spec.run_id, self.session, parent, above, os.environ)
         return {**trace_context.without_dbts_own_spans(self._environment), **own}
 
@@ -478,7 +479,7 @@ class Supervisor:
         except ValueError as error:
             log.warning("statements carry no trace context: %s", error)
             return None
-        return QueryComments(self._spec.run_id, self._environment_of(step, attempt)["TRACEPARENT"])
+        return QueryComments(self._spec.run_id, self._environment_of(step, attempt)[settings.TRACEPARENT])
 
     def _tick(self) -> None:
         self._beat()

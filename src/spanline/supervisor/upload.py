@@ -18,10 +18,11 @@ from spanline.events import ArtifactsUploaded
 from spanline.home import lease
 from spanline.home.home import RunDirectory
 from spanline.home.spec import RunSpec
-from spanline.home.storage import OPTIONS_VARIABLE, Storage
+from spanline.home.storage import Storage
 from spanline.journal.appender import PatientAppender
 from spanline.journal.reader import Reader
 from spanline.journal.state import state_of
+from spanline.runner.shared import settings
 from spanline.runner.shared.secrets import secrets_of_mapping
 from spanline.stats import keep_facts
 from spanline.supervisor.attempt import TICK
@@ -102,7 +103,7 @@ def _by_a_process(
                 _MODULE,
                 [str(result_end)],
                 directory.upload_log,
-                environment={**environ, OPTIONS_VARIABLE: ""},
+                environment={**environ, settings.ARTIFACTS_STORAGE_OPTIONS: ""},
                 pass_fds=(result_end,),
                 stdin=given,
             )

@@ -24,6 +24,7 @@ from urllib3.util import Retry
 
 from spanline.events import Event
 from spanline.journal.state import RunState
+from spanline.runner.shared import settings
 from spanline.sinks.base import Later, Message, Rejected
 from spanline.sinks.error_text import without_secrets
 from spanline.sinks.http import Adapter, RepeatingSession
@@ -200,6 +201,6 @@ def _configured_client() -> OpenLineageClient:
     before = set(os.environ)
     client = _Client()
     for name in set(os.environ) - before:
-        if name.startswith("OPENLINEAGE__"):
+        if name.startswith(settings.OPENLINEAGE_PREFIX):
             del os.environ[name]
     return client

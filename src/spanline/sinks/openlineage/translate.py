@@ -21,13 +21,13 @@ from spanline.journal import ids
 from spanline.journal.state import CANCELLED, DIED, INTERRUPTED, SUCCESS, NodeState, RunState
 from spanline.lineage import names
 from spanline.lineage.options import tells_columns, tells_sql
+from spanline.runner.shared import settings
 from spanline.sinks.base import Message
 from spanline.sinks.openlineage import datasets, facets
 from spanline.sinks.openlineage.bounds import SQL_CHARACTERS, bounded
 from spanline.sinks.openlineage.datasets import Datasets
 from spanline.sinks.openlineage.facets import PRODUCER, JobFacets, RunFacets, time_of
 
-NAMESPACE_VARIABLE: Final = "OPENLINEAGE_NAMESPACE"
 _DEFAULT_NAMESPACE: Final = "dbt"
 COLUMNS_WAIT: Final = 2_000_000_000
 """How long the end of a node waits for its columns, in nanoseconds."""
@@ -49,7 +49,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def of_environment(cls, environ: Mapping[str, str]) -> Options:
         """The options that the environment sets."""
         return cls(
-            namespace=environ.get(NAMESPACE_VARIABLE) or _DEFAULT_NAMESPACE,
+            namespace=environ.get(settings.OPENLINEAGE_NAMESPACE) or _DEFAULT_NAMESPACE,
             sql=tells_sql(environ),
             columns=tells_columns(environ),
             job_name_variables={name: value for name, value in environ.items() if name in names.JOB_NAME_VARIABLES},
