@@ -15,7 +15,7 @@ from spanline.home.home import RunDirectory
 from spanline.journal.appender import Appender
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
-from spanline.results.result import result_of
+from spanline.results.from_state import result_of
 from spanline.supervisor.replay import replay
 from tests.faults.conftest import Sandbox
 from tests.faults.test_resume import assert_one_start_and_one_end

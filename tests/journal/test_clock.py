@@ -16,7 +16,7 @@ from spanline.journal.appender import Appender
 from spanline.journal.clock import Clock
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState, state_of
-from spanline.results.result import result_of
+from spanline.results.from_state import result_of
 from spanline.runner import stopwatch
 from spanline.stats.facts import SESSION, facts_of
 from spanline.supervisor.replay import close_abandoned

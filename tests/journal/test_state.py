@@ -15,7 +15,7 @@ from spanline import events
 from spanline.events import Event
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
-from spanline.results.result import result_of
+from spanline.results.from_state import result_of
 
 NODES = [f"model.shop.m{number}" for number in range(4)]
 STATUSES = ["success", "error", "skipped", "pass", "fail", "warn", "runtime error", "partial success", "no-op"]

@@ -26,7 +26,7 @@ from spanline.home.home import RunDirectory
 from spanline.journal import ids
 from spanline.journal.reader import Reader
 from spanline.journal.state import state_of
-from spanline.results.result import result_of
+from spanline.results.from_state import result_of
 from spanline.results.summary import summary
 from spanline.runner.shared.visible import in_line, visible
 from spanline.runner.shared.writer import warn

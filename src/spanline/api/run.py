@@ -24,7 +24,8 @@ from spanline.home.spec import RunSpec
 from spanline.journal.progress import progress_of
 from spanline.journal.reader import Reader, Record, afollow, follow
 from spanline.journal.state import RunState
-from spanline.results.result import RunResult, result_of
+from spanline.results.from_state import result_of
+from spanline.results.result import RunResult
 from spanline.supervisor.cancel import BOUNCE_SECONDS, CancelOrder, order_cancel
 from spanline.supervisor.session import Supervisor
 from spanline.system.latch import Latch

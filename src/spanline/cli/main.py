@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from spanline._version import __version__
-from spanline.runner.shared import settings
+from spanline.runner.shared import exit_codes, settings
 from spanline.system.stdio import open_streams, write
 from spanline.system.terminal import Errors, json_line, say, say_json, say_line, show_exceptions
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must 
 
     Output = Literal["text", "json", "log-json"]
 
-USAGE_ERROR: Final = 2
-_INTERRUPTED: Final = 130
 _HELP: Final = frozenset(("-h", "--help"))
 _VERSION: Final = frozenset(("-v", "-V", "--version"))
 _RUNS_DBT: Final = ("dbt", "retry")
@@ -228,7 +226,7 @@ def _run(options: Options, begin: Callable[[Stdio | None], Run], *, lined: bool)
                 raise
             run_id = signals.followed.id
             say_line(f"spanline: run {run_id} continues; `spanline cancel {run_id}` cancels it", err=True)
-            return _INTERRUPTED
+            return exit_codes.INTERRUPTED
 
 
 def _shown(options: Options, begin: Callable[[Stdio | None], Run], signals: _Signals, *, lined: bool) -> int:
@@ -432,7 +430,7 @@ def _listed(run: Run) -> dict[str, object]:
 def show(options: Options, reference: str, *, as_json: bool) -> None:
     """Show how a run ended, or where it stands."""
     from spanline.home.cursor import undelivered  # noqa: PLC0415
-    from spanline.results.result import result_of  # noqa: PLC0415
+    from spanline.results.from_state import result_of  # noqa: PLC0415
     from spanline.results.summary import summary  # noqa: PLC0415
 
     run = _attach(options, reference)
@@ -847,13 +845,13 @@ def main(args: Sequence[str] | None = None) -> None:
     except (SpanlineError, click.ClickException) as error:
         said = error.format_message() if isinstance(error, click.ClickException) else str(error)
         say(f"spanline: {said}", err=True)
-        sys.exit(USAGE_ERROR)
+        sys.exit(exit_codes.ERROR)
     except BrokenPipeError:
         raise
     except OSError as error:  # a home that is somebody else's, a directory that is gone, a full disk
         where = f"{error.filename}: " if error.filename is not None else ""
         say_line(f"spanline: {where}{error.strerror or error}", err=True)
-        sys.exit(USAGE_ERROR)
+        sys.exit(exit_codes.ERROR)
     except click.Abort:
-        sys.exit(_INTERRUPTED)
+        sys.exit(exit_codes.INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

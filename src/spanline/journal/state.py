@@ -10,7 +10,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -30,8 +30,11 @@ FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
 TIME_OUT: Final = "time limit"
 """Who asked for a cancel, where it was no person but a limit."""
 
-SUCCESS, FAILURE, DIED = "success", "failed", "died"
+SUCCESS: Final = "success"
+FAILURE: Final = "failed"
+DIED: Final = "died"
 """With `CANCELLED`, the outcomes of a session."""
+Outcome = Literal["success", "failed", "cancelled", "died"]
 TIMED_OUT: Final = "timed out"
 """What a reader that judges runs calls the outcome of a session that a limit has cancelled: see `outcome_of`."""
 
@@ -255,7 +258,7 @@ class RunState(msgspec.Struct, kw_only=True):
         """How many of these have which status."""
         return dict(Counter(node.status for node in self.counted))
 
-    def outcome(self, exit_code: int) -> str:
+    def outcome(self, exit_code: int) -> Outcome:
         """The outcome of the session if it ended now, its last runner having left `exit_code`."""
         attempt = self.attempt
         if attempt is not None and attempt.died is not None and not self.cancelling:

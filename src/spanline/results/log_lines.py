@@ -18,7 +18,7 @@ from spanline.failures.matching import Category
 from spanline.journal import ids
 from spanline.journal.state import CANCELLED, CUT_OFF, FAILED, SUCCESS, TIMED_OUT, NodeState, RunState, outcome_of
 from spanline.results import conventions
-from spanline.results.result import result_of
+from spanline.results.from_state import result_of
 from spanline.results.summary import duration, summary
 from spanline.runner.shared import settings
 

@@ -11,6 +11,7 @@ import tenacity
 from spanline.failures.classify import Failure, failure_of, most_permanent
 from spanline.home.limits import Limits
 from spanline.journal.state import AttemptState, RunState
+from spanline.runner.shared import exit_codes
 
 if TYPE_CHECKING:
     from tenacity.stop import StopBaseT
@@ -77,7 +78,7 @@ def attempts(
         retry=tenacity.retry_if_result(worth_another),
         before_sleep=lambda state: announce(state.upcoming_sleep),
         sleep=sleep,
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else 2,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else exit_codes.ERROR,
     )
 
 

@@ -35,7 +35,7 @@ from spanline.journal.progress import Progress, Restriction
 from spanline.journal.reader import Reader
 from spanline.journal.state import CANCELLED, TIME_OUT, AttemptState, RunState
 from spanline.profiles.file import ProfileFile, sweep
-from spanline.runner.shared import settings
+from spanline.runner.shared import exit_codes, settings
 from spanline.runner.shared.secrets import secrets_of_mapping
 from spanline.runner.shared.settings import comments_queries, tunes_collector
 from spanline.sinks.dispatcher import Deliveries, delivery_ended, flush_seconds
@@ -62,7 +62,6 @@ _BEAT_SECONDS: Final = 5.0
 _GIT_SECONDS: Final = 1.0
 _COLUMNS_SECONDS: Final = 2.0
 """How long the end of a session waits for columns that are still being looked for."""
-_UNHANDLED: Final = 2
 _NAMED: Final = 10
 
 log = logging.getLogger("spanline")
@@ -232,7 +231,7 @@ class Supervisor:
                 for event in end_of_attempt(self._state, died):
                     self._appender.append(event)
                 self._settle()
-                return _UNHANDLED if attempt is None or attempt.exit_code is None else attempt.exit_code
+                return exit_codes.ERROR if attempt is None or attempt.exit_code is None else attempt.exit_code
             self._appender.append(events.AttemptEnded(exit_code=attempt.exit_code))
             self._keep_artifacts(attempt)
             return attempt.exit_code
@@ -240,7 +239,7 @@ class Supervisor:
         return self._deliver_while(wait)
 
     def _deliver_while(self, work: Callable[[], int]) -> int:
-        code = _UNHANDLED
+        code = exit_codes.ERROR
         try:
             code = work()
         finally:
@@ -336,7 +335,7 @@ class Supervisor:
             if code != 0:
                 break
             if self._state.cancelling and step < len(self._spec.steps):
-                return _UNHANDLED  # asked for too late for this step, in time for the next
+                return exit_codes.ERROR  # asked for too late for this step, in time for the next
         return code
 
     # --- one step -------------------------------------------------------------------------------------------------
@@ -351,7 +350,7 @@ class Supervisor:
             number += 1
             self._catch_up()
             if self._state.cancelling or self._orders.given:
-                return _UNHANDLED  # while waiting for this attempt
+                return exit_codes.ERROR  # while waiting for this attempt
             restriction = self._restriction(step)
             code = self._attempt(step, number, argv, restriction)
             self._catch_up()
@@ -575,7 +574,7 @@ class Supervisor:
             self._appender.append(events.AttemptEnded(exit_code=code))
         else:
             self._appender.append(death(code, self.directory.faults, killed=self._state.killed))
-            code = _UNHANDLED
+            code = exit_codes.ERROR
         self._settle()
         if attempt is not None and not ending.stopped:
             self._keep_artifacts(attempt)

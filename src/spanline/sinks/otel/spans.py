@@ -29,6 +29,7 @@ from spanline.journal.progress import DONE
 from spanline.journal.state import SUCCESS, NodeState, RunState, outcome_of
 from spanline.lineage.statements import changes, operation
 from spanline.results import conventions
+from spanline.runner.shared import exit_codes
 from spanline.sinks.base import Message
 from spanline.sinks.otel import failing
 from spanline.sinks.otel.failing import Failed, response_code
@@ -46,7 +47,6 @@ _DESCRIPTION: Final = 1000
 _MESSAGE: Final = 8192
 """How many characters of an error are sent."""
 _FIRST: Final = 1
-_UNHANDLED: Final = 2
 """dbt's exit code where it left none."""
 
 
@@ -225,7 +225,7 @@ class Translator:
         attributes = _of_place(level.place)
         if last is not None and last.exit_code is not None:
             attributes[conventions.EXIT_CODE] = last.exit_code
-        outcome = state.outcome((last.exit_code if last is not None else None) or _UNHANDLED)
+        outcome = state.outcome((last.exit_code if last is not None else None) or exit_codes.ERROR)
         failed = failing.of_level(state, outcome, *level.place) if bad else None
         return Message(self._span(level.name, own, above, attributes, (level.started, state.now), failed))
 
