@@ -498,7 +498,6 @@ def assert_refused(project: Project, *args: str, said: str) -> None:
         (["--home", "dbt_project.yml/x", "dbt", "run"], "cannot keep a run under .*Not a directory.*--home"),
         (["--home", "/proc/x", "dbt", "run"], "cannot keep a run under /proc/x.*--home or SPANLINE_HOME"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
-        (["--run-id", "x", "retry", "latest"], "keeps its own --run-id: leave that out"),
         (["--retry-limit", "7", "show", "latest"], "`spanline show` does not use --retry-limit: leave it out"),
         (["--output", "json", "show", "latest"], "`spanline show` does not use --output: use `spanline show --json`"),
         (

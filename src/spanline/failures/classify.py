@@ -83,6 +83,11 @@ def classify(message: str, adapter: str | None = None, exception_type: str | Non
     return _classified(message, adapter, exception_type, matching.own())
 
 
+def classify_by(rules: RuleSet, message: str, adapter: str | None = None) -> Failure:
+    """`classify` with these rules in place of the user's."""
+    return _classified(message, adapter, None, (rules,))
+
+
 def failure_of(message: str, adapter: str | None = None) -> Failure:
     """`classify` for whoever only tells of a run: where a user's rules can't be read, Spanline's own decide.
 

@@ -31,6 +31,7 @@ from spanline.sinks.otel.metrics import MetricsTranslator
 from spanline.sinks.prometheus import TextfileSink, file_name, prometheus_name
 from spanline.stats.kept import fits
 from spanline.supervisor.replay import replay
+from spanline.testing import tell
 from tests.support.journals import journal, session_started, undelivered
 from tests.support.project import DEADLINE, Project, last_run
 from tests.support.receivers import Receiver, answer, serving
@@ -797,11 +798,7 @@ def test_what_sinks_owe_is_in_the_file_until_a_replay_has_sent_it(
 
 def test_runs_that_end_at_the_same_moment_lose_nothing_of_each_other(folder: Path) -> None:
     def delivered(second: int) -> None:
-        sink, state = TextfileSink(folder), RunState()
-        for event in (*begun(), over(second, "failed" if second % 2 else "success")):
-            state.apply(event)
-            for message in sink.translate(event, state):
-                sink.deliver([message.payload])
+        tell(TextfileSink(folder), (*begun(), over(second, "failed" if second % 2 else "success")))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(delivered, range(10, 50)))
