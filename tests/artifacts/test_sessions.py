@@ -134,6 +134,6 @@ def test_what_is_set_wrongly_is_said_before_dbt_begins(project: Project) -> None
     done = project.spanline("dbt", "build", SPANLINE_ARTIFACTS_URL="bucket/prefix")
     assert done.returncode == 2
     assert done.stderr.decode() == (
-        "spanline: artifacts.url: 'bucket/prefix' is no URL such as s3://bucket/prefix or file:///folder\n"
+        "spanline: artifacts.url: 'bucket/prefix' is not a URL such as s3://bucket/prefix or file:///folder\n"
     )
     assert not project.home.exists() or not os.listdir(project.home / "runs")

@@ -388,14 +388,14 @@ def test_options_of_the_store_reach_it_and_nobody_else(make_run: MakeRun, moto: 
 
 
 def test_without_a_place_nothing_is_stored(make_run: MakeRun) -> None:
-    with pytest.raises(UsageError, match="--artifacts-url"):
+    with pytest.raises(UsageError, match="pass `artifacts`"):
         upload_again(make_run())
 
 
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"URL": "bucket"}, "is no URL such as"),
+        ({"URL": "bucket"}, "is not a URL such as"),
         ({"URL": "s3://u:pw@b"}, "leave out the password"),
         ({"URL": "az://b?sig=1"}, "leave out the password"),
         ({"URL": "s3://b", "KEY": "{dags}"}, r"there is no \{dags\}"),

@@ -224,7 +224,7 @@ def test_a_home_and_a_run_id_may_be_given(project: Project, tmp_path: Path) -> N
     assert not project.home.exists()
     again = project.spanline(*options, "dbt", "clean")
     assert (again.returncode, again.stdout) == (2, b"")
-    assert one_line(again).startswith(f"spanline: run {run_id} is over")
+    assert one_line(again).startswith(f"spanline: run {run_id} has already ended")
 
 
 def test_a_detached_run_is_named_and_can_be_followed_to_its_end(project: Project) -> None:

@@ -168,12 +168,12 @@ def test_a_run_with_profiles_of_its_own_takes_no_others(project: Project) -> Non
     held.release()
     profile = resolve(Connection.from_mapping(DUCKDB, "warehouse"))
     for more in ({"profile": profile}, {"profiles_dir": project.path}):
-        with pytest.raises(UsageError, match="this run has profiles of its own: leave out"):
+        with pytest.raises(UsageError, match="this run has its own profile: leave out"):
             retry(spec.run_id, home_dir=project.home, **more)
 
 
 def test_two_places_for_a_profile_and_names_that_only_dbt_knows_are_errors_of_use(connected: Project) -> None:
-    with pytest.raises(UsageError, match="has no --profiles-dir"):
+    with pytest.raises(UsageError, match="cannot use dbt's --profiles-dir"):
         start(connected, ["run"], ["test", "--profiles-dir", "."])
     project_file = connected.path / "dbt_project.yml"
     project_file.write_text(project_file.read_text().replace("profile: shop", "profile: \"{{ env_var('X') }}\""))

@@ -167,7 +167,7 @@ class Run:
         looks = _SIGNAL_LOOKS if self.supervised_here else LEASE_LOOKS
         while not self._ends_within(min(looks, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
-                raise TimeoutError(f"run {self.id} goes on after {timeout} s")
+                raise TimeoutError(f"run {self.id} is still running after {timeout} s")
         if self._failure is not None:
             raise self._failure
 
@@ -196,7 +196,8 @@ class Run:
             session = self.state.session
             who = f"pid {session.pid} on {session.host}" if session is not None else "it"
             raise UsageError(
-                f"run {self.id} can't be told: {error.filename}: {error.strerror}; a SIGTERM to {who} cancels it"
+                f"run {self.id} can't be cancelled from here: {error.filename}: {error.strerror}; "
+                f"send SIGTERM to {who} instead"
             ) from error
 
     def artifact(self, name: str) -> Path:
@@ -212,7 +213,7 @@ class Run:
     def result(self) -> RunResult:
         """The result of a run that has ended. Raises `UsageError` while it goes on."""
         if self.live:
-            raise UsageError(f"run {self.id} goes on; wait() waits for its end")
+            raise UsageError(f"run {self.id} is still running; wait() waits for its end")
         lost = self.directory.loss if self._journal.is_gone else ""
         return result_of(
             self.state.closed(), self.directory.path, self._undelivered(), exit_code=self._exit_code, lost=lost

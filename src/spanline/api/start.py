@@ -314,13 +314,13 @@ def _secrets_again(spec: RunSpec, passed: Mapping[str, str]) -> dict[str, str]:
 
 def _profile_again(spec: RunSpec, profile: Profile | None, profiles_dir: str | Path | None) -> dict[str, str]:
     """What says where dbt finds the profile, where no `profile` does."""
-    given = [name for name, value in (("profile", profile), ("profiles_dir", profiles_dir)) if value is not None]
+    given = [name for name, value in (("`profile`", profile), ("`profiles_dir`", profiles_dir)) if value is not None]
     if spec.conn_id is None and given:
-        raise UsageError(f"this run has profiles of its own: leave out {' and '.join(given)}")
+        raise UsageError(f"this run has its own profile: leave out {' and '.join(given)}")
     if spec.conn_id is not None and len(given) != 1:
         raise UsageError(
-            f"this run's profile was made of the connection {spec.conn_id!r}, of which no secret is kept: give "
-            "--profiles-dir with the directory of a profiles.yml (in Python, or profile= with one that is made anew)"
+            f"this run's profile was made of the connection {spec.conn_id!r}, of which no secret is kept: pass "
+            "`profiles_dir`, the directory of a profiles.yml (or, in Python, `profile`, made anew)"
         )
     if profiles_dir is None:
         return {}
@@ -346,7 +346,7 @@ def _already_running(place: Path, spec: RunSpec) -> Run | None:
     if not directory.path.exists():
         return None
     if not lease.is_held(directory.lease):
-        raise UsageError(f"run {spec.run_id} is over; leave out the run id to start another")
+        raise UsageError(f"run {spec.run_id} has already ended; leave out `run_id` to start another")
     if not spec.asks_the_same(RunSpec.load(directory.spec)):
         raise RunBusy(f"run {spec.run_id} is under way ({lease.describe(directory.lease)}) with other arguments")
     return Run(directory)

@@ -188,7 +188,7 @@ class Invalid(msgspec.Struct, frozen=True):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path} is no whole artifact: {self.reason}"
+        return f"{self.path} is not a complete artifact: {self.reason}"
 
 
 class WrongVersion(msgspec.Struct, frozen=True):

@@ -134,7 +134,7 @@ def demo(directory: Path | None, python: str | None, home: str | None) -> int:
 def _copy_example(project: Path) -> None:
     source = _example()
     if project.exists() and not (project / "dbt_project.yml").exists() and any(project.iterdir()):
-        raise UsageError(f"{project} is there and is no demo; name another place with --directory")
+        raise UsageError(f"{project} exists and is not a demo; choose another place with --directory")
     shutil.copytree(
         source,
         project,

@@ -44,6 +44,15 @@ _ONLY: Final[Mapping[str, Sequence[str]]] = {
     "run_id": ("dbt",),
 }
 """The commands that use an option of the group; those that aren't listed are for commands that run dbt."""
+_OPTIONS: Final[Mapping[str, str]] = {
+    "artifacts": "--artifacts-url",
+    "home_dir": "--home",
+    "profiles_dir": "--profiles-dir",
+    "python": "--python",
+    "run_id": "--run-id",
+    "schema": "--schema",
+}
+"""Options by the arguments that they are in Python."""
 _LINE_COMMANDS: Final = frozenset(
     ("build", "clone", "compile", "source freshness", "run", "seed", "snapshot", "test", "retry")
 )
@@ -831,6 +840,13 @@ def _set_up_logging() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
+def _of_options(said: str) -> str:
+    """A message of the library, which speaks of arguments, in the words of the command line."""
+    for argument, option in _OPTIONS.items():
+        said = said.replace(f"`{argument}`", option)
+    return said
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point. Errors of use are one line, exit code 2."""
     open_streams()
@@ -844,7 +860,7 @@ def main(args: Sequence[str] | None = None) -> None:
         code = cli.main(args=args, prog_name="spanline", standalone_mode=False)
     except (SpanlineError, click.ClickException) as error:
         said = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        say(f"spanline: {said}", err=True)
+        say(f"spanline: {_of_options(said)}", err=True)
         sys.exit(exit_codes.ERROR)
     except BrokenPipeError:
         raise

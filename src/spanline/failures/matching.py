@@ -315,4 +315,4 @@ def compile_pattern(pattern: str, where: str) -> re.Pattern[str]:
     try:
         return re.compile(_LINE_START.sub("\n", pattern), re.MULTILINE)
     except re.error as error:
-        raise UsageError(f"{where} {pattern!r} is no regular expression: {error}") from None
+        raise UsageError(f"{where} {pattern!r} is not a regular expression: {error}") from None

@@ -194,14 +194,14 @@ def create_run(home: Path, run_id: str, spec: bytes) -> tuple[RunDirectory, leas
         held.release()
         shutil.rmtree(new, ignore_errors=True)
         if directory.path.exists():
-            raise UsageError(f"there is a run {run_id} already; leave out --run-id to start another") from error
+            raise UsageError(f"run {run_id} already exists; leave out `run_id` to start another") from error
         raise _cannot_keep(home, error) from error
     return directory, held
 
 
 def _cannot_keep(home: Path, error: OSError) -> UsageError:
     return UsageError(
-        f"cannot keep a run under {home}: {error.strerror or error}; name another place with --home or {settings.HOME}"
+        f"cannot keep a run under {home}: {error.strerror or error}; set `home_dir` or {settings.HOME} to another place"
     )
 
 

@@ -54,7 +54,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"{argument}: {what}") from error
         except UnicodeEncodeError as error:  # whose text may hold a secret
             raise UsageError(
-                f"an argument or variable is no UTF-8 text, from its character {error.start + 1} on"
+                f"an argument or variable is not UTF-8 text, from character {error.start + 1} on"
             ) from None
         except TypeError as error:
             raise UsageError(f"a run can't be kept: {error}") from error

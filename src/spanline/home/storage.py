@@ -73,7 +73,9 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         checked = _converted(fields, Storage, "artifacts")
         scheme, found, _ = checked.url.partition("://")
         if not found or not scheme:
-            raise UsageError(f"artifacts.url: {checked.url!r} is no URL such as s3://bucket/prefix or file:///folder")
+            raise UsageError(
+                f"artifacts.url: {checked.url!r} is not a URL such as s3://bucket/prefix or file:///folder"
+            )
         if "?" in checked.url or any(secrets_of_address(checked.url)):
             raise UsageError("artifacts.url: leave out the password or query: credentials go by the environment")
         _check_key(checked.key)
@@ -105,7 +107,7 @@ def storage_options_of(environ: Mapping[str, str]) -> dict[str, object]:
         return msgspec.json.decode(text, type=dict[str, object]) if text else {}
     except msgspec.DecodeError:
         raise UsageError(
-            f'{settings.ARTIFACTS_STORAGE_OPTIONS} is no JSON object such as {{"endpoint_url": "http://…"}}'
+            f'{settings.ARTIFACTS_STORAGE_OPTIONS} is not a JSON object such as {{"endpoint_url": "http://…"}}'
         ) from None
 
 

@@ -34,9 +34,11 @@ def variables_of(environment: Mapping[str, str] | None) -> dict[str, str]:
     passed = {}
     for name, value in (environment or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise UsageError(f"variables of the environment are texts: {name!r}'s name or value is none")
+            raise UsageError(f"environment variables must be strings, and {name!r} or its value is not")
         if not name or "=" in name or "\0" in name + value:
-            raise UsageError(f"no process can be given the variable {name!r}: its name is empty, or has a =, or a NUL")
+            raise UsageError(
+                f"the environment variable {name!r} is not valid: its name is empty or holds =, or it holds a NUL"
+            )
         passed[str.__str__(name)] = str.__str__(value)
     return passed
 

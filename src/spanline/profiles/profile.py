@@ -112,7 +112,7 @@ def _checked(field: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Wrong(field, "is no UTF-8 text") from None
+        raise Wrong(field, "is not UTF-8 text") from None
     if "\0" in text:
         raise Wrong(field, "has a NUL in it")
     return text

@@ -113,7 +113,7 @@ SINK_LAG: Final = Instrument(
     "dbt.sink.lag", "s", "gauge", "Time from the first event that a sink's backend has not acknowledged to the last"
 )
 SINK_UNDELIVERED: Final = Instrument(
-    "dbt.sink.undelivered", "{message}", "gauge", "Messages that a sink still owes its backend"
+    "dbt.sink.undelivered", "{message}", "gauge", "Messages that a sink has not delivered yet"
 )
 
 INSTRUMENTS: Final = (

@@ -115,7 +115,7 @@ def _file(directory: Path, name: str) -> Iterator[Path]:
     """The file's path, while no other process is at it."""
     if not directory.is_dir():
         raise Rejected(
-            f"{directory} is no directory: make it, or name another in {settings.PROMETHEUS_TEXTFILE}; "
+            f"{directory} is not a directory: create it, or set another in {settings.PROMETHEUS_TEXTFILE}; "
             "`spanline replay RUN --all` writes this run's figures then"
         )
     path = directory / name

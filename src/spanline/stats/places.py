@@ -83,7 +83,7 @@ def place(home: str | None, find_local: Callable[[str | None], Path]) -> Place:
         return Remote(named)
     found = find_local(home)
     if named and not found.is_dir():
-        raise UsageError(f"there is no home {found}: name one where runs are, in --home or {settings.HOME}")
+        raise UsageError(f"there is no home {found}: set `home_dir` or {settings.HOME} to the directory of the runs")
     return Local(found)
 
 

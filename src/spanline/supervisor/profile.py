@@ -54,8 +54,8 @@ def given(
 def name_for(project_dir: Path, argv: Sequence[str]) -> str:
     """The name under which dbt will look for the profile. Raises `UsageError` where that can't be known, or mustn't."""
     if option(argv, "--profiles-dir") is not None:
-        raise UsageError("a run whose profile is made of a connection has no --profiles-dir: leave one of them out")
+        raise UsageError("a run whose profile is made from a connection cannot use dbt's --profiles-dir: leave one out")
     name = profile_name(project_dir, argv)
     if name is None:
-        raise UsageError(f"{project_dir}/dbt_project.yml names no profile, or by Jinja: name one with --profile")
+        raise UsageError(f"{project_dir}/dbt_project.yml has no profile, or sets it with Jinja: pass dbt's --profile")
     return name

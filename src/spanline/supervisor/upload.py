@@ -67,7 +67,7 @@ def upload_again(
         asked = storage or spec.artifacts
         if asked is None:
             raise UsageError(
-                "nothing says where artifacts are stored: give --artifacts-url, or set SPANLINE_ARTIFACTS_URL"
+                "no place to store artifacts is configured: pass `artifacts`, or set SPANLINE_ARTIFACTS_URL"
             )
         told = upload(directory, asked, options or {}, {**os.environ, **spec.environment})
         _tell(directory, spec, told, options or {})

@@ -826,7 +826,7 @@ def test_a_directory_that_is_not_there_is_named(kept: RunDirectory, monkeypatch:
     cursor = replay(kept, everything=False, timeout=DEADLINE)["prometheus_textfile"]
     assert (cursor.rejected, cursor.undelivered) == (2, 0), "nobody makes it while the run waits"
     assert cursor.rejection == (
-        f"Rejected: {missing} is no directory: make it, or name another in SPANLINE_PROMETHEUS_TEXTFILE; "
+        f"Rejected: {missing} is not a directory: create it, or set another in SPANLINE_PROMETHEUS_TEXTFILE; "
         "`spanline replay RUN --all` writes this run's figures then"
     )
     missing.mkdir()

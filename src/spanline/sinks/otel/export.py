@@ -32,7 +32,7 @@ _REFUSED: Final = frozenset(("400", "406", "410", "411", "413", "414", "415", "4
 _TOO_LARGE: Final = "413"
 _SAYS_TOO_LARGE: Final = re.compile(r"larger than max|exceeds (the )?max|length too large", re.IGNORECASE)
 """How gRPC's servers and the SDK's own check say it; the status, RESOURCE_EXHAUSTED, may as well mean a quota."""
-_NO_HTTP: Final = "the answer is no HTTP: is this the port for gRPC (OTEL_EXPORTER_OTLP_PROTOCOL=grpc)?"
+_NO_HTTP: Final = "the answer is not HTTP: is this the port for gRPC (OTEL_EXPORTER_OTLP_PROTOCOL=grpc)?"
 _EXPORTERS: Final = "opentelemetry.exporter"
 _BATCH: Final = 512
 _LINGER_SECONDS: Final[dict[Signal, float]] = {"traces": 0.005, "metrics": 0.0, "logs": 1.0}
