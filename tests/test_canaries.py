@@ -136,7 +136,8 @@ def told(copy_project: Callable[[], Project], start_receiver: Callable[[], Recei
         "     url: 'https://ada:hush-of-arguments@example.com/?token=hush-of-arguments'}\n",
     )
     done = project.spanline(
-        "--log-json", "dbt", "build", "--select", "leaky refused broken denied settings", "--vars", json.dumps(VARS),
+        "--output", "log-json",
+        "dbt", "build", "--select", "leaky refused broken denied settings", "--vars", json.dumps(VARS),
         **ENVIRONMENT, **receiver.lineage_environment, **receiver.otel_environment,
     )  # fmt: skip
     assert done.returncode == 1, (done.stdout + done.stderr).decode()

@@ -42,8 +42,20 @@ if TYPE_CHECKING:
     from spanline.errors import UsageError as UsageError
     from spanline.failures.classify import Failure as Failure
     from spanline.failures.classify import classify as classify
+    from spanline.failures.matching import Category as Category
+    from spanline.home.home import RunDirectory as RunDirectory
+    from spanline.home.limits import LimitArguments as LimitArguments
+    from spanline.home.limits import Limits as Limits
+    from spanline.home.storage import Redaction as Redaction
+    from spanline.home.storage import Storage as Storage
+    from spanline.journal.reader import Record as Record
+    from spanline.journal.state import AttemptState as AttemptState
+    from spanline.journal.state import NodeState as NodeState
+    from spanline.journal.state import Outcome as Outcome
+    from spanline.journal.state import RunState as RunState
     from spanline.results.result import NodeResult as NodeResult
     from spanline.results.result import RunResult as RunResult
+    from spanline.system.stdio import Stdio as Stdio
 
 _ERRORS = (
     "ArtifactsNotFound",
@@ -63,10 +75,58 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "spanline.errors"),
-    **dict.fromkeys(("attach", "retry", "run", "start", "upload"), "spanline.api.start"),
+    **dict.fromkeys(
+        (
+            "attach",
+            "retry",
+            "run",
+            "start",
+            "upload",
+        ),
+        "spanline.api.start",
+    ),
     "Run": "spanline.api.run",
-    **dict.fromkeys(("Failure", "classify"), "spanline.failures.classify"),
-    **dict.fromkeys(("NodeResult", "RunResult"), "spanline.results.result"),
+    **dict.fromkeys(
+        (
+            "Failure",
+            "classify",
+        ),
+        "spanline.failures.classify",
+    ),
+    "Category": "spanline.failures.matching",
+    "RunDirectory": "spanline.home.home",
+    **dict.fromkeys(
+        (
+            "LimitArguments",
+            "Limits",
+        ),
+        "spanline.home.limits",
+    ),
+    **dict.fromkeys(
+        (
+            "Redaction",
+            "Storage",
+        ),
+        "spanline.home.storage",
+    ),
+    "Record": "spanline.journal.reader",
+    **dict.fromkeys(
+        (
+            "AttemptState",
+            "NodeState",
+            "Outcome",
+            "RunState",
+        ),
+        "spanline.journal.state",
+    ),
+    **dict.fromkeys(
+        (
+            "NodeResult",
+            "RunResult",
+        ),
+        "spanline.results.result",
+    ),
+    "Stdio": "spanline.system.stdio",
     "callback": "spanline.api.callback",
 }
 

@@ -13,7 +13,7 @@ from spanline import artifacts, events
 from spanline.api.start import retry, start, upload
 from spanline.errors import ArtifactsNotFound
 from spanline.events import ArtifactsUploaded, DeliveryEnded, SessionEnded
-from spanline.home.storage import OPTIONS_VARIABLE
+from spanline.runner.shared.settings import ARTIFACTS_STORAGE_OPTIONS
 from tests.support.clouds import Cloud
 from tests.support.journals import journal
 from tests.support.project import DEADLINE, SILENT, Project, last_run
@@ -92,7 +92,7 @@ def test_a_run_that_fails_stores_its_results_when_the_store_is_there_again(proje
 def test_a_cancelled_run_stores_partial_results(project: Project, tmp_path: Path) -> None:
     """By a detached supervisor, whose storage options dbt never sees."""
     store = f"file://{tmp_path}/store"
-    project.write("models/seen.sql", f'select \'{{{{ env_var("{OPTIONS_VARIABLE}", "none") }}}}\' as options')
+    project.write("models/seen.sql", f'select \'{{{{ env_var("{ARTIFACTS_STORAGE_OPTIONS}", "none") }}}}\' as options')
     run = start(
         ["build", "--select", "seen", "gate"],
         project_dir=project.path,
@@ -114,7 +114,7 @@ def test_a_cancelled_run_stores_partial_results(project: Project, tmp_path: Path
     assert manifest["macros"] == {}
     assert b"'none' as options" in found.read("journal.jsonl")
     assert b"auto_mkdir" not in found.read("journal.jsonl")
-    assert OPTIONS_VARIABLE not in run.directory.spec.read_text()
+    assert ARTIFACTS_STORAGE_OPTIONS not in run.directory.spec.read_text()
 
 
 def test_a_run_in_s3_with_options_from_a_mapping(copy_project: Callable[[], Project], moto: Cloud) -> None:
@@ -134,6 +134,6 @@ def test_what_is_set_wrongly_is_said_before_dbt_begins(project: Project) -> None
     done = project.spanline("dbt", "build", SPANLINE_ARTIFACTS_URL="bucket/prefix")
     assert done.returncode == 2
     assert done.stderr.decode() == (
-        "spanline: artifacts.url: 'bucket/prefix' is no URL such as s3://bucket/prefix or file:///folder\n"
+        "spanline: artifacts.url: 'bucket/prefix' is not a URL such as s3://bucket/prefix or file:///folder\n"
     )
     assert not project.home.exists() or not os.listdir(project.home / "runs")

@@ -388,21 +388,21 @@ def test_options_of_the_store_reach_it_and_nobody_else(make_run: MakeRun, moto: 
 
 
 def test_without_a_place_nothing_is_stored(make_run: MakeRun) -> None:
-    with pytest.raises(UsageError, match="--artifacts-url"):
+    with pytest.raises(UsageError, match="pass `artifacts`"):
         upload_again(make_run())
 
 
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"URL": "bucket"}, "is no URL such as"),
+        ({"URL": "bucket"}, "is not a URL such as"),
         ({"URL": "s3://u:pw@b"}, "leave out the password"),
         ({"URL": "az://b?sig=1"}, "leave out the password"),
         ({"URL": "s3://b", "KEY": "{dags}"}, r"there is no \{dags\}"),
         ({"URL": "s3://b", "KEY": "../{run}"}, "leads elsewhere"),
         ({"URL": "s3://b", "KEY": "{"}, "artifacts.key"),
         ({"URL": "s3://b", "COMPRESSION": "lz4"}, r"artifacts\.compression: Invalid enum value 'lz4'"),
-        ({"URL": "s3://b", "TIMEOUT": "soon"}, "is no number of seconds"),
+        ({"URL": "s3://b", "TIMEOUT": "soon"}, "is not a number of seconds"),
         ({"URL": "s3://b", "TIMEOUT": "-1"}, r"artifacts\.timeout"),
         ({"URL": "s3://b", "REDACTION": "sql=some"}, r"redaction\.sql"),
         ({"URL": "s3://b", "REDACTION": "sequel=keep"}, "unknown field `sequel`"),

@@ -109,7 +109,7 @@ def test_a_build_that_fails_and_its_retry_say_what_dbt_says(pair: Pair) -> None:
     assert "no_such_column" in said
     pair.same("retry", code=1)
     retried = runs_of(pair.ours)[-1].result()
-    assert [node.unique_id for node in retried.failed] == ["model.shop.fragile"]
+    assert [node.unique_id for node in retried.failed_nodes] == ["model.shop.fragile"]
     assert "model.shop.totals" not in {node.unique_id for node in retried.nodes}
     pair.same("clean")
     assert not (pair.ours.path / "target").exists()
@@ -198,7 +198,9 @@ def test_docs_serve_serves_until_it_is_interrupted(project: Project) -> None:
 
 
 def test_json_prints_the_journal_and_nothing_else(project: Project) -> None:
-    done = project.spanline("--json", "dbt", "run", "--select", "customers fragile", "--vars", "{break: true}")
+    done = project.spanline(
+        "--output", "json", "dbt", "run", "--select", "customers fragile", "--vars", "{break: true}"
+    )
     assert done.returncode == 1
     (run,) = runs_of(project)
     lines = done.stdout.splitlines()
@@ -206,6 +208,12 @@ def test_json_prints_the_journal_and_nothing_else(project: Project) -> None:
     kinds = [json.loads(line)["type"] for line in lines]
     assert (kinds[0], kinds[-1]) == ("session_started", "session_ended")
     assert not any(isinstance(events.decode(line), events.Unknown) for line in lines)
+
+
+def test_a_home_may_stand_after_the_command(kept: Project, tmp_path: Path) -> None:
+    for words in (["runs"], ["show", "latest"], ["tail", "latest"]):
+        done = command([SPANLINE, *words, "--home", str(kept.home)], tmp_path, {})
+        assert done.stdout.decode() == said_by(kept, *words) != ""
 
 
 def test_a_home_and_a_run_id_may_be_given(project: Project, tmp_path: Path) -> None:
@@ -216,7 +224,7 @@ def test_a_home_and_a_run_id_may_be_given(project: Project, tmp_path: Path) -> N
     assert not project.home.exists()
     again = project.spanline(*options, "dbt", "clean")
     assert (again.returncode, again.stdout) == (2, b"")
-    assert one_line(again).startswith(f"spanline: run {run_id} is over")
+    assert one_line(again).startswith(f"spanline: run {run_id} has already ended")
 
 
 def test_a_detached_run_is_named_and_can_be_followed_to_its_end(project: Project) -> None:
@@ -229,12 +237,12 @@ def test_a_detached_run_is_named_and_can_be_followed_to_its_end(project: Project
 
 
 def test_a_detached_run_is_named_in_json_where_that_is_asked_for(project: Project) -> None:
-    done = project.spanline("--detach", "--json", "dbt", "run", "--select", "customers")
+    done = project.spanline("--detach", "--output", "json", "dbt", "run", "--select", "customers")
     (line,) = done.stdout.decode().splitlines()
     named = json.loads(line)
     assert (named["command"], named["outcome"]) == ("run --select customers", "running")
     assert project.spanline("tail", "-f", named["id"]).returncode == 0
-    refused = project.spanline("--detach", "--log-json", "dbt", "run")
+    refused = project.spanline("--detach", "--output", "log-json", "dbt", "run")
     assert refused.returncode == 2
     assert b"choose one" in refused.stderr
 
@@ -251,7 +259,7 @@ def test_who_follows_a_run_sees_what_dbt_says_and_stops_without_cancelling(
     follower.read_until(r"\d\d:\d\d:\d\d  1 of 1 START python table model main.gate")
     os.kill(follower.pid, signum)
     assert follower.wait() == 130
-    assert f"spanline: run {run.id} goes on; `spanline cancel {run.id}` cancels it" in follower.said
+    assert f"spanline: run {run.id} continues; `spanline cancel {run.id}` cancels it" in follower.said
     assert run.live
     gate.touch()
     assert run.wait(60).success
@@ -389,7 +397,7 @@ def test_tail_follows_a_run_while_it_goes_on(project: Project, monkeypatch: pyte
 
 def test_cancel_of_a_run_that_is_over_changes_nothing(kept: Project) -> None:
     before = runs_of(kept)[-1].directory.journal.read_bytes()
-    assert "is over" in said_by(kept, "cancel", "latest")
+    assert "has already ended" in said_by(kept, "cancel", "latest")
     assert runs_of(kept)[-1].directory.journal.read_bytes() == before
 
 
@@ -490,8 +498,17 @@ def assert_refused(project: Project, *args: str, said: str) -> None:
         (["--home", "dbt_project.yml/x", "dbt", "run"], "cannot keep a run under .*Not a directory.*--home"),
         (["--home", "/proc/x", "dbt", "run"], "cannot keep a run under /proc/x.*--home or SPANLINE_HOME"),
         (["completion", "tcsh"], "'tcsh' is not one of"),
-        (["--run-id", "x", "retry", "latest"], "keeps its own --run-id: leave that out"),
-        (["--python", "p", "--run-id", "x", "retry", "latest"], "keeps its own --python and --run-id"),
+        (["--retry-limit", "7", "show", "latest"], "`spanline show` does not use --retry-limit: leave it out"),
+        (["--output", "json", "show", "latest"], "`spanline show` does not use --output: use `spanline show --json`"),
+        (
+            ["--timeout", "1", "replay", "x"],
+            "`spanline replay` does not use --timeout: use `spanline replay --timeout`",
+        ),
+        (["--detach", "--home", "x", "classify"], "`spanline classify` does not use --detach and --home: leave it out"),
+        (
+            ["--python", "p", "--run-id", "x", "retry", "latest"],
+            "does not use --python and --run-id: a resumed run keeps its own",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -566,8 +583,8 @@ def closed(redirections: str, *args: str) -> list[str]:
         ((), ">&-"),
         ((), "2>&-"),
         ((), "<&- >&- 2>&-"),
-        (("--json",), "<&- >&- 2>&-"),
-        (("--log-json",), "<&- >&- 2>&-"),
+        (("--output", "json"), "<&- >&- 2>&-"),
+        (("--output", "log-json"), "<&- >&- 2>&-"),
     ],
 )
 def test_closed_streams_change_nothing_but_what_is_seen(
@@ -584,7 +601,7 @@ def test_lines_that_nobody_reads_leave_the_exit_code_dbts(project: Project, outp
     script = f'"$0" "$@" {output}; echo "${{PIPESTATUS[0]}}" >&2'
     project.write("models/customers.sql", "select {{ 'no_such_column' if var('broken', false) else '1 as id' }}")
     for variables, code in (("{}", 0), ("{broken: true}", 1)):
-        words = [SPANLINE, "--json", "dbt", "run", "--select", "customers", "--vars", variables]
+        words = [SPANLINE, "--output", "json", "dbt", "run", "--select", "customers", "--vars", variables]
         done = command(["bash", "-c", script, *words], project.path, {})
         assert done.stderr.decode().split() == [str(code)]
     assert [run.result().exit_code for run in runs_of(project)] == [0, 1]
@@ -618,7 +635,7 @@ def test_a_number_of_seconds_is_finite(tmp_path: Path, option: str, value: str) 
     done = command([SPANLINE, option, value, "dbt", "run"], tmp_path, {})
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == [
-        f"spanline: Invalid value for '{option}': {value!r} is no number of seconds."
+        f"spanline: Invalid value for '{option}': {value!r} is not a number of seconds."
     ]
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-from pathlib import Path
 
 import pytest
 from dbt.artifacts.schemas.run import RunResultsArtifact
@@ -31,7 +30,7 @@ def test_a_killed_dbt_leaves_results_that_dbt_can_read_and_retry(
     os.kill(attempt.pid, signal.SIGKILL)
     run.wait(DEADLINE)
 
-    (file,) = Path(run.result().directory).glob("artifacts/**/run_results.json")
+    (file,) = run.result().directory.glob("artifacts/**/run_results.json")
     found = RunResultsArtifact.read_and_check_versions(str(file))
     assert {result.unique_id: str(result.status) for result in found.results} == {
         "model.shop.customers": "success",

@@ -24,6 +24,7 @@ from spanline.errors import UsageError
 from spanline.failures import matching
 from spanline.failures.classify import HEAD, TAIL, Failure, classify, failure_of
 from spanline.failures.matching import Matcher, RuleSet
+from spanline.runner.shared import settings
 from tests.support.examples import examples
 from tests.support.project import SPANLINE, Project
 
@@ -43,7 +44,7 @@ PERMANENT = [(adapter, message) for adapter, message in SEEN["permanent"]]
 
 @pytest.fixture(autouse=True)
 def _no_rules_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(matching.VARIABLE, raising=False)
+    monkeypatch.delenv(settings.RULES, raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -338,7 +339,10 @@ def test_a_changed_file_is_read_again(tmp_path: Path, monkeypatch: pytest.Monkey
         ("rules: [{id: ours.x, pattern: a}]", "rule ours.x: Object missing required field `category`"),
         ("rules: [{id: ours.x, category: data, patern: a}]", "rule ours.x: Object contains unknown field `patern`"),
         ("rules: [{id: ours.x, category: data, codes: [7]}]", "rule ours.x: Expected `str`, got `int`"),
-        ("rules: [{id: ours.x, category: data, pattern: '(a'}]", "rule ours.x: pattern '(a' is no regular expression"),
+        (
+            "rules: [{id: ours.x, category: data, pattern: '(a'}]",
+            "rule ours.x: pattern '(a' is not a regular",
+        ),
         ("rules: [{id: ours.x, category: data, pattern: '(a+)+b'}]", "rule ours.x: pattern '(a+)+b' has a quantifier"),
         ("ignore: ['(?:a*)*']", "ignore '(?:a*)*' has a quantifier within a quantified group"),
         ("rules: [{id: ours.x, category: data}]", "rule ours.x: it has neither pattern, codes nor exceptions"),

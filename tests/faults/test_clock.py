@@ -15,7 +15,7 @@ from spanline.home.home import RunDirectory
 from spanline.journal.appender import Appender
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
-from spanline.results.result import result_of
+from spanline.results.from_state import result_of
 from spanline.supervisor.replay import replay
 from tests.faults.conftest import Sandbox
 from tests.faults.test_resume import assert_one_start_and_one_end
@@ -179,7 +179,7 @@ def test_journal_whose_times_jump(tmp_path: Path, start_receiver, monkeypatch: p
         state = RunState()
         for record in Reader(directory.journal).read():
             state.apply(record.event)
-        result = result_of(state, "", {})
+        result = result_of(state, Path(), {})
         assert result.elapsed == pytest.approx((len(happened) - 1) / 1e3)
         assert all(node.execution_time >= 0 for node in result.nodes)
         shutil.rmtree(directory.path)

@@ -67,7 +67,7 @@ def _everything_is_told(backend: Backend) -> None:
     ("what", "options"),
     [
         ("home", ()),
-        ("run", ("--json",)),
+        ("run", ("--output", "json")),
         ("journal", ("--retry-limit", "2")),
     ],
 )
@@ -88,7 +88,7 @@ def test_what_a_run_is_kept_in_is_removed(
     assert "Traceback" not in started.text
     assert not gone.exists(), "nothing is made anew of it"
     _everything_is_told(backend)
-    if "--json" in options:
+    if "json" in options:
         kinds = [json.loads(line)["type"] for line in started.text.splitlines() if line.startswith("{")]
         assert kinds.count("node_finished") == len(NODES)
         assert "session_ended" in kinds

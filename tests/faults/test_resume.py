@@ -67,7 +67,7 @@ def test_supervisor_killed_then_replayed_and_resumed(sandbox: Sandbox, backend: 
     assert Counter(run.begun(session=2)) == {"slow": 1, "after": 1}
     assert run.ends == [("cancelled", 2), ("success", 0)]
     assert_one_start_and_one_end(backend.lineage)
-    assert "nothing of this run is left to do" in sandbox.did("retry", run.id)
+    assert "there is nothing left to do" in sandbox.did("retry", run.id)
 
 
 def test_supervisor_and_runner_killed_at_once_then_resumed(duckdb_sandbox: Sandbox, backend: Backend) -> None:
@@ -284,7 +284,7 @@ def test_batches_add_up_over_many_sessions(duckdb_sandbox: Sandbox, how: str) ->
         assert _results(run, 3) == {"successful": [1, 2, 3], "failed": [4, 5]}
     sandbox.did("retry", run.id)
     assert _done(run) == _rows(sandbox, run) == {1: [1, 3], 2: [2], 4: [4, 5]}
-    assert "nothing of this run is left to do" in sandbox.did("retry", run.id)
+    assert "there is nothing left to do" in sandbox.did("retry", run.id)
 
 
 def test_concurrent_batches_that_were_cut_off(duckdb_sandbox: Sandbox) -> None:

@@ -246,4 +246,4 @@ def test_the_size_of_a_run_is_known_while_its_files_come_and_go(old_run: Callabl
 def test_no_bound_below_nothing(place: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
     done = command([SPANLINE, "--home", str(place), "prune", *options], tmp_path, {})
     assert done.returncode == 2
-    assert b"is no quantity such as" in done.stderr
+    assert b"is not a quantity such as" in done.stderr

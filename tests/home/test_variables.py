@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 
 import psutil
 import pytest
@@ -144,4 +143,4 @@ def test_a_transport_is_handed_to_the_supervisor_and_no_file(
     assert again.lineage_parent.job == "nightly.dbt"
     kept = RunSpec.load(run.directory.spec).environment
     assert (kept["REGION"], kept["OPENLINEAGE_NAMESPACE"]) == ("eu", "nightly")
-    assert KEY.encode() not in Path(run.directory.spec).read_bytes()
+    assert KEY.encode() not in run.directory.spec.read_bytes()

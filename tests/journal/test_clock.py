@@ -16,7 +16,7 @@ from spanline.journal.appender import Appender
 from spanline.journal.clock import Clock
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState, state_of
-from spanline.results.result import result_of
+from spanline.results.from_state import result_of
 from spanline.runner import stopwatch
 from spanline.stats.facts import SESSION, facts_of
 from spanline.supervisor.replay import close_abandoned
@@ -67,7 +67,7 @@ def test_a_session_and_its_nodes_take_as_long_as_they_took(tmp_path: Path, set_a
     assert (found.started, found.last) == (began, began + 6 * SECOND)
     node = found.nodes[A]
     assert (node.started, node.finished) == (began + 2 * SECOND, began + 5 * SECOND)
-    assert result_of(found, "", {}).elapsed == 6
+    assert result_of(found, Path(), {}).elapsed == 6
     facts = facts_of([directory.journal.read_bytes()])
     assert [taken for kind, taken in zip(facts.kind, facts.seconds, strict=True) if kind == SESSION] == [6]
 
@@ -80,7 +80,7 @@ def test_a_session_that_resumes_another_has_a_clock_of_its_own(tmp_path: Path) -
     found = state(journal(tmp_path, second, session=2))
     assert (found.begun, found.started, found.last) == (NOON, NOON - HOUR, NOON - HOUR + 6 * SECOND)
     assert (found.nodes[A].started, found.nodes[A].finished) == (NOON - HOUR + 2 * SECOND, NOON - HOUR + 5 * SECOND)
-    assert result_of(found, "", {}).elapsed == 6
+    assert result_of(found, Path(), {}).elapsed == 6
 
 
 @pytest.mark.parametrize("boot_id", [process.boot_id(), "another", ""], ids=["this boot", "another boot", "unknown"])

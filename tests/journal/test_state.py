@@ -15,7 +15,7 @@ from spanline import events
 from spanline.events import Event
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
-from spanline.results.result import result_of
+from spanline.results.from_state import result_of
 
 NODES = [f"model.shop.m{number}" for number in range(4)]
 STATUSES = ["success", "error", "skipped", "pass", "fail", "warn", "runtime error", "partial success", "no-op"]
@@ -110,7 +110,7 @@ def test_whatever_happened_the_numbers_fit_together(happened: list[Event]) -> No
     state = fold(*happened)
     assert 0 <= state.done <= state.total
     assert sum(state.counts.values()) == len(state.counted) >= len(state.nodes)
-    result_of(state, "", {})
+    result_of(state, Path(), {})
 
 
 @given(happened=sequences)
@@ -175,7 +175,7 @@ def test_done_and_total_are_of_the_selection() -> None:
         state.apply(event)
     assert (state.done, state.total) == (3, 3)
     assert state.counts == {"success": 1, "error": 1, "skipped": 1}
-    assert [node.unique_id for node in state.failed] == [B]
+    assert [node.unique_id for node in state.failed_nodes] == [B]
 
 
 def test_a_node_keeps_what_dbt_says_of_it() -> None:
@@ -186,8 +186,8 @@ def test_a_node_keeps_what_dbt_says_of_it() -> None:
     )
     node = state.nodes[A]
     assert (node.started, node.finished, node.execution_time) == (6 * T, 8 * T, 1.5)
-    assert (node.message, node.failures, node.rows_affected) == ("Got 3", 3, 7)
-    assert node.failed
+    assert (node.message, node.failing_rows, node.rows_affected) == ("Got 3", 3, 7)
+    assert node.is_failure
 
 
 @pytest.mark.parametrize("stop", [CANCEL, events.InterruptReceived(reason="SIGINT")])
@@ -195,7 +195,7 @@ def test_a_node_keeps_what_dbt_says_of_it() -> None:
 def test_after_a_cancel_a_late_error_of_an_open_node_is_cancelled(stop: Event, late: str) -> None:
     state = fold(*BEGIN, started(A), stop, finished(A, late, message="Interrupted!"))
     assert statuses(state) == {A: "cancelled"}
-    assert state.failed == []
+    assert state.failed_nodes == []
     assert state.outcome(1) == "cancelled"
 
 
@@ -223,7 +223,7 @@ def test_nodes_and_hooks_that_were_open_when_the_runner_died_were_interrupted() 
     assert state.hooks["operation.shop.hook"].status == "interrupted"
     assert state.nodes[B].finished == 9 * T
     assert state.open_nodes == []
-    assert state.failed == []
+    assert state.failed_nodes == []
     assert state.outcome(2) == "died"
 
 
@@ -246,7 +246,7 @@ def test_what_fail_fast_has_interrupted_is_cancelled_and_not_failed() -> None:
     state = fold(*BEGIN, started(A), started(B), finished(A, "error"), beside, finished(C, "success", cause=A))
     assert statuses(state) == {A: "error", B: "cancelled", C: "success"}
     assert (state.nodes[B].cause, state.nodes[B].skipped_for) == (A, None)
-    assert [node.unique_id for node in state.failed] == [A]
+    assert [node.unique_id for node in state.failed_nodes] == [A]
     assert state.outcome(1) == "failed"
 
 
@@ -258,7 +258,11 @@ def test_a_hook_that_did_not_end_well_counts_and_one_behind_it_says_because_of_w
         *BEGIN, started(A), finished(A, "success"), ended(0, "success"), ended(1, "error"), ended(2, "skipped")
     )
     assert state.counts == {"success": 1, "error": 1, "skipped": 1}
-    assert [node.unique_id for node in result_of(state, "", {}).nodes] == [A, "operation.shop.1", "operation.shop.2"]
+    assert [node.unique_id for node in result_of(state, Path(), {}).nodes] == [
+        A,
+        "operation.shop.1",
+        "operation.shop.2",
+    ]
     assert state.hooks["operation.shop.2"].cause == "operation.shop.1"
     assert fold(*BEGIN, events.HookStarted(unique_id="operation.shop.1", step=1, attempt=1)).counts == {}
 
@@ -309,7 +313,7 @@ def test_a_skipped_node_has_a_cause_and_never_started() -> None:
     state = fold(*BEGIN, started(A), finished(A, "error"), *skipped(B, A), *skipped(C, None))
     assert (state.nodes[B].status, state.nodes[B].cause, state.nodes[B].started) == ("skipped", A, None)
     assert (state.nodes[C].status, state.nodes[C].cause) == ("skipped", None)
-    assert [node.unique_id for node in state.failed] == [A]
+    assert [node.unique_id for node in state.failed_nodes] == [A]
 
 
 def test_a_second_session_begins_anew_but_remembers_what_nodes_are() -> None:

@@ -139,7 +139,7 @@ def test_a_run_of_a_connection_is_resumed_with_that_again_or_with_a_profiles_dir
 ) -> None:
     home = connected.home
     broken = start(connected, ["run", "--select", "customers fragile", "--vars", "break: true"]).wait(DEADLINE)
-    assert [node.unique_id for node in broken.failed] == ["model.shop.fragile"]
+    assert [node.unique_id for node in broken.failed_nodes] == ["model.shop.fragile"]
     connected.write("models/fragile.sql", "select 1 as id")
 
     with pytest.raises(UsageError, match="made of the connection 'warehouse', of which no secret is kept: give"):
@@ -173,12 +173,12 @@ def test_a_run_with_profiles_of_its_own_takes_no_others(project: Project) -> Non
     held.release()
     profile = resolve(Connection.from_mapping(DUCKDB, "warehouse"))
     for more in ({"profile": profile}, {"profiles_dir": project.path}):
-        with pytest.raises(UsageError, match="this run has profiles of its own: leave out"):
+        with pytest.raises(UsageError, match="this run has its own profile: leave out"):
             retry(spec.run_id, home_dir=project.home, **more)
 
 
 def test_two_places_for_a_profile_and_names_that_only_dbt_knows_are_errors_of_use(connected: Project) -> None:
-    with pytest.raises(UsageError, match="has no --profiles-dir"):
+    with pytest.raises(UsageError, match="cannot use dbt's --profiles-dir"):
         start(connected, ["run"], ["test", "--profiles-dir", "."])
     project_file = connected.path / "dbt_project.yml"
     project_file.write_text(project_file.read_text().replace("profile: shop", "profile: \"{{ env_var('X') }}\""))
@@ -337,7 +337,7 @@ def test_a_resume_uses_the_password_of_its_day(
     rotate("hush-of-monday {{ 7*7 }}")
     monday = resolve(connection())
     first = start(project, ["run", "--vars", "condition: no_such_column"], profile=monday).wait(DEADLINE)
-    assert [node.unique_id for node in first.failed] == ["model.shop.second"], first.error
+    assert [node.unique_id for node in first.failed_nodes] == ["model.shop.second"], first.error
     project.write("models/second.sql", "select id from {{ ref('first') }}")
 
     rotate("hush-of-tuesday")

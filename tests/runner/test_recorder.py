@@ -372,7 +372,7 @@ def test_dbt_finished_has_dbts_counts_and_exit_code(build: Invocation) -> None:
 def test_the_result_of_the_run_is_that_of_its_nodes(build: Invocation) -> None:
     result = build.run.result()
     assert (result.outcome, result.exit_code) == ("failed", 1)
-    assert {node.unique_id for node in result.failed} == {"model.shop.fragile", "test.shop.never"}
+    assert {node.unique_id for node in result.failed_nodes} == {"model.shop.fragile", "test.shop.never"}
     nodes = Counter(r["status"] for key, r in build.results.items() if not key.startswith("operation."))
     assert result.counts == nodes + Counter(success=1), "the ephemeral model too"
 
@@ -419,7 +419,7 @@ def queries_of(unique_id: str, found: Sequence[Event]) -> list[str]:
 
 def test_what_an_event_could_not_hold_is_recorded_all_the_same(failed_fast: Invocation) -> None:
     (result,) = failed_fast.of(events.TestResult)
-    assert (result.unique_id, result.status, result.failures) == ("test.shop.huge", "fail", HUGE)
+    assert (result.unique_id, result.status, result.failing_rows) == ("test.shop.huge", "fail", HUGE)
     finished = failed_fast.by_node(events.NodeFinished)
     assert failed_fast.results["test.shop.huge"]["failures"] == HUGE
     for unique_id in ("model.shop.gate", "test.shop.huge"):
@@ -518,7 +518,7 @@ def test_source_freshness_is_journalled_as_dbt_found_it(copy_project: Callable[[
     assert result.age == pytest.approx(theirs["max_loaded_at_time_ago_in_s"])
     assert ran.one(events.DbtStarted).command == "source freshness"
     assert ran.run.result().exit_code == 1
-    (stale,) = ran.run.result().failed
+    (stale,) = ran.run.result().failed_nodes
     assert (stale.status, stale.failure) == ("error", Failure("data", rule="dbt.stale"))
     assert theirs["max_loaded_at_time_ago_in_s"] > 1000 * 86_400
     days = f"{theirs['max_loaded_at_time_ago_in_s'] / 86_400:.1f}"

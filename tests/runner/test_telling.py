@@ -8,7 +8,8 @@ import pytest
 
 from spanline.runner.shared.in_text import MASK, stems
 from spanline.runner.shared.masking import Redactor
-from spanline.runner.shared.telling import NAMES_VARIABLE, looks_secret, own_names, stands_apart
+from spanline.runner.shared.settings import SECRET_NAMES
+from spanline.runner.shared.telling import looks_secret, own_names, stands_apart
 
 
 def names(*lines: str) -> list[str]:
@@ -71,7 +72,7 @@ def test_names_of_other_things_are_no_secrets(name: str) -> None:
 
 @pytest.mark.usefixtures("_own_names_are_read_again")
 def test_names_of_ones_own_are_added_to_those_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(NAMES_VARIABLE, "*_webhook_url, Lock_Combination pin")
+    monkeypatch.setenv(SECRET_NAMES, "*_webhook_url, Lock_Combination pin")
     for name in ("SLACK_WEBHOOK_URL", "lock_combination", "LOCK_COMBINATION", "PIN", "password"):
         assert looks_secret(name)
     for name in ("webhook", "slack_webhook_url_count", "combination", "pin_code"):

@@ -406,7 +406,7 @@ def test_with_nothing_configured_there_is_no_sink(project: Project) -> None:
 
 THIRD_PARTY = """
 import os
-from spanline.sinks.base import Message
+from spanline.sinks import Message
 
 class Sink:
     lanes, batch, linger = 1, 100, 0.0

@@ -51,8 +51,8 @@ def test_one_sink_that_cannot_begin_keeps_no_other(run: RunDirectory, receiver: 
     assert code == 1
     assert len(receiver.lineage) == 2
     of_lineage, of_traces = said.splitlines()
-    assert of_lineage == "openlineage: 2 delivered, 0 still owed"
-    assert of_traces.startswith("otel_traces: 0 delivered, some still owed: it could not begin: LookupError: ")
+    assert of_lineage == "openlineage: 2 delivered, 0 undelivered"
+    assert of_traces.startswith("otel_traces: 0 delivered, some undelivered: it could not begin: LookupError: ")
 
 
 def test_without_a_sink_nothing_can_be_sent(run: RunDirectory) -> None:

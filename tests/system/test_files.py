@@ -359,7 +359,7 @@ def test_somebody_elses_run_can_be_looked_at(place: Path, run: RunDirectory) -> 
 def test_no_run_is_kept_where_somebody_else_may_change_it(place: Path, theirs: str) -> None:
     (place / "runs").mkdir(parents=True)
     give_away(place if theirs == "home" else place / "runs")
-    with pytest.raises(UsageError, match=rf"cannot keep a run under .*: it belongs to uid {STRANGER}.*--home"):
+    with pytest.raises(UsageError, match=rf"cannot keep a run under .*: it belongs to uid {STRANGER}.*home_dir"):
         home.create_run(place, ids.new_run_id(), b"{}")
     assert list((place / "runs").iterdir()) == []
 

@@ -26,7 +26,7 @@ from spanline.home.home import RunDirectory
 from spanline.journal import ids
 from spanline.journal.reader import Reader
 from spanline.journal.state import state_of
-from spanline.results.result import result_of
+from spanline.results.from_state import result_of
 from spanline.results.summary import summary
 from spanline.runner.shared.visible import in_line, visible
 from spanline.runner.shared.writer import warn
@@ -111,7 +111,7 @@ def test_a_run_shows_what_its_models_are_called_and_say(evil: Project) -> None:
     said = on_a_terminal([SPANLINE, "dbt", *quiet], evil.path)
     assert hidden(said) == set()
     assert said.count(SHOWN) >= 3, said  # the id, the file, and the message
-    assert last_run(evil).result().failed[0].name == f"evil{EVIL}"
+    assert last_run(evil).result().failed_nodes[0].name == f"evil{EVIL}"
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_what_is_sent_to_a_console_is_shown(told: RunDirectory, variable: str) -
     assert "owned" in said
 
 
-@pytest.mark.parametrize("write", [print_log, write_lines], ids=["its text", "--log-json"])
+@pytest.mark.parametrize("write", [print_log, write_lines], ids=["its text", "log-json"])
 def test_what_dbt_has_said_elsewhere_is_shown(
     told: RunDirectory, tmp_path: Path, write: Callable[[Run, int], object]
 ) -> None:
@@ -284,9 +284,9 @@ def test_a_long_message_is_cut_in_text_and_whole_in_json(tmp_path: Path) -> None
     node = events.NodeFinished(unique_id="model.shop.a" + "b" * 100_000, status="error", message=message)
     failed = [events.AttemptEnded(exit_code=1), events.SessionEnded(outcome="failed", exit_code=1)]
     run = undelivered(tmp_path, run_id, [session_started(run_id), node, *failed])
-    result = result_of(state_of(record.event for record in Reader(run.journal).read()), str(run.path), {})
+    result = result_of(state_of(record.event for record in Reader(run.journal).read()), run.path, {})
     text = summary(result)
     assert len(text) < 10_000
     assert "x" * 1900 in text
     assert "…" in text
-    assert result.failed[0].message == message
+    assert result.failed_nodes[0].message == message

@@ -185,7 +185,7 @@ def test_failures_and_usage_errors_leave_with_dbts_exit_codes(python: Path, proj
     failed = spanline(python, project, "run", "--select", "broken")
     assert failed.returncode == 1, failed.stdout + failed.stderr
     state, _ = journal(project)
-    (node,) = state.failed
+    (node,) = state.failed_nodes
     assert node.unique_id == "model.coffee_shop.broken"
     assert "nowhere" in (node.message or "")
 
@@ -249,9 +249,9 @@ def test_fail_fast_cancels_what_runs_beside_a_test_whose_event_is_empty(python: 
         assert process.wait(DEADLINE) == 1
     state, found = journal(project)
     test, slow = state.nodes["test.coffee_shop.huge"], state.nodes["model.coffee_shop.slow"]
-    assert (test.status, test.failures) == ("fail", huge)
+    assert (test.status, test.failing_rows) == ("fail", huge)
     assert (slow.status, slow.cause) == ("cancelled", "test.coffee_shop.huge")
-    assert state.failed == [test]
+    assert state.failed_nodes == [test]
     assert set(state.nodes) == {"model.coffee_shop.gate", "model.coffee_shop.slow", "test.coffee_shop.huge"}
     assert not [e for e in found if isinstance(e, events.Log) and e.name == "RecorderError"]
 

@@ -7,20 +7,25 @@ import logging
 import math
 import os
 import platform
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from spanline.errors import UsageError
+from spanline.errors import ArtifactsNotFound, UsageError
 from spanline.events import Event
 from spanline.home import lease
 from spanline.home.cursor import undelivered
 from spanline.home.home import RunDirectory
+from spanline.home.spec import RunSpec
+from spanline.journal.progress import progress_of
 from spanline.journal.reader import Reader, Record, afollow, follow
 from spanline.journal.state import RunState
-from spanline.results.result import RunResult, result_of
+from spanline.results.from_state import result_of
+from spanline.results.result import RunResult
 from spanline.supervisor.cancel import BOUNCE_SECONDS, CancelOrder, order_cancel
 from spanline.supervisor.session import Supervisor
 from spanline.system.latch import Latch
@@ -67,6 +72,13 @@ class Run:
     def supervised_here(self) -> bool:
         """Whether this process supervises the run."""
         return self._supervisor is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every step has ended well, so that `retry` would find nothing left to do."""
+        progress = progress_of(record.event for record in Reader(self._journal).read())
+        found = (progress.steps.get(number) for number in range(1, len(RunSpec.load(self.directory.spec).steps) + 1))
+        return all(step is not None and step.done for step in found)
 
     @property
     def session(self) -> int:
@@ -141,7 +153,7 @@ class Run:
             else:
                 return
 
-    def supervise(self, supervisor: Supervisor) -> None:
+    def _supervise(self, supervisor: Supervisor) -> None:
         """Do the session in this thread; an error of ours is raised where somebody waits for the run."""
         try:
             self._exit_code = supervisor.run()
@@ -155,7 +167,7 @@ class Run:
         looks = _SIGNAL_LOOKS if self.supervised_here else LEASE_LOOKS
         while not self._ends_within(min(looks, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
-                raise TimeoutError(f"run {self.id} goes on after {timeout} s")
+                raise TimeoutError(f"run {self.id} is still running after {timeout} s")
         if self._failure is not None:
             raise self._failure
 
@@ -184,16 +196,27 @@ class Run:
             session = self.state.session
             who = f"pid {session.pid} on {session.host}" if session is not None else "it"
             raise UsageError(
-                f"run {self.id} can't be told: {error.filename}: {error.strerror}; a SIGTERM to {who} cancels it"
+                f"run {self.id} can't be cancelled from here: {error.filename}: {error.strerror}; "
+                f"send SIGTERM to {who} instead"
             ) from error
+
+    def artifact(self, name: str) -> Path:
+        """One of dbt's artifacts, such as `manifest.json`, as the last invocation that wrote it has left it.
+
+        Raises `ArtifactsNotFound` where none has.
+        """
+        found = self.directory.last_artifact(name)
+        if found is None:
+            raise ArtifactsNotFound(f"run {self.id} has no {name}")
+        return found
 
     def result(self) -> RunResult:
         """The result of a run that has ended. Raises `UsageError` while it goes on."""
         if self.live:
-            raise UsageError(f"run {self.id} goes on; wait() waits for its end")
+            raise UsageError(f"run {self.id} is still running; wait() waits for its end")
         lost = self.directory.loss if self._journal.is_gone else ""
         return result_of(
-            self.state.closed(), str(self.directory.path), self._undelivered(), exit_code=self._exit_code, lost=lost
+            self.state.closed(), self.directory.path, self._undelivered(), exit_code=self._exit_code, lost=lost
         )
 
     def _undelivered(self) -> Mapping[str, int]:
@@ -207,6 +230,13 @@ class Run:
 
     def _end_of_run(self) -> _EndOfRun:
         return _EndOfRun(self)
+
+
+def supervised(supervisor: Supervisor) -> Run:
+    """Have a session supervised by a thread of this process. A caller's process that ends waits for it."""
+    run = Run(supervisor.directory, supervisor)
+    threading.Thread(target=run._supervise, args=(supervisor,), name=f"spanline-{run.id}").start()
+    return run
 
 
 class _Known(msgspec.Struct, frozen=True):

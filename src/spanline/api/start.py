@@ -7,13 +7,14 @@ import logging
 import os
 import platform
 import shutil
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from spanline.api.run import LEASE_LOOKS, Run
+import msgspec
+
+from spanline.api.run import LEASE_LOOKS, Run, supervised
 from spanline.dbt.arguments import steps_of
 from spanline.dbt.interpreter import check as check_dbt
 from spanline.dbt.interpreter import find_interpreter
@@ -23,13 +24,13 @@ from spanline.events import ArtifactsUploaded
 from spanline.failures import matching
 from spanline.home import home, lease
 from spanline.home.home import RunDirectory
-from spanline.home.spec import RetryPolicy, RunSpec
-from spanline.home.storage import OPTIONS_VARIABLE, Storage, storage_of, storage_options_of
+from spanline.home.limits import LimitArguments, Limits
+from spanline.home.spec import RunSpec
+from spanline.home.storage import Storage, storage_of, storage_options_of
 from spanline.home.variables import kept_environment, variables_of
 from spanline.journal import ids
-from spanline.journal.progress import Progress, progress_of
-from spanline.journal.reader import Reader
 from spanline.results.result import RunResult
+from spanline.runner.shared import settings
 from spanline.supervisor import trace_context
 from spanline.supervisor.handover import offer
 from spanline.supervisor.profile import name_for
@@ -39,9 +40,10 @@ from spanline.system import process
 from spanline.system.stdio import Stdio, open_descriptors
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from spanline.profiles import Profile
 
-DEFAULT_GRACE: Final = 30.0
 _START_SECONDS: Final = 30.0
 
 log = logging.getLogger("spanline")
@@ -57,18 +59,12 @@ def start(
     home_dir: str | Path | None = None,
     run_id: str | None = None,
     caller: Mapping[str, str] | None = None,
-    grace: float = DEFAULT_GRACE,
-    retry_limit: int = 1,
-    retry_delay: float = 1.0,
-    retry_within: float | None = None,
-    retry_partial: bool = False,
-    timeout: float | None = None,
-    node_timeout: float | None = None,
     artifacts: str | Storage | None = None,
     storage_options: Mapping[str, object] | None = None,
     detached: bool = False,
     stdio: Stdio | None = None,
     foreground: bool = False,
+    **limits: Unpack[LimitArguments],
 ) -> Run:
     """Start a run and return at once.
 
@@ -77,10 +73,9 @@ def start(
     environment and what `environment` adds to it, which may name the parent in lineage and in a trace. What of that
     may hold a credential is kept nowhere. With a `profile`, made of a connection by `spanline.profiles`, dbt reads that
     one; nothing secret of it is kept. `caller` says who asks, so that the run can be found again.
-    A step that fails is tried up to `retry_limit` times in all, where everything that failed may pass by itself (with
-    `retry_partial`, where something of it may); `retry_delay` seconds lie between, doubled each time, and none begins
-    more than `retry_within` seconds after the first. What succeeded isn't run again. A run that takes longer than
-    `timeout` seconds, or has a node that takes longer than `node_timeout`, is cancelled.
+    `limits` are the fields of `spanline.Limits`: `retry_limit`, `retry_delay`, `retry_within`, `retry_partial`,
+    `timeout`, `node_timeout`, `grace`. A step is tried again where everything that failed is transient; what succeeded
+    isn't run again.
     When it has ended, its artifacts are stored at the URL `artifacts` (default: `SPANLINE_ARTIFACTS_URL`), or as a
     `Storage` says in detail; `storage_options` are fsspec's, with credentials, where these aren't in the environment.
     `detached` gives the run a supervisor of its own, which outlives this process. `stdio` redirects dbt's streams, and
@@ -115,10 +110,7 @@ def start(
         secret_names=secret_names,
         caller=dict(caller or {}),
         conn_id=profile.conn_id if profile is not None else None,
-        grace=grace,
-        retry=RetryPolicy(limit=retry_limit, delay=retry_delay, within=retry_within, partial=retry_partial),
-        timeout=timeout,
-        node_timeout=node_timeout,
+        limits=Limits(**limits),
         artifacts=_storage(artifacts, variables),
     ).check()
     if run_id is not None:
@@ -152,15 +144,9 @@ def run(
     home_dir: str | Path | None = None,
     run_id: str | None = None,
     caller: Mapping[str, str] | None = None,
-    grace: float = DEFAULT_GRACE,
-    retry_limit: int = 1,
-    retry_delay: float = 1.0,
-    retry_within: float | None = None,
-    retry_partial: bool = False,
-    timeout: float | None = None,
-    node_timeout: float | None = None,
     artifacts: str | Storage | None = None,
     storage_options: Mapping[str, object] | None = None,
+    **limits: Unpack[LimitArguments],
 ) -> RunResult:
     """Start a run, wait for its end, and return its result. For the arguments see `start`."""
     return start(
@@ -172,15 +158,9 @@ def run(
         home_dir=home_dir,
         run_id=run_id,
         caller=caller,
-        grace=grace,
-        retry_limit=retry_limit,
-        retry_delay=retry_delay,
-        retry_within=retry_within,
-        retry_partial=retry_partial,
-        timeout=timeout,
-        node_timeout=node_timeout,
         artifacts=artifacts,
         storage_options=storage_options,
+        **limits,
     ).wait()
 
 
@@ -192,26 +172,20 @@ def retry(
     profile: Profile | None = None,
     profiles_dir: str | Path | None = None,
     full: bool = False,
-    grace: float | None = None,
-    retry_limit: int | None = None,
-    retry_delay: float | None = None,
-    retry_within: float | None = None,
-    retry_partial: bool | None = None,
-    timeout: float | None = None,
-    node_timeout: float | None = None,
     artifacts: str | Storage | None = None,
     storage_options: Mapping[str, object] | None = None,
     detached: bool = False,
     stdio: Stdio | None = None,
     foreground: bool = False,
-) -> Run | None:
-    """Resume a run that has ended, however it did, as a new session; None where nothing of it is left to do.
+    **limits: Unpack[LimitArguments],
+) -> Run:
+    """Resume a run that has ended, however it did, as a new session. Where nothing is left to do, nothing is done.
 
     What succeeded according to the journal isn't run again, but for hooks, which belong to the command, as in dbt.
-    Arguments, variables and remaining steps are the run's own. So are its grace, retry policy, limits of time and where
-    its artifacts are stored, but for those that are given here, which hold for the run from now on. So do the variables
-    in `environment`; those that may hold a credential are kept nowhere, so each resume needs them again, here or in the
-    caller's own environment. With `full`, everything is done again.
+    Arguments, variables and remaining steps are the run's own. So are its limits and where its artifacts are stored,
+    but for those that are given here, which hold for the run from now on. So do the variables in `environment`; those
+    that may hold a credential are kept nowhere, so each resume needs them again, here or in the caller's own
+    environment. With `full`, everything is done again.
     `detached` gives the session a supervisor of its own, which outlives this process.
     Where the run's profile was made of a connection, of which no secret was kept, give a `profile` made of it anew, or
     a `profiles_dir` with a `profiles.yml`.
@@ -229,25 +203,19 @@ def retry(
     try:
         close_abandoned(run.directory, {**os.environ, **passed})
         before = RunSpec.load(run.directory.spec)
-        conn_id = profile.conn_id if profile is not None else None
-        spec = before.amended(
-            {"limit": retry_limit, "delay": retry_delay, "within": retry_within, "partial": retry_partial},
-            {
-                "grace": grace,
-                "timeout": timeout,
-                "node_timeout": node_timeout,
-                "artifacts": _storage(artifacts, os.environ),
-                "conn_id": conn_id,
-            },
+        spec = msgspec.structs.replace(
+            before,
+            limits=before.limits.amended(**limits),
+            artifacts=_storage(artifacts, os.environ) or before.artifacts,
+            conn_id=(profile.conn_id if profile is not None else None) or before.conn_id,
         )
         spec = spec.given(passed).check()
         check_dbt(spec.python)
         matching.of_file()
         given = {**_secrets_again(spec, passed), **passed, **_profile_again(before, profile, profiles_dir)}
-        progress = progress_of(record.event for record in Reader(run.directory.journal).read())
-        if not full and _is_complete(progress, spec):
+        if not full and run.is_complete:
             held.release()
-            return None
+            return run
         if spec != before:
             spec.keep(run.directory.spec)
         if detached:
@@ -268,7 +236,7 @@ def retry(
     except BaseException:
         held.release()
         raise
-    return _supervised(supervisor, run.directory)
+    return supervised(supervisor)
 
 
 def upload(
@@ -295,7 +263,7 @@ def _storage(artifacts: str | Storage | None, variables: Mapping[str, str]) -> S
 
 def _as_variable(storage_options: Mapping[str, object] | None) -> dict[str, str]:
     """How a supervisor of its own gets them, which takes them out of what it gives to others."""
-    return {} if storage_options is None else {OPTIONS_VARIABLE: json.dumps(dict(storage_options))}
+    return {} if storage_options is None else {settings.ARTIFACTS_STORAGE_OPTIONS: json.dumps(dict(storage_options))}
 
 
 def _taken_over(run: Run) -> lease.Lease | None:
@@ -347,25 +315,20 @@ def _secrets_again(spec: RunSpec, passed: Mapping[str, str]) -> dict[str, str]:
 
 def _profile_again(spec: RunSpec, profile: Profile | None, profiles_dir: str | Path | None) -> dict[str, str]:
     """What says where dbt finds the profile, where no `profile` does."""
-    given = [name for name, value in (("profile", profile), ("profiles_dir", profiles_dir)) if value is not None]
+    given = [name for name, value in (("`profile`", profile), ("`profiles_dir`", profiles_dir)) if value is not None]
     if spec.conn_id is None and given:
-        raise UsageError(f"this run has profiles of its own: leave out {' and '.join(given)}")
+        raise UsageError(f"this run has its own profile: leave out {' and '.join(given)}")
     if spec.conn_id is not None and len(given) != 1:
         raise UsageError(
-            f"this run's profile was made of the connection {spec.conn_id!r}, of which no secret is kept: give "
-            "--profiles-dir with the directory of a profiles.yml (in Python, or profile= with one that is made anew)"
+            f"this run's profile was made of the connection {spec.conn_id!r}, of which no secret is kept: pass "
+            "`profiles_dir`, the directory of a profiles.yml (or, in Python, `profile`, made anew)"
         )
     if profiles_dir is None:
         return {}
     place = Path(profiles_dir).expanduser().absolute()
     if not (place / "profiles.yml").is_file():
         raise UsageError(f"there is no profiles.yml in {place}")
-    return {"DBT_PROFILES_DIR": str(place)}
-
-
-def _is_complete(progress: Progress, spec: RunSpec) -> bool:
-    found = (progress.steps.get(number) for number in range(1, len(spec.steps) + 1))
-    return all(step is not None and step.done for step in found)
+    return {settings.DBT_PROFILES_DIR: str(place)}
 
 
 def attach(reference: str, *, home_dir: str | Path | None = None) -> Run:
@@ -384,7 +347,7 @@ def _already_running(place: Path, spec: RunSpec) -> Run | None:
     if not directory.path.exists():
         return None
     if not lease.is_held(directory.lease):
-        raise UsageError(f"run {spec.run_id} is over; leave out the run id to start another")
+        raise UsageError(f"run {spec.run_id} has already ended; leave out `run_id` to start another")
     if not spec.asks_the_same(RunSpec.load(directory.spec)):
         raise RunBusy(f"run {spec.run_id} is under way ({lease.describe(directory.lease)}) with other arguments")
     return Run(directory)
@@ -418,14 +381,7 @@ def _start_attached(
         if isinstance(error, OSError):
             raise UsageError(f"the run can't begin: {error}") from error
         raise
-    return _supervised(supervisor, directory)
-
-
-def _supervised(supervisor: Supervisor, directory: RunDirectory) -> Run:
-    started = Run(directory, supervisor)
-    # No daemon: a caller's process that ends waits for the run.
-    threading.Thread(target=started.supervise, args=(supervisor,), name=f"spanline-{directory.run_id}").start()
-    return started
+    return supervised(supervisor)
 
 
 def _start_detached(

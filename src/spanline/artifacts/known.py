@@ -16,6 +16,7 @@ from spanline.dbt.arguments import option
 from spanline.home.spec import RunSpec
 from spanline.home.storage import Redaction
 from spanline.journal.state import RunState
+from spanline.runner.shared import settings
 from spanline.runner.shared.secrets import (
     secrets_of_arguments,
     secrets_of_environment,
@@ -26,7 +27,7 @@ _SHORTEST: Final = 6
 _LONGEST_WORD: Final = 15
 _WORD: Final = re.compile(r"[^\W\d]+|[\W\d_]+")
 _ENV_VAR: Final = re.compile(r"env_var\(\s*['\"]([^'\"]+)['\"]")
-_PROFILES_VARIABLES: Final = ("DBT_ENGINE_PROFILES_DIR", "DBT_PROFILES_DIR")
+_PROFILES_VARIABLES: Final = (settings.DBT_ENGINE_PROFILES_DIR, settings.DBT_PROFILES_DIR)
 _PLACES: Final = frozenset(("database", "schema", "dbname", "catalog", "type", "project", "dataset", "method"))
 """Fields of a connection that name where relations are: without them the artifacts are of no use."""
 

@@ -20,6 +20,7 @@ import msgspec
 from spanline.artifacts import piecewise
 from spanline.artifacts.compress import SUFFIXES, Damaged, decompressed, is_compressed
 from spanline.errors import UsageError
+from spanline.runner.shared import settings
 
 Kind = Literal["manifest", "run_results", "catalog", "sources", "semantic_manifest"]
 
@@ -33,7 +34,6 @@ VERSIONS: Final[Mapping[Kind, range | None]] = {
 """The versions of dbt's schemas that are read, those of dbt 1.6 and later; a semantic manifest doesn't say its own."""
 
 _DEFAULT_FOLDER: Final = "target"
-_FOLDER_VARIABLE: Final = "DBT_TARGET_PATH"
 _VERSION: Final = re.compile(r"/v(\d+)(?:\.json)?$")
 
 log = logging.getLogger("spanline")
@@ -188,7 +188,7 @@ class Invalid(msgspec.Struct, frozen=True):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path} is no whole artifact: {self.reason}"
+        return f"{self.path} is not a complete artifact: {self.reason}"
 
 
 class WrongVersion(msgspec.Struct, frozen=True):
@@ -332,7 +332,7 @@ def get_artifact(kind: Kind, folder: str | Path | None = None) -> dict[str, obje
     Empty where there is none (logged as DEBUG), and where it is invalid (as ERROR): callers that must know which of
     the two ask `load`. One of an unknown version is returned, with a WARNING.
     """
-    place = Path(folder) if folder is not None else Path(os.environ.get(_FOLDER_VARIABLE) or _DEFAULT_FOLDER)
+    place = Path(folder) if folder is not None else Path(os.environ.get(settings.DBT_TARGET_PATH) or _DEFAULT_FOLDER)
     outcome = load(kind, place)
     if isinstance(outcome, Absent):
         log.debug("%s", outcome)

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from spanline.home.storage import Redaction
+from spanline.runner.shared import settings
 from spanline.runner.shared.in_text import MASK
 from spanline.runner.shared.telling import looks_secret
 
@@ -247,7 +248,7 @@ class Cutter:
     def _metadata_env(self, entry: dict[str, Any]) -> dict[str, Any]:
         """What dbt takes of `DBT_ENV_CUSTOM_ENV_…`, under the rest of its name."""
         found = {
-            name for name in entry for prefix in ("DBT_ENV_CUSTOM_ENV_", "DBT_ENGINE_CUSTOM_ENV_", "")
+            name for name in entry for prefix in (*settings.DBT_CUSTOM_PREFIXES, "")
             if any(fnmatchcase(prefix + name, pattern) for pattern in self._redaction.env_vars)
         }  # fmt: skip
         self._count[ENV_VARS] += len(found)

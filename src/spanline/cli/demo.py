@@ -30,15 +30,17 @@ from rich.tree import Tree
 
 from spanline.api.start import start
 from spanline.errors import UsageError
-from spanline.home.home import HOME_VARIABLE
 from spanline.results.result import RunResult
 from spanline.results.summary import duration
+from spanline.runner.shared import settings
 from spanline.runner.shared.visible import in_line, visible
 from spanline.system import files
 
 DIRECTORY: Final = "spanline-demo"
 _LEADS_AWAY: Final = tuple(
-    f"{prefix}_{name}" for prefix in ("DBT", "DBT_ENGINE") for name in ("PROJECT_DIR", "PROFILE", "TARGET")
+    f"{prefix}{name}"
+    for prefix in (settings.DBT_PREFIX, settings.DBT_ENGINE_PREFIX)
+    for name in ("PROJECT_DIR", "PROFILE", "TARGET")
 )
 """Variables by which dbt would not take the project, or the target, of the demo."""
 _LINEAGE_PATH: Final = "/api/v1/lineage"
@@ -132,7 +134,7 @@ def demo(directory: Path | None, python: str | None, home: str | None) -> int:
 def _copy_example(project: Path) -> None:
     source = _example()
     if project.exists() and not (project / "dbt_project.yml").exists() and any(project.iterdir()):
-        raise UsageError(f"{project} is there and is no demo; name another place with --directory")
+        raise UsageError(f"{project} exists and is not a demo; choose another place with --directory")
     shutil.copytree(
         source,
         project,
@@ -175,10 +177,10 @@ def _receiver() -> Iterator[_Received]:
     url = f"http://127.0.0.1:{server.server_port}"
     before = dict(os.environ)
     for name in list(os.environ):
-        if name.startswith(("OPENLINEAGE_", "OTEL_", "DBT_")):
+        if name.startswith((*settings.BACKEND_PREFIXES, settings.DBT_PREFIX)):
             del os.environ[name]
-    os.environ["OPENLINEAGE_URL"] = url
-    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
+    os.environ[settings.OPENLINEAGE_URL] = url
+    os.environ[settings.OTLP_ENDPOINT] = url
     try:
         yield received
     finally:
@@ -263,10 +265,10 @@ def _show_next(console: Console, project: Path, home: str | None, result: RunRes
     away = [name for name in _LEADS_AWAY if name in os.environ]
     if away:
         console.print(f"  unset {' '.join(away)}", soft_wrap=True)
-    named = home or os.environ.get(HOME_VARIABLE)
+    named = home or os.environ.get(settings.HOME)
     ourselves = _ourselves()
     if named is not None and (home or not Path(named).expanduser().is_absolute()):  # it means another place over there
-        ourselves += f" --home {shlex.quote(str(Path(result.directory).parents[1]))}"
+        ourselves += f" --home {shlex.quote(str(result.directory.parents[1]))}"
     for arguments, why in (
         ("show latest", "how the run ended"),
         ("tail latest", "every event of it"),

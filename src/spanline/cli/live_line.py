@@ -111,7 +111,7 @@ def _status(state: RunState) -> str:
             parts.append(f"running {', '.join(names[:_NAMES])}{more}")
     elif attempt is not None and attempt.phase:
         parts.append({"parse": "parsing", "compile": "compiling"}.get(attempt.phase, attempt.phase))
-    failed = len(state.failed)
+    failed = len(state.failed_nodes)
     if failed:
         parts.append(f"{failed} failed")
     parts.append(duration(max(0, state.clock.now() - state.started) / 1e9))

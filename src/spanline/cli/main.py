@@ -9,36 +9,50 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 from click.core import ParameterSource
 
 from spanline._version import __version__
+from spanline.runner.shared import exit_codes, settings
 from spanline.system.stdio import open_streams, write
 from spanline.system.terminal import Errors, json_line, say, say_json, say_line, show_exceptions
 
 if TYPE_CHECKING:  # each command imports what it needs: `spanline --help` must be instant
+    from typing import Literal
+
     from click.shell_completion import CompletionItem
 
     from spanline.api.run import Run
     from spanline.home.cursor import Cursor
+    from spanline.home.limits import LimitArguments
     from spanline.results.result import RunResult
     from spanline.system.stdio import Stdio
 
-USAGE_ERROR: Final = 2
-_INTERRUPTED: Final = 130
+    Output = Literal["text", "json", "log-json"]
+
 _HELP: Final = frozenset(("-h", "--help"))
 _VERSION: Final = frozenset(("-v", "-V", "--version"))
-_LIMITS: Final = (
-    *("retry_limit", "retry_delay", "retry_within", "retry_partial"),
-    *("timeout", "node_timeout", "grace"),
-)
-_OF_THE_RUN: Final = ("python", "run_id")
-"""Options that a run has once and for all."""
+_RUNS_DBT: Final = ("dbt", "retry")
+_ONLY: Final[Mapping[str, Sequence[str]]] = {
+    "home": (*_RUNS_DBT, "cancel", "demo", "prune", "replay", "runs", "show", "stats", "tail", "upload"),
+    "python": ("dbt", "demo"),
+    "run_id": ("dbt",),
+}
+"""The commands that use an option of the group; those that aren't listed are for commands that run dbt."""
+_OPTIONS: Final[Mapping[str, str]] = {
+    "artifacts": "--artifacts-url",
+    "home_dir": "--home",
+    "profiles_dir": "--profiles-dir",
+    "python": "--python",
+    "run_id": "--run-id",
+    "schema": "--schema",
+}
+"""Options by the arguments that they are in Python."""
 _LINE_COMMANDS: Final = frozenset(
     ("build", "clone", "compile", "source freshness", "run", "seed", "snapshot", "test", "retry")
 )
@@ -46,30 +60,18 @@ _LINE_COMMANDS: Final = frozenset(
 
 
 class Options:
-    """What stands before `dbt` on the command line."""
+    """What stands before the command."""
 
-    python: str | None = None
-    home: str | None = None
-    run_id: str | None = None
-    detach: bool = False
-    progress: bool = True
-    json: bool = False
-    log_json: bool = False
-    retry_limit: int = 1
-    retry_delay: float = 1.0
-    retry_within: float | None = None
-    retry_partial: bool = False
-    timeout: float | None = None
-    node_timeout: float | None = None
-    grace: float = 30.0
-    artifacts_url: str | None = None
-    given: dict[str, str]
-    """Those of them that were given, by name: how the command line calls them."""
-
-    @property
-    def limits(self) -> dict[str, Any]:
-        """Those given that a run which is resumed takes, too."""
-        return {name: getattr(self, name) for name in _LIMITS if name in self.given}
+    def __init__(self) -> None:
+        self.python: str | None = None
+        self.home: str | None = None
+        self.run_id: str | None = None
+        self.detach = False
+        self.progress = True
+        self.output: Output = "text"
+        self.artifacts_url: str | None = None
+        self.limits: LimitArguments = {}
+        """Those that were given; a run that is resumed keeps its own in place of the others."""
 
 
 class _Verbatim(click.Command):
@@ -98,80 +100,103 @@ class _Seconds(click.FloatRange):
     def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         found = float(super().convert(value, param, ctx))
         if not math.isfinite(found):  # as JSON, which a run is kept in, knows neither inf nor nan
-            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
         return found
 
 
+class _Limit(click.Option):
+    """An option that is a field of `Limits`, which says its default."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from spanline.home.limits import Limits  # noqa: PLC0415
+
+        record = super().get_help_record(ctx)
+        default = getattr(Limits(), str(self.name))
+        if record is None or not default:
+            return record
+        return record[0], f"{record[1]}  [default: {default:g}]"
+
+
 _SECONDS: Final = _Seconds(min=0)
+
+
+def _set_home(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.obj.home = value
+
+
 _run_argument = click.argument("reference", metavar="RUN", type=_RunReference())
+_home_option = click.option(
+    "--home",
+    metavar="DIR",
+    callback=_set_home,
+    expose_value=False,
+    help="Directory of the runs.  [default: SPANLINE_HOME, else .spanline in the project, else ~/.spanline]",
+)
 _artifacts_url_option = click.option(
-    "--artifacts-url", metavar="URL", help="Where artifacts are stored (default: SPANLINE_ARTIFACTS_URL)."
+    "--artifacts-url", metavar="URL", help="Where artifacts are stored.  [default: SPANLINE_ARTIFACTS_URL]"
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="spanline")
-@click.option("--python", metavar="PATH", help="The interpreter that has dbt (default: this one).")
-@click.option("--home", metavar="DIR", help="Where runs are kept (default: .spanline in the project).")
-@click.option("--run-id", metavar="UUID", help="The new run's id, a UUIDv7 (default: a new one).")
-@click.option("--detach", is_flag=True, help="Leave the run to a supervisor of its own and return.")
-@click.option("--progress/--no-progress", default=True, help="On a terminal, show where the run stands.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON line for each event, not dbt's text.")
+@click.option("--python", metavar="PATH", help="Python interpreter that has dbt.  [default: this one]")
+@click.option("--home", metavar="DIR", help="Directory of the runs.  [default: .spanline in the project]")
+@click.option("--run-id", metavar="UUID", help="Id of the new run, a UUIDv7.  [default: a new one]")
+@click.option("--detach", is_flag=True, help="Run in the background: print the run's id and return.")
+@click.option("--progress/--no-progress", default=True, help="Show progress on a terminal.")
 @click.option(
-    "--log-json", is_flag=True, help="Print one JSON log line for each result, warning and error, not dbt's text."
+    "--output",
+    type=click.Choice(("text", "json", "log-json")),
+    default="text",
+    show_default=True,
+    help="Print dbt's text, each event as JSON, or a JSON log line for each result, warning and error.",
 )
-@click.option("--retry-limit", type=click.IntRange(min=1), default=1, show_default=True, help="Tries in all, where "
-              "what failed may pass by itself.")  # fmt: skip
-@click.option("--retry-delay", type=_SECONDS, default=1.0, show_default=True, help="Seconds before the second try.")
-@click.option("--retry-within", type=_SECONDS, help="Begin no new try so many seconds after the first.")
-@click.option("--retry-partial", is_flag=True, help="Try again what may pass, though something else won't.")
-@click.option("--timeout", type=_SECONDS, help="Cancel the run after so many seconds.")
-@click.option("--node-timeout", type=_SECONDS, help="Cancel the run when a node takes so many seconds.")
-@click.option("--grace", type=_SECONDS, default=30.0, show_default=True, help="Seconds that a cancelled dbt has.")
+@click.option("--retry-limit", cls=_Limit, type=click.IntRange(min=1), help="Maximum attempts for transient failures.")
+@click.option("--retry-delay", cls=_Limit, type=_SECONDS, help="Seconds before the second attempt.")
+@click.option("--retry-within", cls=_Limit, type=_SECONDS, help="Seconds in which a new attempt may begin.")
+@click.option("--retry-partial", cls=_Limit, is_flag=True, help="Retry although other failures are permanent.")
+@click.option("--timeout", cls=_Limit, type=_SECONDS, help="Seconds before the run is cancelled.")
+@click.option("--node-timeout", cls=_Limit, type=_SECONDS, help="Seconds a node may take before the run is cancelled.")
+@click.option("--grace", cls=_Limit, type=_SECONDS, help="Seconds before a cancelled dbt is killed.")
 @click.option("--artifacts-url", metavar="URL", help="Where to store the artifacts when dbt has ended: s3://bucket/…")
 @click.pass_context
-def cli(
-    ctx: click.Context,
-    python: str | None,
-    home: str | None,
-    run_id: str | None,
-    *,
-    detach: bool,
-    progress: bool,
-    as_json: bool,
-    log_json: bool,
-    retry_limit: int,
-    retry_delay: float,
-    retry_within: float | None,
-    retry_partial: bool,
-    timeout: float | None,
-    node_timeout: float | None,
-    grace: float,
-    artifacts_url: str | None,
-) -> None:
+def cli(ctx: click.Context, /, **given: object) -> None:
     """Run dbt, and see in real time what it does.
 
     `spanline dbt build` is `dbt build`: the same output, the same exit code. RUN, where a command takes one, is a run's
     id, a unique prefix of it, or `latest`.
     """
     options = ctx.obj = Options()
-    options.python, options.home, options.run_id = python, home, run_id
-    if as_json and log_json:
-        raise click.UsageError("--json prints events, --log-json log lines: choose one")
-    if detach and log_json:
-        raise click.UsageError("--log-json prints what is going on, for which --detach doesn't wait: choose one")
-    options.detach, options.progress = detach, progress
-    options.json, options.log_json = as_json, log_json
-    options.retry_limit, options.retry_delay = retry_limit, retry_delay
-    options.retry_within, options.retry_partial = retry_within, retry_partial
-    options.timeout, options.node_timeout, options.grace = timeout, node_timeout, grace
-    options.artifacts_url = artifacts_url
-    options.given = {
-        str(param.name): param.opts[0]
-        for param in ctx.command.params
-        if ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+    known = {
+        name: value for name, value in given.items() if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
+    _refuse_unused(ctx, known)
+    if known.get("detach") and known.get("output") == "log-json":
+        raise click.UsageError("--detach returns at once, so --output log-json would print nothing: choose one")
+    for name, value in known.items():
+        if hasattr(options, name):
+            setattr(options, name, value)
+        else:
+            options.limits[name] = value  # type: ignore[literal-required]
+
+
+def _refuse_unused(ctx: click.Context, given: Iterable[str]) -> None:
+    """Raise `UsageError` where the command doesn't use an option that stands before it."""
+    command = ctx.invoked_subcommand or ""
+    refused = [name for name in given if command in cli.commands and command not in _ONLY.get(name, _RUNS_DBT)]
+    if not refused:
+        return
+    flags = {param.name: param.opts[0] for param in ctx.command.params}
+    said = f"`spanline {command}` does not use {' and '.join(flags[name] for name in refused)}"
+    theirs = {param.name: param.opts[0] for param in cli.commands[command].params}
+    if command == "retry":
+        raise click.UsageError(f"{said}: a resumed run keeps its own")
+    if "output" in refused and "as_json" in theirs:
+        raise click.UsageError(f"{said}: use `spanline {command} --json`")
+    after = [name for name in refused if name in theirs]
+    raise click.UsageError(f"{said}: use `spanline {command} {theirs[after[0]]}`" if after else f"{said}: leave it out")
 
 
 @cli.command("dbt", cls=_Verbatim, add_help_option=False)
@@ -194,7 +219,7 @@ def dbt_command(options: Options, args: tuple[str, ...]) -> None:
 
 def _name(options: Options, run: Run) -> None:
     """Say which run was left to a supervisor of its own."""
-    if options.json:
+    if options.output == "json":
         _echo_json(_listed(run))
     else:
         say_line(run.id)
@@ -209,14 +234,14 @@ def _run(options: Options, begin: Callable[[Stdio | None], Run], *, lined: bool)
             if signals.followed is None:
                 raise
             run_id = signals.followed.id
-            say_line(f"spanline: run {run_id} goes on; `spanline cancel {run_id}` cancels it", err=True)
-            return _INTERRUPTED
+            say_line(f"spanline: run {run_id} continues; `spanline cancel {run_id}` cancels it", err=True)
+            return exit_codes.INTERRUPTED
 
 
 def _shown(options: Options, begin: Callable[[Stdio | None], Run], signals: _Signals, *, lined: bool) -> int:
-    if options.json:
+    if options.output == "json":
         return _run_json(begin, signals)
-    if options.log_json:
+    if options.output == "log-json":
         return _run_log_json(begin, signals)
     if options.progress and lined and _on_terminal():
         return _run_with_line(begin, signals)
@@ -235,7 +260,7 @@ def _print_log(run: Run, fd: int) -> None:
 
 
 def _on_terminal() -> bool:
-    interactive_macros = os.environ.get("DBT_MACRO_DEBUGGING", "").lower() not in ("", "0", "false")
+    interactive_macros = os.environ.get(settings.DBT_MACRO_DEBUGGING, "").lower() not in ("", "0", "false")
     return sys.stdout.isatty() and sys.stderr.isatty() and not interactive_macros
 
 
@@ -296,14 +321,8 @@ def _start(options: Options, args: tuple[str, ...], stdio: Stdio | None) -> Run:
         detached=options.detach,
         stdio=stdio,
         foreground=_on_a_terminals_input(),
-        retry_limit=options.retry_limit,
-        retry_delay=options.retry_delay,
-        retry_within=options.retry_within,
-        retry_partial=options.retry_partial,
-        timeout=options.timeout,
-        node_timeout=options.node_timeout,
-        grace=options.grace,
         artifacts=options.artifacts_url,
+        **options.limits,
     )
 
 
@@ -375,7 +394,8 @@ def _is_another(seconds: float) -> bool:
 
 
 @cli.command()
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, the latest.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of runs.")
+@_home_option
 @_json_option
 @click.pass_obj
 def runs(options: Options, limit: int, *, as_json: bool) -> None:
@@ -413,18 +433,19 @@ def _listed(run: Run) -> dict[str, object]:
 
 @cli.command()
 @_run_argument
+@_home_option
 @_json_option
 @click.pass_obj
 def show(options: Options, reference: str, *, as_json: bool) -> None:
     """Show how a run ended, or where it stands."""
     from spanline.home.cursor import undelivered  # noqa: PLC0415
-    from spanline.results.result import result_of  # noqa: PLC0415
+    from spanline.results.from_state import result_of  # noqa: PLC0415
     from spanline.results.summary import summary  # noqa: PLC0415
 
     run = _attach(options, reference)
     live = run.live
     state = run.state if live else run.state.closed()
-    result = result_of(state, str(run.directory.path), undelivered(run.directory))
+    result = result_of(state, run.directory.path, undelivered(run.directory))
     if as_json:
         _echo_json({**_plain(result), **({"outcome": "running", "exit_code": None, "error": None} if live else {})})
     elif live:
@@ -437,7 +458,8 @@ def show(options: Options, reference: str, *, as_json: bool) -> None:
 
 @cli.command()
 @_run_argument
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("-f", "--follow", is_flag=True, help="Print events as they happen, until the run ends.")
+@_home_option
 @_json_option
 @click.pass_obj
 def tail(options: Options, reference: str, *, follow: bool, as_json: bool) -> None:
@@ -453,14 +475,15 @@ def tail(options: Options, reference: str, *, follow: bool, as_json: bool) -> No
 
 @cli.command()
 @_run_argument
-@click.option("--grace", type=_SECONDS, help="Seconds until dbt is killed (default: the run's own).")
-@click.option("--wait/--no-wait", default=True, help="Wait until the run has ended.")
+@click.option("--grace", type=_SECONDS, help="Seconds before dbt is killed.  [default: the run's own]")
+@click.option("--wait/--no-wait", default=True, help="Wait for the run to end.")
+@_home_option
 @click.pass_obj
 def cancel(options: Options, reference: str, grace: float | None, *, wait: bool) -> None:
-    """Cancel a run: dbt cancels its queries, open nodes end as cancelled."""
+    """Cancel a run and its queries. Nodes that are running end as cancelled."""
     run = _attach(options, reference)
     if not run.live:
-        say_line(f"run {run.id} is over")
+        say_line(f"run {run.id} has already ended")
         return
     run.cancel(grace, by=f"spanline cancel (pid {os.getpid()})")
     if wait:
@@ -469,24 +492,25 @@ def cancel(options: Options, reference: str, grace: float | None, *, wait: bool)
 
 @cli.command("retry")
 @_run_argument
-@click.option("--full", is_flag=True, help="Do everything again, also what has succeeded.")
-@click.option("--profiles-dir", metavar="DIR", help="Where dbt finds its profile, if that was made of a connection.")
+@click.option("--full", is_flag=True, help="Run everything again, what succeeded included.")
+@click.option(
+    "--profiles-dir",
+    metavar="DIR",
+    help="Directory of a profiles.yml, for a run whose profile was made of a connection.",
+)
 @click.pass_obj
 def retry_command(options: Options, reference: str, *, full: bool, profiles_dir: str | None) -> None:
-    """Resume a run where it ended, failed, was cancelled or killed: what succeeded isn't run again.
+    """Resume a run that failed, was cancelled or was killed. What succeeded is not run again.
 
-    Options before the word `retry` hold for the run from now on; those that aren't given stay as they were.
+    Options before the word `retry` apply to the run from now on; all others stay as they were.
     """
-    refused = [flag for name, flag in options.given.items() if name in _OF_THE_RUN]
-    if refused:
-        raise click.UsageError(f"a run that is resumed keeps its own {' and '.join(refused)}: leave that out")
+    known = _attach(options, reference)
+    if not full and not known.live and known.is_complete:
+        say(f"run {known.id} is complete: there is nothing left to do (--full does it all again)")
+        return
 
     def begin(stdio: Stdio | None) -> Run:
-        run = _resume(options, reference, stdio, full=full, profiles_dir=profiles_dir)
-        if run is None:
-            say("nothing of this run is left to do (--full does it all again)")
-            raise SystemExit(0)
-        return run
+        return _resume(options, known.id, stdio, full=full, profiles_dir=profiles_dir)
 
     if options.detach:
         _name(options, begin(None))
@@ -494,9 +518,7 @@ def retry_command(options: Options, reference: str, *, full: bool, profiles_dir:
     sys.exit(_run(options, begin, lined=True))
 
 
-def _resume(
-    options: Options, reference: str, stdio: Stdio | None, *, full: bool, profiles_dir: str | None
-) -> Run | None:
+def _resume(options: Options, reference: str, stdio: Stdio | None, *, full: bool, profiles_dir: str | None) -> Run:
     from spanline.api.start import retry  # noqa: PLC0415
 
     return retry(
@@ -514,12 +536,13 @@ def _resume(
 
 @cli.command()
 @_run_argument
-@click.option("--all", "everything", is_flag=True, help="Send everything again, not only what is owed.")
-@click.option("--timeout", type=_SECONDS, default=60.0, show_default=True, help="Seconds to try for.")
+@click.option("--all", "everything", is_flag=True, help="Send all events again, delivered ones included.")
+@click.option("--timeout", type=_SECONDS, default=60.0, show_default=True, help="Seconds before it gives up.")
+@_home_option
 @_json_option
 @click.pass_obj
 def replay(options: Options, reference: str, timeout: float, *, everything: bool, as_json: bool) -> None:
-    """Send what was not delivered, under the ids that it had. Exits with 1 while something is still owed."""
+    """Send undelivered events, under their original ids. Exits with 1 if some are still undelivered."""
     from spanline.supervisor.replay import replay as replay_run  # noqa: PLC0415
 
     run = _attach(options, reference)
@@ -539,7 +562,7 @@ def replay(options: Options, reference: str, timeout: float, *, everything: bool
 
 def _owed(cursor: Cursor) -> str:
     """How much, as far as that was counted, and why."""
-    owed = f"{cursor.undelivered if cursor.undelivered or cursor.complete else 'some'} still owed"
+    owed = f"{cursor.undelivered if cursor.undelivered or cursor.complete else 'some'} undelivered"
     return owed if cursor.complete or cursor.error is None else f"{owed}: {cursor.error}"
 
 
@@ -554,14 +577,14 @@ def _rejected(cursor: Cursor) -> str:
 @cli.command()
 @_run_argument
 @_artifacts_url_option
+@_home_option
 @_json_option
 @click.pass_obj
 def upload(options: Options, reference: str, artifacts_url: str | None, *, as_json: bool) -> None:
-    """Store the artifacts of a run that has ended, again or for the first time. Exits with 1 where that fails."""
+    """Store the artifacts of a run that has ended, again or for the first time. Exits with 1 if that fails."""
     from spanline.api.start import upload as upload_run  # noqa: PLC0415
 
-    url = artifacts_url or options.artifacts_url
-    told = upload_run(reference, home_dir=options.home, artifacts=url)
+    told = upload_run(reference, home_dir=options.home, artifacts=artifacts_url)
     if as_json:
         from spanline.events import fields_of  # noqa: PLC0415
 
@@ -583,14 +606,12 @@ def upload(options: Options, reference: str, artifacts_url: str | None, *, as_js
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @_artifacts_url_option
-@click.option("--dag", help="Of this DAG (outside Airflow: this project).")
-@click.option("--task", help="Of this task (outside Airflow: this command of dbt's).")
-@click.option("--run", help="Of this run.")
-@click.option("--any-outcome", is_flag=True, help="Also of a run that did not succeed.")
+@click.option("--dag", help="Airflow DAG; outside Airflow, the dbt project.")
+@click.option("--task", help="Airflow task; outside Airflow, the dbt command.")
+@click.option("--run", help="Airflow run; outside Airflow, the run's id.")
+@click.option("--any-outcome", is_flag=True, help="Include runs that did not succeed.")
 @_json_option
-@click.pass_obj
 def download(
-    options: Options,
     folder: Path,
     artifacts_url: str | None,
     dag: str | None,
@@ -603,8 +624,7 @@ def download(
     """Fetch the latest stored artifacts into FOLDER: the state for dbt's --defer --state."""
     from spanline.artifacts.stored import latest  # noqa: PLC0415
 
-    url = artifacts_url or options.artifacts_url
-    found = latest(url, dag=dag, task=task, run=run, outcome=None if any_outcome else "success")
+    found = latest(artifacts_url, dag=dag, task=task, run=run, outcome=None if any_outcome else "success")
     found.download(folder)
     if as_json:
         _echo_json({"url": found.url, "folder": str(folder), **_plain(found.contents)})
@@ -613,11 +633,12 @@ def download(
 
 
 @cli.command()
-@click.option("--older-than", metavar="AGE", help="Remove runs older than this: 12h, 30d, 8w.")
-@click.option("--keep", type=click.IntRange(min=0), help="Keep at most so many runs, the latest.")
-@click.option("--max-size", metavar="SIZE", help="Keep at most so much, the latest: 500M, 2G.")
-@click.option("--undelivered", "undelivered_too", is_flag=True, help="Also runs that still owe a backend.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--older-than", metavar="AGE", help="Remove runs that are older: 12h, 30d, 8w.")
+@click.option("--keep", type=click.IntRange(min=0), help="Maximum number of runs to keep, the latest first.")
+@click.option("--max-size", metavar="SIZE", help="Maximum size of the runs to keep, the latest first: 500M, 2G.")
+@click.option("--undelivered", "undelivered_too", is_flag=True, help="Include runs with undelivered events.")
+@click.option("--dry-run", is_flag=True, help="Print what would be removed, and remove nothing.")
+@_home_option
 @_json_option
 @click.pass_obj
 def prune(
@@ -641,7 +662,7 @@ def prune(
         size=_whole(_quantity("--max-size", max_size, {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30})),
     )
     if bounds == pruning.Bounds():
-        raise click.UsageError("say what to keep, with --older-than, --keep or --max-size")
+        raise click.UsageError("no bounds are given: use --older-than, --keep or --max-size")
     place = find_home(options.home)
     if not dry_run:
         pruning.sweep(place)
@@ -665,7 +686,7 @@ def _quantity(option: str, text: str | None, units: dict[str, int]) -> float | N
         found = math.nan
     if not 0 <= found < math.inf:
         known = ", ".join(f"5{name}" for name in units)
-        raise click.BadParameter(f"{text!r} is no quantity such as {known}", param_hint=option)
+        raise click.BadParameter(f"{text!r} is not a quantity such as {known}", param_hint=option)
     return found
 
 
@@ -674,9 +695,12 @@ def _whole(number: float | None) -> int | None:
 
 
 @cli.command()
-@click.option("--since", default="7d", show_default=True, metavar="WHEN", help="Runs begun since: 12h, 7d, 2w, a date.")
-@click.option("--limit", type=click.IntRange(min=0), default=10, show_default=True, help="Lines of each list.")
-@click.option("--check", is_flag=True, help="Print the alerts; exit with 1 where a critical one fires.")
+@click.option(
+    "--since", default="7d", show_default=True, metavar="WHEN", help="Start of the period: 12h, 7d, 2w ago, or a date."
+)
+@click.option("--limit", type=click.IntRange(min=0), default=10, show_default=True, help="Maximum length of each list.")
+@click.option("--check", is_flag=True, help="Print the alerts; exit with 1 if a critical one fires.")
+@_home_option
 @_json_option
 @click.pass_obj
 def stats(options: Options, since: str, limit: int, *, check: bool, as_json: bool) -> None:
@@ -715,7 +739,8 @@ def completion(shell: str) -> None:
 
 
 @cli.command()
-@click.option("--directory", type=click.Path(path_type=Path), help="Where to put the project.")
+@click.option("--directory", type=click.Path(path_type=Path), help="Directory for the project.")
+@_home_option
 @click.pass_obj
 def demo(options: Options, directory: Path | None) -> None:
     """Build the example project on DuckDB and show what was captured."""
@@ -726,16 +751,14 @@ def demo(options: Options, directory: Path | None) -> None:
 
 @cli.command("profile")
 @click.argument("connection")
-@click.option(
-    "--adapter", metavar="ADAPTER", help="dbt's name of the adapter (default: what the connection's type says)."
-)
-@click.option("--target", metavar="TARGET", help="The output's name (default: default).")
-@click.option("--schema", metavar="SCHEMA", help="The schema that dbt builds in (default: the connection's).")
-@click.option("--threads", type=click.IntRange(min=1), help="How many nodes dbt runs at once.")
+@click.option("--adapter", metavar="ADAPTER", help="dbt adapter.  [default: by the connection's type]")
+@click.option("--target", metavar="TARGET", help="Name of the target.  [default: default]")
+@click.option("--schema", metavar="SCHEMA", help="Schema that dbt builds in.  [default: the connection's]")
+@click.option("--threads", type=click.IntRange(min=1), help="Maximum number of nodes that dbt runs at once.")
 def profile_command(
     connection: str, adapter: str | None, target: str | None, schema: str | None, threads: int | None
 ) -> None:
-    """Print the profile that a CONNECTION makes, secrets masked.
+    """Print the dbt profile made from a CONNECTION, with secrets masked.
 
     CONNECTION is a file with its JSON (- for standard input), or an id, whose variable AIRFLOW_CONN_<ID> holds it.
     """
@@ -755,10 +778,10 @@ def profile_command(
 
 
 @cli.command("classify")
-@click.option("--adapter", metavar="ADAPTER", help="dbt's name of the warehouse's adapter: snowflake, bigquery, …")
+@click.option("--adapter", metavar="ADAPTER", help="dbt adapter of the warehouse: snowflake, bigquery, …")
 @click.argument("message", required=False)
 def classify_message(adapter: str | None, message: str | None) -> None:
-    """Say as JSON what an error is, and whether a retry can help. Without a MESSAGE it reads standard input."""
+    """Print, as JSON, what an error message means and whether a retry can help. Reads standard input by default."""
     from spanline.failures import matching  # noqa: PLC0415
     from spanline.failures.classify import classify  # noqa: PLC0415
 
@@ -784,7 +807,7 @@ def _echo_json(value: object) -> None:
 def _plain(value: RunResult | object) -> dict[str, object]:
     import msgspec  # noqa: PLC0415
 
-    built = msgspec.to_builtins(value)
+    built = msgspec.to_builtins(value, enc_hook=str)
     if not isinstance(built, dict):
         raise TypeError(f"not an object: {value!r}")
     return built
@@ -823,6 +846,13 @@ def _set_up_logging() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
+def _of_options(said: str) -> str:
+    """A message of the library, which speaks of arguments, in the words of the command line."""
+    for argument, option in _OPTIONS.items():
+        said = said.replace(f"`{argument}`", option)
+    return said
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point. Errors of use are one line, exit code 2."""
     open_streams()
@@ -836,14 +866,14 @@ def main(args: Sequence[str] | None = None) -> None:
         code = cli.main(args=args, prog_name="spanline", standalone_mode=False)
     except (SpanlineError, click.ClickException) as error:
         said = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        say(f"spanline: {said}", err=True)
-        sys.exit(USAGE_ERROR)
+        say(f"spanline: {_of_options(said)}", err=True)
+        sys.exit(exit_codes.ERROR)
     except BrokenPipeError:
         raise
     except OSError as error:  # a home that is somebody else's, a directory that is gone, a full disk
         where = f"{error.filename}: " if error.filename is not None else ""
         say_line(f"spanline: {where}{error.strerror or error}", err=True)
-        sys.exit(USAGE_ERROR)
+        sys.exit(exit_codes.ERROR)
     except click.Abort:
-        sys.exit(_INTERRUPTED)
+        sys.exit(exit_codes.INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)

@@ -72,7 +72,7 @@ def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
 def _plain(word: object) -> str:
     """The text itself, of whichever kind of `str` it is."""
     if not isinstance(word, str):
-        raise UsageError(f"dbt's arguments are texts: {word!r} is none")
+        raise UsageError(f"dbt's arguments must be strings, and {word!r} is not")
     return str.__str__(word)
 
 

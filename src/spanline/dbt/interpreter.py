@@ -43,13 +43,13 @@ def check(python: str) -> str:
     if version is None:
         raise UsageError(
             f"dbt Core is not installed for {python}: install it there (`pip install dbt-core` and "
-            "your warehouse's adapter), or name the interpreter that has it with --python"
+            "your warehouse's adapter), or set `python` to the interpreter that has it"
         )
     numbers = tuple(int(part) for part in version.split(".")[:2])
     if not OLDEST <= numbers <= NEWEST:
         raise UsageError(
             f"{python} has dbt Core {version}, and Spanline runs {_text(OLDEST)} to {_text(NEWEST)}; "
-            "install one of these, or name an interpreter that has one with --python"
+            "install one of these, or set `python` to an interpreter that has one"
         )
     return version
 
@@ -80,9 +80,7 @@ def _version_of(python: str) -> str | None:
             stdin=subprocess.DEVNULL,
         )
     except OSError as error:
-        raise UsageError(
-            f"cannot start the interpreter {python}: {error.strerror}; name another with --python"
-        ) from error
+        raise UsageError(f"cannot start the interpreter {python}: {error.strerror}; set `python` to another") from error
     return probe.stdout.strip() or None if probe.returncode == 0 else None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from spanline.dbt.arguments import option
+from spanline.runner.shared import settings
 from spanline.system import files
 
 _FILE: Final = "dbt_project.yml"
@@ -64,7 +65,7 @@ _PROJECT_FILE: Final = "dbt_project.yml"
 
 def find_project(args: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Path | None:
     """The project that dbt would take: `--project-dir`, `DBT_PROJECT_DIR`, or the first folder upwards that has one."""
-    named = option(args, "--project-dir") or environ.get("DBT_PROJECT_DIR")
+    named = option(args, "--project-dir") or environ.get(settings.DBT_PROJECT_DIR)
     if named:
         return (cwd / Path(named).expanduser()).resolve()
     for folder in (cwd, *cwd.parents):

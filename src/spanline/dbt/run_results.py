@@ -66,7 +66,7 @@ def _result(
         "execution_time": node.execution_time,
         "adapter_response": {} if node.rows_affected is None else {"rows_affected": node.rows_affected},
         "message": message,
-        "failures": node.failures,
+        "failures": node.failing_rows,
         "compiled": None,
         "compiled_code": None,
         "relation_name": None,

@@ -83,6 +83,11 @@ def classify(message: str, adapter: str | None = None, exception_type: str | Non
     return _classified(message, adapter, exception_type, matching.own())
 
 
+def classify_by(rules: RuleSet, message: str, adapter: str | None = None) -> Failure:
+    """`classify` with these rules in place of the user's."""
+    return _classified(message, adapter, None, (rules,))
+
+
 def failure_of(message: str, adapter: str | None = None) -> Failure:
     """`classify` for whoever only tells of a run: where a user's rules can't be read, Spanline's own decide.
 
@@ -114,8 +119,8 @@ def most_permanent(failures: Iterable[Failure]) -> Failure | None:
 
 def failure_of_session(state: RunState) -> Failure | None:
     """What decides why a session failed: the most permanent of its nodes' errors, or what dbt gave up for."""
-    if state.failed:
-        return most_permanent(failure_of(node.said, state.adapter) for node in state.failed)
+    if state.failed_nodes:
+        return most_permanent(failure_of(node.said, state.adapter) for node in state.failed_nodes)
     said = state.attempt.exception if state.attempt is not None else None
     return failure_of(said, state.adapter) if said else None
 

@@ -38,9 +38,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from spanline.errors import UsageError
+from spanline.runner.shared import settings
 
 ENTRY_POINTS: Final = "spanline.rules"
-VARIABLE: Final = "SPANLINE_RULES"
 PROJECT_FILE: Final = ".spanline-rules.yml"
 EVERYONES: Final = ("sql", "network", "dbt")
 """The files that are looked at for every adapter, after its own."""
@@ -203,7 +203,7 @@ def own() -> tuple[RuleSet, ...]:
 
 def of_file() -> tuple[RuleSet, ...]:
     """The rules of the user's file alone, if there is one. Raises UsageError where it can't be read."""
-    path = os.environ.get(VARIABLE)
+    path = os.environ.get(settings.RULES)
     file = Path(path) if path else Path(PROJECT_FILE)
     return (_current(file),) if path or file.is_file() else ()
 
@@ -212,7 +212,7 @@ def _current(path: Path) -> RuleSet:
     try:
         changed = path.stat().st_mtime_ns
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; {VARIABLE} must name a file of rules") from None
+        raise UsageError(f"{path}: {error.strerror}; {settings.RULES} must name a file of rules") from None
     return _load_once(path.absolute(), changed)
 
 
@@ -315,4 +315,4 @@ def compile_pattern(pattern: str, where: str) -> re.Pattern[str]:
     try:
         return re.compile(_LINE_START.sub("\n", pattern), re.MULTILINE)
     except re.error as error:
-        raise UsageError(f"{where} {pattern!r} is no regular expression: {error}") from None
+        raise UsageError(f"{where} {pattern!r} is not a regular expression: {error}") from None

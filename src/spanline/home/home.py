@@ -22,9 +22,9 @@ from spanline.dbt.project import _PROJECT_FILE
 from spanline.errors import RunNotFound, UsageError
 from spanline.home import lease
 from spanline.journal import reader
+from spanline.runner.shared import settings
 from spanline.system import files
 
-HOME_VARIABLE: Final = "SPANLINE_HOME"
 LATEST: Final = "latest"
 FACTS_NAME: Final = "facts.json"
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -34,6 +34,9 @@ class RunDirectory(msgspec.Struct, frozen=True):
     """The directory of one run, and the names of what is in it."""
 
     path: Path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     @property
     def run_id(self) -> str:
@@ -107,6 +110,12 @@ class RunDirectory(msgspec.Struct, frozen=True):
         """The artifacts of one invocation."""
         return self.path / "artifacts" / f"{session}-{step}-{attempt}"
 
+    def last_artifact(self, name: str) -> Path | None:
+        """One of dbt's artifacts, of the last invocation of which it was kept."""
+        kept = (path for path in (self.path / "artifacts").glob("*-*-*") if (path / name).is_file())
+        last = max(kept, key=lambda path: [int(number) for number in path.name.split("-")], default=None)
+        return None if last is None else last / name
+
     @property
     def loss(self) -> str:
         """What it means that its journal is gone, and where that was."""
@@ -141,8 +150,8 @@ def home_for(project: Path | None, environ: Mapping[str, str], home: Path | None
     """The home for runs of this project; `home`, where given, is it."""
     if home is not None:
         return home.expanduser().absolute()
-    if environ.get(HOME_VARIABLE):
-        return Path(environ[HOME_VARIABLE]).expanduser().absolute()
+    if environ.get(settings.HOME):
+        return Path(environ[settings.HOME]).expanduser().absolute()
     if project is not None and (project / _PROJECT_FILE).exists():
         return project / ".spanline"
     return Path.home() / ".spanline"
@@ -185,14 +194,14 @@ def create_run(home: Path, run_id: str, spec: bytes) -> tuple[RunDirectory, leas
         held.release()
         shutil.rmtree(new, ignore_errors=True)
         if directory.path.exists():
-            raise UsageError(f"there is a run {run_id} already; leave out --run-id to start another") from error
+            raise UsageError(f"run {run_id} already exists; leave out `run_id` to start another") from error
         raise _cannot_keep(home, error) from error
     return directory, held
 
 
 def _cannot_keep(home: Path, error: OSError) -> UsageError:
     return UsageError(
-        f"cannot keep a run under {home}: {error.strerror or error}; name another place with --home or {HOME_VARIABLE}"
+        f"cannot keep a run under {home}: {error.strerror or error}; set `home_dir` or {settings.HOME} to another place"
     )
 
 

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from spanline.errors import RunBusy, UsageError
+from spanline.runner.shared import settings
 from spanline.runner.shared.files import open_file
 from spanline.system import files, process
 from spanline.system.open_file import OpenFile
@@ -117,7 +118,7 @@ def _try_lock(fd: int, path: Path, kind: int) -> bool:
             return False
         raise UsageError(
             f"{path.parent} is on a file system without working locks ({error.strerror}); "
-            "name another place with --home or SPANLINE_HOME"
+            f"set `home_dir` or {settings.HOME} to another place"
         ) from error
     return True
 
@@ -126,7 +127,7 @@ def _check_locks_work(path: Path) -> None:
     if not is_held(path):
         raise UsageError(
             f"{path.parent} is on a file system whose locks exclude nobody; "
-            "name another place with --home or SPANLINE_HOME"
+            f"set `home_dir` or {settings.HOME} to another place"
         )
 
 

@@ -13,11 +13,9 @@ from typing import Annotated, Final, Literal, TypeVar
 import msgspec
 
 from spanline.errors import UsageError
+from spanline.runner.shared import settings
 from spanline.runner.shared.secrets import secrets_of_address
 
-PREFIX: Final = "SPANLINE_ARTIFACTS_"
-OPTIONS_VARIABLE: Final = f"{PREFIX}STORAGE_OPTIONS"
-"""Holds fsspec's storage options as a JSON object; it may hold secrets, and is never kept."""
 DEFAULT_KEY: Final = "dbt-artifacts/{dag}/{task}/{run}/"
 KEY_FIELDS: Final = ("dag", "task", "run", "project", "command", "run_id")
 
@@ -75,7 +73,9 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         checked = _converted(fields, Storage, "artifacts")
         scheme, found, _ = checked.url.partition("://")
         if not found or not scheme:
-            raise UsageError(f"artifacts.url: {checked.url!r} is no URL such as s3://bucket/prefix or file:///folder")
+            raise UsageError(
+                f"artifacts.url: {checked.url!r} is not a URL such as s3://bucket/prefix or file:///folder"
+            )
         if "?" in checked.url or any(secrets_of_address(checked.url)):
             raise UsageError("artifacts.url: leave out the password or query: credentials go by the environment")
         _check_key(checked.key)
@@ -84,7 +84,10 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def storage_of(environ: Mapping[str, str], url: str | None = None) -> Storage | None:
     """The storage that the environment's variables ask for; `url` stands for the variable. Raises `UsageError`."""
-    asked = {name: environ.get(f"{PREFIX}{name.upper()}", "").strip() for name in Storage.__struct_fields__}
+    asked = {
+        name: environ.get(f"{settings.ARTIFACTS_PREFIX}{name.upper()}", "").strip()
+        for name in Storage.__struct_fields__
+    }
     fields: dict[str, object] = {name: value for name, value in asked.items() if value}
     if url:
         fields["url"] = url
@@ -99,11 +102,13 @@ def storage_of(environ: Mapping[str, str], url: str | None = None) -> Storage | 
 
 def storage_options_of(environ: Mapping[str, str]) -> dict[str, object]:
     """What fsspec calls storage options, of the environment. Raises `UsageError`, which doesn't quote them."""
-    text = environ.get(OPTIONS_VARIABLE, "").strip()
+    text = environ.get(settings.ARTIFACTS_STORAGE_OPTIONS, "").strip()
     try:
         return msgspec.json.decode(text, type=dict[str, object]) if text else {}
     except msgspec.DecodeError:
-        raise UsageError(f'{OPTIONS_VARIABLE} is no JSON object such as {{"endpoint_url": "http://…"}}') from None
+        raise UsageError(
+            f'{settings.ARTIFACTS_STORAGE_OPTIONS} is not a JSON object such as {{"endpoint_url": "http://…"}}'
+        ) from None
 
 
 def _check_key(key: str) -> None:
@@ -123,7 +128,7 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"{PREFIX}TIMEOUT: {text!r} is no number of seconds") from None
+        raise UsageError(f"{settings.ARTIFACTS_PREFIX}TIMEOUT: {text!r} is not a number of seconds") from None
 
 
 def _converted(fields: Mapping[str, object], kind: type[T], what: str) -> T:

@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from spanline.errors import UsageError
+from spanline.runner.shared import settings
 from spanline.runner.shared.secrets import of_yaml, secrets_of_address, secrets_of_environment, secrets_of_mapping
-from spanline.runner.shared.settings import TRACE_CONTEXT
 from spanline.runner.shared.telling import looks_secret
 
-_OF_A_SESSION: Final = frozenset(
-    (*TRACE_CONTEXT, "OPENLINEAGE_PARENT_ID", "OPENLINEAGE_ROOT_PARENT_ID", "OPENLINEAGE_CONTEXT")
-)
+_OF_A_SESSION: Final = frozenset((*settings.TRACE_CONTEXT, *settings.LINEAGE_PARENT))
 """They say what a session is part of: one that resumes the run is part of something else."""
 _MAY_HOLD_A_KEY: Final = re.compile(r"OPENLINEAGE__TRANSPORT|^AIRFLOW_CONN_|_HEADERS?$")
 """Names of configuration with a place for a credential, which it may have under any name.
@@ -36,16 +34,20 @@ def variables_of(environment: Mapping[str, str] | None) -> dict[str, str]:
     passed = {}
     for name, value in (environment or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise UsageError(f"variables of the environment are texts: {name!r}'s name or value is none")
+            raise UsageError(f"environment variables must be strings, and {name!r} or its value is not")
         if not name or "=" in name or "\0" in name + value:
-            raise UsageError(f"no process can be given the variable {name!r}: its name is empty, or has a =, or a NUL")
+            raise UsageError(
+                f"the environment variable {name!r} is not valid: its name is empty or holds =, or it holds a NUL"
+            )
         passed[str.__str__(name)] = str.__str__(value)
     return passed
 
 
 def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Split a new run's variables, those passed for it and `DBT_*`, into those to keep and the names of secret ones."""
-    return kept_of({**{name: value for name, value in os.environ.items() if name.startswith("DBT_")}, **passed})
+    return kept_of(
+        {**{name: value for name, value in os.environ.items() if name.startswith(settings.DBT_PREFIX)}, **passed}
+    )
 
 
 def kept_of(variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

@@ -15,6 +15,7 @@ from spanline import events
 from spanline.events import Event
 from spanline.journal.batches import ModelBatches
 from spanline.journal.state import FAILED
+from spanline.runner.shared import exit_codes
 
 DONE: Final = frozenset(("success", "pass", "warn", "no-op", "reused"))
 """Statuses of nodes that need not be run again; they are those that `dbt retry` leaves alone."""
@@ -161,7 +162,7 @@ def _ended(step: StepProgress, event: events.AttemptEnded | events.DbtExited) ->
 
 
 def _runner_died(step: StepProgress, _event: events.RunnerDied) -> None:
-    step.exit_code = 2
+    step.exit_code = exit_codes.ERROR
 
 
 _CHANGES: Final[dict[type[Event], Callable[[StepProgress, Any], None]]] = {

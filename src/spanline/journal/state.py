@@ -10,7 +10,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -30,8 +30,11 @@ FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
 TIME_OUT: Final = "time limit"
 """Who asked for a cancel, where it was no person but a limit."""
 
-SUCCESS, FAILURE, DIED = "success", "failed", "died"
+SUCCESS: Final = "success"
+FAILURE: Final = "failed"
+DIED: Final = "died"
 """With `CANCELLED`, the outcomes of a session."""
+Outcome = Literal["success", "failed", "cancelled", "died"]
 TIMED_OUT: Final = "timed out"
 """What a reader that judges runs calls the outcome of a session that a limit has cancelled: see `outcome_of`."""
 
@@ -47,7 +50,7 @@ class NodeState(msgspec.Struct, kw_only=True):
     finished: int | None = None
     execution_time: float = 0.0
     message: str | None = None
-    failures: int | None = None
+    failing_rows: int | None = None
     rows_affected: int | None = None
     cause: str | None = None
     line: tuple[int, str] | None = None
@@ -74,7 +77,7 @@ class NodeState(msgspec.Struct, kw_only=True):
         return self.status == RUNNING
 
     @property
-    def failed(self) -> bool:
+    def is_failure(self) -> bool:
         """Whether the node ended in failure."""
         return self.status in FAILED
 
@@ -240,10 +243,10 @@ class RunState(msgspec.Struct, kw_only=True):
         return [node for group in (self.nodes, self.hooks) for node in group.values() if node.open]
 
     @property
-    def failed(self) -> list[NodeState]:
+    def failed_nodes(self) -> list[NodeState]:
         """Nodes and hooks that failed, in the order in which they did."""
         everything = [*self.nodes.values(), *self.hooks.values()]
-        return sorted((n for n in everything if n.failed), key=lambda n: n.finished or 0)
+        return sorted((n for n in everything if n.is_failure), key=lambda n: n.finished or 0)
 
     @property
     def counted(self) -> list[NodeState]:
@@ -255,7 +258,7 @@ class RunState(msgspec.Struct, kw_only=True):
         """How many of these have which status."""
         return dict(Counter(node.status for node in self.counted))
 
-    def outcome(self, exit_code: int) -> str:
+    def outcome(self, exit_code: int) -> Outcome:
         """The outcome of the session if it ended now, its last runner having left `exit_code`."""
         attempt = self.attempt
         if attempt is not None and attempt.died is not None and not self.cancelling:
@@ -423,7 +426,7 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
     node.cause = event.cause
     node.execution_time = max(0.0, event.execution_time)
     node.message = event.message or (node.freshness.complaint if node.freshness is not None else None)
-    node.failures = event.failures
+    node.failing_rows = event.failures
     node.rows_affected = event.rows_affected
     node.line = event.line
     if event.batches is not None:
@@ -453,7 +456,7 @@ def _hook_finished(state: RunState, event: events.HookFinished) -> None:
     late = state.cancelling and event.status in FAILED
     hook.end(CANCELLED if late else event.status, state.now)
     if event.status == "skipped":
-        hook.cause = next((other.unique_id for other in reversed(state.hooks.values()) if other.failed), None)
+        hook.cause = next((other.unique_id for other in reversed(state.hooks.values()) if other.is_failure), None)
     hook.execution_time = max(0.0, event.execution_time)
     hook.message = event.message
 

@@ -18,12 +18,11 @@ from typing import Final, NamedTuple
 
 from spanline.events import NodeDescribed, Relation
 from spanline.lineage.case import PROJECT, Parts, as_stored, as_written, parts_in
+from spanline.runner.shared import settings
 
 Connection = Mapping[str, str | float | bool | None]
 
-_CHOSEN: Final = "OPENLINEAGE_DBT_JOB_NAME"
-_EXTENDED: Final = "OPENLINEAGE_DBT_USE_EXTENDED_JOB_NAME"
-JOB_NAME_VARIABLES: Final = (_CHOSEN, _EXTENDED)
+JOB_NAME_VARIABLES: Final = (settings.OPENLINEAGE_DBT_JOB_NAME, settings.OPENLINEAGE_DBT_USE_EXTENDED_JOB_NAME)
 """dbt-ol's variables that `session_job_name` heeds."""
 
 
@@ -130,11 +129,11 @@ def session_job_name(
     models or the selector that `argv` names, are added. Where names are `short` it is `<project>`, with which those of
     the nodes begin.
     """
-    chosen = environ.get(_CHOSEN)
+    chosen = environ.get(settings.OPENLINEAGE_DBT_JOB_NAME)
     if chosen:
         return chosen
     name = project if short else f"dbt-run-{project}"
-    if environ.get(_EXTENDED, "").lower() not in ("true", "1"):
+    if environ.get(settings.OPENLINEAGE_DBT_USE_EXTENDED_JOB_NAME, "").lower() not in ("true", "1"):
         return name
     selected = _values(argv, _SELECT_OPTIONS) or _values(argv, ("--selector",))[:1]
     words = (re.sub(r"[^a-zA-Z0-9_-]", "_", word) for word in selected)

@@ -6,38 +6,34 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from spanline.lineage.case import CASES
+from spanline.runner.shared import settings
 
-SQL_VARIABLE: Final = "SPANLINE_LINEAGE_SQL"
-COLUMNS_VARIABLE: Final = "SPANLINE_LINEAGE_COLUMNS"
-EXPOSURES_VARIABLE: Final = "SPANLINE_LINEAGE_EXPOSURES"
-JOB_NAMES_VARIABLE: Final = "SPANLINE_LINEAGE_JOB_NAMES"
-CASE_VARIABLE: Final = "SPANLINE_LINEAGE_CASE"
 _OFF: Final = frozenset(("0", "false", "no", "off"))
 
 
 def tells_sql(environ: Mapping[str, str]) -> bool:
     """Whether events may hold SQL text."""
-    return _is_on(environ, SQL_VARIABLE)
+    return _is_on(environ, settings.LINEAGE_SQL)
 
 
 def tells_columns(environ: Mapping[str, str]) -> bool:
     """Whether events may hold names of columns; where not, none are looked for."""
-    return _is_on(environ, COLUMNS_VARIABLE)
+    return _is_on(environ, settings.LINEAGE_COLUMNS)
 
 
 def tells_exposures(environ: Mapping[str, str]) -> bool:
     """Whether exposures are told, as events of jobs without a run: DataHub takes none."""
-    return _is_on(environ, EXPOSURES_VARIABLE)
+    return _is_on(environ, settings.LINEAGE_EXPOSURES)
 
 
 def has_short_job_names(environ: Mapping[str, str]) -> bool:
     """Whether jobs have short names, and not dbt-ol's. Raises ValueError for a word that is neither."""
-    return _choice(environ, JOB_NAMES_VARIABLE, ("dbt-ol", "short")) == "short"
+    return _choice(environ, settings.LINEAGE_JOB_NAMES, ("dbt-ol", "short")) == "short"
 
 
 def case_of(environ: Mapping[str, str]) -> str:
     """The case of names of datasets and columns. Raises ValueError for one that there isn't."""
-    return _choice(environ, CASE_VARIABLE, CASES)
+    return _choice(environ, settings.LINEAGE_CASE, CASES)
 
 
 def _choice(environ: Mapping[str, str], name: str, words: Sequence[str]) -> str:

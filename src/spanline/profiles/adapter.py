@@ -66,7 +66,7 @@ class Field(msgspec.Struct, frozen=True):
         for choice in self.choices:
             if str(found).lower() == choice.lower():
                 return choice
-        raise Wrong(self.name, f"is none of {', '.join(self.choices)}")
+        raise Wrong(self.name, f"must be one of {', '.join(self.choices)}")
 
 
 def _unchanged(values: Values, _connection: Connection) -> Values:
@@ -222,4 +222,4 @@ def _decoded(name: str, text: str, kind: Kind) -> object:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
-        raise Wrong(name, "is no JSON") from None
+        raise Wrong(name, "is not JSON") from None

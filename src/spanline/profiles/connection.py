@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 
 from spanline.errors import DbtProfileException, UsageError
+from spanline.runner.shared import settings
 
-VARIABLE_PREFIX: Final = "AIRFLOW_CONN_"
 _PROTOCOL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _LONG_NAME: Final = re.compile(r"extra__[a-z0-9_]+?__(?=[a-z])")
 """What Airflow 1 and 2 put before the names of fields that a provider has added to the form."""
@@ -80,13 +80,13 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         try:
             found = msgspec.json.decode(text)
         except (msgspec.DecodeError, UnicodeError):  # whose text may hold a secret
-            raise failure("it is no JSON", conn_id=named) from None
+            raise failure("it is not JSON", conn_id=named) from None
         if isinstance(found, list) and len(found) == 1:
             found = found[0]
         if isinstance(found, str):
             return cls.from_uri(found, named)
         if not isinstance(found, Mapping):
-            raise failure("its JSON is no object with fields such as conn_type and host", conn_id=named)
+            raise failure("its JSON is not an object with fields such as conn_type and host", conn_id=named)
         return cls.from_mapping(found, conn_id)
 
     @classmethod
@@ -101,7 +101,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_environment(cls, conn_id: str, environ: Mapping[str, str] | None = None) -> Connection:
         """The connection in the variable `AIRFLOW_CONN_<CONN_ID>`, as JSON or as a URI. Raises `UsageError` too."""
-        variable = f"{VARIABLE_PREFIX}{conn_id.upper()}"
+        variable = f"{settings.AIRFLOW_CONNECTION_PREFIX}{conn_id.upper()}"
         text = (os.environ if environ is None else environ).get(variable)
         if not text:
             raise UsageError(f"there is no connection {conn_id!r}: the variable {variable} is not set")
@@ -147,7 +147,7 @@ def _text(fields: Mapping[str, object], name: str, conn_id: str) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise failure(f"{name} is no text", conn_id=conn_id, field=name)
+        raise failure(f"{name} is not a string", conn_id=conn_id, field=name)
     return str(value)
 
 
@@ -157,7 +157,7 @@ def _port(value: object, conn_id: str) -> int | None:
     except ValueError:
         port = -1
     if not 0 <= port < 1 << 16 or (value and not isinstance(value, (str, int))):
-        raise failure("port is no number of a port", conn_id=conn_id, field="port") from None
+        raise failure("port is not a port number", conn_id=conn_id, field="port") from None
     return port or None
 
 
@@ -166,9 +166,9 @@ def _extra(value: object, conn_id: str) -> dict[str, object]:
         try:
             value = msgspec.json.decode(value)
         except (msgspec.DecodeError, UnicodeError):
-            raise failure("extra is no JSON", conn_id=conn_id, field="extra") from None
+            raise failure("extra is not JSON", conn_id=conn_id, field="extra") from None
     if not isinstance(value, Mapping):
-        raise failure("extra is no JSON object", conn_id=conn_id, field="extra")
+        raise failure("extra is not a JSON object", conn_id=conn_id, field="extra")
     named = {str(name): inner for name, inner in value.items()}
     shortened = {_LONG_NAME.sub("", name): inner for name, inner in named.items()}
     return {**shortened, **{name: inner for name, inner in named.items() if not _LONG_NAME.match(name)}}

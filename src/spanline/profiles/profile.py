@@ -9,14 +9,13 @@ from typing import Final
 import msgspec
 
 from spanline.profiles.adapter import Wrong
+from spanline.runner.shared import settings
 from spanline.runner.shared.in_text import MASK
 from spanline.runner.shared.secrets import secrets_of_address
-from spanline.runner.shared.telling import DBT_SECRET_PREFIXES, looks_secret
+from spanline.runner.shared.telling import looks_secret
 
 DEFAULT_TARGET: Final = "default"
 """What dbt calls the target of a profile that names none."""
-_VARIABLE: Final = "DBT_ENV_SECRET_SPANLINE_"
-"""dbt masks what variables of its prefix hold in its own logs: https://docs.getdbt.com/docs/build/environment-variables"""
 _RENDERED: Final = re.compile(r"[{}\r\n]")
 """What Jinja could take for its own, or change: it cuts a last newline, and makes each line end in one."""
 _PART_MINIMUM: Final = 6
@@ -97,7 +96,7 @@ class Writer:
 
     def _new_variable(self, path: tuple[str, ...], value: str) -> str:
         """The name of the variable that has this value."""
-        name = _VARIABLE + _NO_NAME.sub("_", "_".join(path).upper())
+        name = settings.PROFILE_SECRET_PREFIX + _NO_NAME.sub("_", "_".join(path).upper())
         while self.environment.get(name, value) != value:
             name += "_"
         self.environment[name] = _checked(path[0], value)
@@ -106,14 +105,14 @@ class Writer:
 
 def _must_hide(text: str) -> bool:
     """Whether a text of a public field holds a secret, or dbt would take it for the name of one, and lose it."""
-    return any(prefix in text for prefix in DBT_SECRET_PREFIXES) or any(True for _ in secrets_of_address(text))
+    return any(prefix in text for prefix in settings.DBT_SECRET_PREFIXES) or any(True for _ in secrets_of_address(text))
 
 
 def _checked(field: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise Wrong(field, "is no UTF-8 text") from None
+        raise Wrong(field, "is not UTF-8 text") from None
     if "\0" in text:
         raise Wrong(field, "has a NUL in it")
     return text

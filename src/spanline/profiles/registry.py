@@ -64,5 +64,5 @@ def _loaded(entry_point: EntryPoint, connection: Connection) -> Adapter:
             conn_id=connection.conn_id,
         ) from error
     if not isinstance(adapter, Adapter):
-        raise failure(f"{entry_point.value} is no Adapter of spanline.profiles", conn_id=connection.conn_id)
+        raise failure(f"{entry_point.value} is not an Adapter of spanline.profiles", conn_id=connection.conn_id)
     return adapter

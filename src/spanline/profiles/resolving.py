@@ -122,7 +122,7 @@ def _check_required(values: Values, fields: tuple[Field, ...]) -> None:
 
 def _places(field: Field) -> str:
     """Where to put a field, in words."""
-    asked = ["schema= (--schema)"] if field.name == "schema" else []
+    asked = ["`schema`"] if field.name == "schema" else []
     of_connection = [f"its {source}" for source in field.sources if source in OF_CONNECTION]
     names = (field.name, *field.aliases, *(source for source in field.sources if source not in OF_CONNECTION))
     return ", or ".join([*asked, *of_connection, f"{' or '.join(names)} in its extra"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
@@ -17,9 +18,10 @@ from spanline.failures.matching import Category
 from spanline.journal import ids
 from spanline.journal.state import CANCELLED, CUT_OFF, FAILED, SUCCESS, TIMED_OUT, NodeState, RunState, outcome_of
 from spanline.results import conventions
+from spanline.results.from_state import result_of
 from spanline.results.naming import name_of
-from spanline.results.result import result_of
 from spanline.results.summary import duration, summary
+from spanline.runner.shared import settings
 
 Severity = Literal["info", "warn", "error"]
 Attributes = dict[str, str | int | float]
@@ -128,11 +130,11 @@ class LogLines:
             attributes[conventions.FILE_PATH] = described.path or ""
         attributes[conventions.EXECUTION_TIME] = node.execution_time or ""
         attributes[conventions.ROWS] = node.rows_affected if node.rows_affected is not None else ""
-        attributes[conventions.FAILURES] = node.failures if node.failures is not None else ""
+        attributes[conventions.FAILURES] = node.failing_rows if node.failing_rows is not None else ""
         attributes[conventions.CAUSE] = node.skipped_for or ""
         if isinstance(event, (events.NodeFinished, events.NodeSkipped, events.HookFinished)):
             attributes[conventions.EVENT_NAME] = _DBT_NAMES[type(event)]
-        if node.failed:
+        if node.is_failure:
             attributes.update(self._error(message or node.status, state))
         body = f"{name_of(unique_id, state)}: {_how(node)}"
         if severity != "info" and message and node.cause is None:
@@ -184,7 +186,7 @@ class LogLines:
 
     def _on_session_ended(self, event: events.SessionEnded, state: RunState) -> Iterator[LogLine]:
         yield from self._on_closing(event, state)
-        result, outcome = result_of(state, "", {}), outcome_of(state, event)
+        result, outcome = result_of(state, Path(), {}), outcome_of(state, event)
         attributes: Attributes = {conventions.RUN_OUTCOME: outcome, conventions.EXIT_CODE: event.exit_code}
         for status, count in sorted(result.counts.items()):
             attributes[f"{conventions.NODES}{status.replace(' ', '_')}"] = count
@@ -275,9 +277,9 @@ def json_line(line: LogLine, service: str) -> bytes:
 
 def service_name(environ: Mapping[str, str] = os.environ) -> str:
     """Return the service's name as OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES say it, else `dbt`."""
-    pairs = (pair.partition("=") for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    pairs = (pair.partition("=") for pair in environ.get(settings.OTEL_RESOURCE_ATTRIBUTES, "").split(","))
     named = [unquote(value.strip()) for key, _, value in pairs if key.strip() == "service.name"]
-    return environ.get("OTEL_SERVICE_NAME") or next(filter(None, named), _SERVICE)
+    return environ.get(settings.OTEL_SERVICE_NAME) or next(filter(None, named), _SERVICE)
 
 
 def _iso(nanoseconds: int) -> str:

@@ -31,6 +31,7 @@ from spanline.journal.state import (
     outcome_of,
 )
 from spanline.results.timing import Queue, critical_path, ran, resource_type, seconds_of, time_lost
+from spanline.runner.shared import settings
 
 Kind = Literal["counter", "histogram", "gauge"]
 Labels = tuple[tuple[str, str], ...]
@@ -55,8 +56,6 @@ STATUSES: Final = (
 SLOWEST: Final = 20
 """How many of the slowest nodes are named, beside those that failed."""
 
-NODES_VARIABLE: Final = "SPANLINE_METRICS_NODES"
-"""`all`: every node of the last run is named."""
 
 _RUN_SECONDS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800)
 _NODE_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
@@ -114,7 +113,7 @@ SINK_LAG: Final = Instrument(
     "dbt.sink.lag", "s", "gauge", "Time from the first event that a sink's backend has not acknowledged to the last"
 )
 SINK_UNDELIVERED: Final = Instrument(
-    "dbt.sink.undelivered", "{message}", "gauge", "Messages that a sink still owes its backend"
+    "dbt.sink.undelivered", "{message}", "gauge", "Messages that a sink has not delivered yet"
 )
 
 INSTRUMENTS: Final = (
@@ -299,7 +298,7 @@ class Measures:
     def _named_nodes(self, state: RunState) -> Iterable[NodeState]:
         slowest = sorted(ran(state.nodes), key=lambda node: (-seconds_of(node), node.unique_id))
         named = slowest if self._every_node else slowest[:SLOWEST]
-        return {node.unique_id: node for node in (*state.failed, *named)}.values()
+        return {node.unique_id: node for node in (*state.failed_nodes, *named)}.values()
 
 
 def _of_the_sinks(event: events.DeliveryEnded, state: RunState) -> Snapshot:
@@ -359,4 +358,4 @@ def _asked_target(steps: list[list[str]]) -> str | None:
 
 def every_node() -> bool:
     """Whether the environment asks for all nodes of the last run by name."""
-    return os.environ.get(NODES_VARIABLE, "").strip().lower() == "all"
+    return os.environ.get(settings.METRICS_NODES, "").strip().lower() == "all"

@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from spanline.dbt.arguments import command_of
-from spanline.failures.classify import (
-    Failure,
-    decisive_first,
-    failure_of,
-    failure_of_session,
-    line_of,
-    own_words,
-    place_of,
+from spanline.errors import (
+    DbtCancelled,
+    DbtCompilationException,
+    DbtConnectionException,
+    DbtException,
+    DbtProfileException,
+    DbtRuntimeException,
+    DbtTestFailed,
+    DbtTimeout,
+    RunnerDied,
 )
-from spanline.journal.state import DIED, FAILED, SUCCESS, AttemptState, NodeState, RunState
-from spanline.results.raising import exception_of
-from spanline.runner.shared.lines import FILE, STATEMENT
+from spanline.failures.classify import Failure
+from spanline.failures.matching import UNKNOWN
+from spanline.journal.state import CANCELLED, DIED, FAILED, SUCCESS, Outcome
 
 _TESTS: Final = frozenset(("test", "unit_test"))
-_NAMED: Final = 5
-_OF_SQL: Final = frozenset(("syntax", "not_found", "data"))
-_OF_A_FILE: Final = frozenset(("compilation", "parsing"))
-"""Categories of errors that name a line: of the statement that the warehouse was sent, or of a file of the project."""
-_OPERATION: Final = "run-operation"
-_UNHANDLED: Final = 2
-"""dbt's exit code for what isn't a failure of its nodes."""
+
+EXCEPTIONS: Final[Mapping[str, type[DbtException]]] = {
+    "compilation": DbtCompilationException,
+    "parsing": DbtCompilationException,
+    "profile": DbtProfileException,
+    "connection": DbtConnectionException,
+    "authentication": DbtConnectionException,
+    "cancelled": DbtCancelled,
+}
+"""By category; every other one is a `DbtRuntimeException`. docs/errors.md has the same table."""
+
+_ADVICE: Final[Mapping[str, str]] = {
+    "compilation": "fix the project",
+    "parsing": "fix the project",
+    "profile": "fix the profile (`dbt debug` checks it)",
+    "connection": "check that the warehouse can be reached (`dbt debug` tries it)",
+    "authentication": "check the credentials (`dbt debug` tries them)",
+    "permission": "grant the missing permission to the user",
+    "not_found": "check that the named object exists",
+    "syntax": "fix the SQL",
+    "data": "check the data, and what the code expects of it",
+    "timeout": "allow more time, or reduce the work",
+    "throttled": "use fewer threads, or try again later",
+    "concurrency": "keep other processes off the same tables, or try again later",
+    "resource": "use a larger warehouse, or reduce what the query does",
+    "internal": "read dbt's log",
+}
+
+_OF_OUTCOME: Final[Mapping[type[DbtException], str]] = {
+    RunnerDied: "internal",
+    DbtTimeout: "timeout",
+    DbtCancelled: "cancelled",
+}
+"""The category where the run's outcome, and no error, decides."""
+
+_USAGE: Final = "dbt.usage"
+"""The rule that knows what dbt's command line says of its arguments: with the same ones it will say so again."""
 
 
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one node ended. `status` is dbt's, or `cancelled` or `interrupted`; `execution_time` is in seconds.
 
-    `failures` counts the rows that a test found; `cause` is the failed node for which it was skipped or cancelled;
+    `failing_rows` counts the rows that a test found; `cause` is the failed node for which it was skipped or cancelled;
     `failure` says what its error is.
     """
 
@@ -47,7 +77,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     path: str | None = None
     execution_time: float = 0.0
     message: str | None = None
-    failures: int | None = None
+    failing_rows: int | None = None
     rows_affected: int | None = None
     cause: str | None = None
     failure: Failure | None = None
@@ -58,7 +88,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.resource_type in _TESTS and self.status == "fail"
 
     @property
-    def failed(self) -> bool:
+    def is_failure(self) -> bool:
         """Whether it ended in failure (a skipped node did not)."""
         return self.status in FAILED
 
@@ -75,10 +105,10 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     run_id: str
-    outcome: str
+    outcome: Outcome
     exit_code: int
     elapsed: float
-    directory: str
+    directory: Path
     nodes: tuple[NodeResult, ...] = ()
     completed: int = 0
     total: int = 0
@@ -99,9 +129,9 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         return self.outcome == SUCCESS
 
     @property
-    def failed(self) -> tuple[NodeResult, ...]:
+    def failed_nodes(self) -> tuple[NodeResult, ...]:
         """The nodes that failed, in the order in which they did."""
-        return tuple(node for node in self.nodes if node.failed)
+        return tuple(node for node in self.nodes if node.is_failure)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -121,143 +151,45 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         raise exception_of(self)
 
 
-def result_of(
-    state: RunState,
-    directory: str,
-    undelivered: Mapping[str, int],
-    *,
-    exit_code: int | None = None,
-    lost: str = "",
-) -> RunResult:
-    """The result that a run's state amounts to.
-
-    `exit_code` is that of the last session, where that is known although the state isn't; `lost` says what isn't.
-    """
-    ended = state.ended
-    if ended is not None:
-        outcome, exit_code = ended.outcome, ended.exit_code
-    elif exit_code is not None:
-        outcome = state.outcome(exit_code)
-    else:
-        outcome, exit_code = DIED, _UNHANDLED
-    attempt, uploaded = state.attempt, state.uploaded
-    nodes = tuple(_node(node, state) for node in sorted(state.counted, key=lambda n: n.finished or 0))
-    return RunResult(
-        run_id=state.run_id or Path(directory).name,
-        outcome=outcome,
-        exit_code=exit_code,
-        elapsed=(state.last - state.started) / 1e9,
-        directory=directory,
-        nodes=nodes,
-        completed=state.completed,
-        total=state.total,
-        error=None if outcome == SUCCESS else _error(state),
-        failure=failure_of_session(state),
-        conn_id=_conn_id(state),
-        signal=attempt.died.signal if attempt and attempt.died else None,
-        timed_out=state.cancelled_by_limit,
-        timed_out_node=state.cancel.unique_id if state.cancel is not None and state.cancelled_by_limit else None,
-        incomplete=state.incomplete or lost or None,
-        undelivered=dict(undelivered),
-        artifacts_url=uploaded.url if uploaded is not None and uploaded.error is None else None,
-        upload_error=uploaded.error if uploaded is not None else None,
+def exception_of(result: RunResult) -> DbtException:
+    """The exception for a run that did not succeed."""
+    failure = result.failure
+    kind = _kind(result)
+    error = kind(
+        _message(result),
+        run_id=result.run_id,
+        failed=[*(node.unique_id for node in result.failed_nodes), *filter(None, [result.timed_out_node])],
+        category=_OF_OUTCOME.get(kind) or (failure.category if failure is not None else UNKNOWN),
+        transient=failure is not None and failure.transient and kind not in _OF_OUTCOME,
     )
+    if isinstance(error, RunnerDied):
+        error.signal = result.signal
+    elif isinstance(error, DbtConnectionException):
+        error.conn_id = result.conn_id
+    return error
 
 
-def _node(node: NodeState, state: RunState) -> NodeResult:
-    described = state.descriptions.get(node.unique_id)
-    return NodeResult(
-        unique_id=node.unique_id,
-        status=node.status,
-        resource_type=described.resource_type if described else None,
-        name=described.name if described else None,
-        path=described.path if described else None,
-        execution_time=node.execution_time,
-        message=node.message,
-        failures=node.failures,
-        rows_affected=node.rows_affected,
-        cause=node.cause,
-        failure=failure_of(node.said, state.adapter) if node.failed else None,
-    )
+def _kind(result: RunResult) -> type[DbtException]:
+    if result.outcome == DIED:
+        return RunnerDied
+    if result.outcome == CANCELLED:
+        return DbtTimeout if result.timed_out else DbtCancelled
+    if result.failed_nodes and all(node.is_failed_test for node in result.failed_nodes):
+        return DbtTestFailed
+    if result.failure is None:
+        return DbtRuntimeException
+    return EXCEPTIONS.get(result.failure.category, DbtRuntimeException)
 
 
-def _conn_id(state: RunState) -> str | None:
-    session = state.session
-    named = (session.caller.get("conn_id") or session.conn_id) if session is not None else None
-    if named or state.config is None or not state.config.profile:
-        return named
-    return f"{state.config.profile}.{state.config.target}"
-
-
-def _error(state: RunState) -> str:
-    attempt = state.attempt
-    if state.ended is None or attempt is None:
-        return "the supervisor ended before the run did"
-    if state.cancel is not None and state.cancelled_by_limit:
-        slow = state.descriptions.get(state.cancel.unique_id or "")
-        where = f" ({slow.path})" if slow is not None and slow.path else ""
-        return f"{state.cancel.reason}{where}, and was cancelled"
-    if state.cancelling:
-        return f"the run was cancelled ({state.cancel.by if state.cancel else 'interrupted'})"
-    if attempt.died is not None:
-        return attempt.died.said
-    return _failure(state, attempt)
-
-
-def _failure(state: RunState, attempt: AttemptState) -> str:
-    if not state.failed:
-        return _failure_of_dbt(attempt, state.adapter)
-    first, *others = decisive_first(state.failed, state.adapter)
-    described = state.descriptions.get(first.unique_id)
-    where = _where(described.path if described is not None else None, _line(first.said, state.adapter, first.line))
-    more = f"\n{len(others)} more failed: {_listed(others)}" if others else ""
-    return f"{first.unique_id}{where}: {own_words(first.said)}{more}"
-
-
-def _failure_of_dbt(attempt: AttemptState, adapter: str | None) -> str:
-    """What dbt gave up for, without a node that failed: what was done, what of it, and the words of who refused."""
-    said = (attempt.exception or "").strip()
-    if not said:
-        return f"dbt ended with exit code {attempt.exit_code}"
-    what, path = place_of(said)
-    where = _where(path, _line(said, adapter, attempt.finished.line if attempt.finished is not None else None))
-    return ": ".join([*_doing(attempt, f"{what or ''}{where}"), own_words(said)])
-
-
-def _doing(attempt: AttemptState, of_what: str) -> Iterator[str]:
-    """The command, of an operation its name; and what of it failed, which may be no more than a line."""
-    command = attempt.command or command_of(attempt.argv)
-    did = _operation(attempt.argv) if command == _OPERATION else f"dbt {command}".strip()
-    if of_what.startswith(" "):
-        yield f"{did}{of_what}"
-    else:
-        yield did
-        yield from filter(None, [of_what])
-
-
-def _operation(argv: Sequence[str]) -> str:
-    words = argv[argv.index(_OPERATION) :] if _OPERATION in argv else argv
-    # What stands behind an option may be its value.
-    names = (word for before, word in pairwise(words) if not word.startswith("-") and not before.startswith("-"))
-    return f"operation {next(names, '')}".strip()
-
-
-def _where(path: str | None, line: str | None) -> str:
-    known = list(filter(None, (path, line)))
-    return f" ({', '.join(known)})" if known else ""
-
-
-def _line(message: str, adapter: str | None, traced: tuple[int, str] | None) -> str | None:
-    """The line that an error names, where it is one of code: a data file has lines, too."""
-    number, category = line_of(message), failure_of(message, adapter).category
-    if number is None or (category == "data" and f"LINE {number}:" not in message):
-        return None
-    if category not in _OF_SQL and not (category in _OF_A_FILE and traced):
-        return None
-    line, of = traced or (number, STATEMENT)
-    return f"line {line}" if of == FILE else f"line {line} of the {of}"
-
-
-def _listed(nodes: Sequence[NodeState]) -> str:
-    names = ", ".join(node.unique_id for node in nodes[:_NAMED])
-    return names if len(nodes) <= _NAMED else f"{names}, …"
+def _message(result: RunResult) -> str:
+    said = result.error or "dbt failed"
+    again = f"`spanline retry {result.run_id}` resumes the run"
+    if result.timed_out:  # whatever else has failed before
+        return f"{said}\ntimeout: {_ADVICE['timeout']}; then {again}"
+    failure = result.failure
+    if failure is not None and failure.rule == _USAGE:
+        return f"{said}\n{failure.category} (permanent): change dbt's arguments"
+    if failure is None or failure.category not in _ADVICE:
+        return f"{said}\n{again}"
+    how = "transient" if failure.transient else "permanent"
+    return f"{said}\n{failure.category} ({how}): {_ADVICE[failure.category]}; then {again}"

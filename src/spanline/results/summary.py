@@ -17,9 +17,9 @@ def summary(result: RunResult) -> str:
     lines = [f"{result.outcome}: {plural(len(result.nodes), 'node')} in {duration(result.elapsed)}{_counts(result)}"]
     if result.outcome in (CANCELLED, DIED) and result.total:
         lines.append(f"  {result.completed} of {result.total} nodes were completed")
-    if result.error and not result.failed:
+    if result.error and not result.failed_nodes:
         lines += ["", *_indented(result.error)]
-    for node in result.failed:
+    for node in result.failed_nodes:
         lines += ["", f"  {node.status} {label(node)}", *_indented(node.message or "", 4)]
     slowest = sorted(result.nodes, key=lambda node: -node.execution_time)[:_SLOWEST]
     slowest = [node for node in slowest if node.execution_time > 0]

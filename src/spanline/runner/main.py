@@ -18,14 +18,12 @@ from .comments import comment_queries
 from .interrupt import Interrupt
 from .recorder import Recorder
 from .restrict import restrict
+from .shared import exit_codes
 from .shared.files import open_file
 from .shared.masking import Redactor
 from .shared.secrets import secrets_of_run
 from .shared.visible import visible
 from .shared.writer import Writer
-
-UNHANDLED = 2
-"""dbt's exit code for an unhandled error: https://docs.getdbt.com/reference/exit-codes"""
 
 
 def main(argv: list[str]) -> int:
@@ -93,7 +91,7 @@ def _observed(
     watch: Callable[[], None],
     prepare: Callable[[], None],
 ) -> int:
-    code = UNHANDLED
+    code = exit_codes.ERROR
     try:
         prepare()
         watch()  # from here on, and no further than this block, a KeyboardInterrupt may be raised
@@ -169,7 +167,7 @@ def _read_order(control: Any) -> tuple[dict[str, Any], bytes]:
     while b"\n" not in said:
         chunk = control.read(65536)
         if not chunk:
-            raise SystemExit(UNHANDLED)  # the supervisor died before it had said what to do
+            raise SystemExit(exit_codes.ERROR)  # the supervisor died before it had said what to do
         said += chunk
     line, _, behind = said.partition(b"\n")
     return json.loads(line), behind

@@ -17,7 +17,7 @@ from typing import Any, Callable
 from . import describe, frames, warehouse
 from .comments import without_ours
 from .interrupt import Interrupt
-from .shared import lines
+from .shared import exit_codes, lines
 from .shared.writer import Writer
 from .stopwatch import Stopwatch
 from .unfilled import Unfilled
@@ -65,7 +65,7 @@ class Recorder:
         self._handled = True
         self._open_hook = ""
         self._unfilled = Unfilled()
-        self.exit_code = 2
+        self.exit_code = exit_codes.ERROR
         """dbt's exit code, once dbt has finished."""
         self._reported = False
 
@@ -201,7 +201,8 @@ class Recorder:
         _log(self, data, info)
 
     def _completed(self, data: Any, info: Any) -> None:
-        self.exit_code = 0 if data.success else (1 if self._handled else 2)
+        failed = exit_codes.FAILURE if self._handled else exit_codes.ERROR
+        self.exit_code = exit_codes.SUCCESS if data.success else failed
         fields = {
             "success": data.success,
             "elapsed": data.elapsed,

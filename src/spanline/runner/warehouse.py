@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-VARIABLE = "SPANLINE_WAREHOUSE_COLUMNS"
+from .shared.settings import WAREHOUSE_COLUMNS
+
 _ON = ("1", "true", "yes", "on")
 
 Columns = list[dict[str, str]]
@@ -18,7 +19,7 @@ Columns = list[dict[str, str]]
 
 def wanted(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether to ask."""
-    return environ.get(VARIABLE, "").strip().lower() in _ON
+    return environ.get(WAREHOUSE_COLUMNS, "").strip().lower() in _ON
 
 
 def undocumented_sources(chosen: Iterable[str], manifest: Any) -> list[Any]:

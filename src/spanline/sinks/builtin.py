@@ -8,17 +8,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from spanline.runner.shared import settings
 from spanline.sinks.base import Sink
-from spanline.sinks.enabled import TEXTFILE_VARIABLE, openlineage_is_configured, otel_is_configured
+from spanline.sinks.enabled import openlineage_is_configured, otel_is_configured
 
 
 def openlineage() -> Sink | None:
     """The OpenLineage sink, where openlineage-python has been told where to send events."""
     if not openlineage_is_configured(os.environ):
         return None
-    file = os.environ.get("OPENLINEAGE_CONFIG")
-    if file and not Path(file).is_file() and not os.environ.get("OPENLINEAGE_URL"):
-        raise LookupError(f"OPENLINEAGE_CONFIG names {file}, and there is no such file")  # the client would print all
+    file = os.environ.get(settings.OPENLINEAGE_CONFIG)
+    if file and not Path(file).is_file() and not os.environ.get(settings.OPENLINEAGE_URL):
+        raise LookupError(
+            f"{settings.OPENLINEAGE_CONFIG} names {file}, and there is no such file"
+        )  # the client would print all
     from spanline.sinks.openlineage import OpenLineageSink  # noqa: PLC0415 - see the module's docstring
 
     return OpenLineageSink()
@@ -44,7 +47,7 @@ def otel_metrics() -> Sink | None:
 
 def prometheus_textfile() -> Sink | None:
     """The sink that writes files for node-exporter, where it is told into which directory."""
-    directory = os.environ.get(TEXTFILE_VARIABLE)
+    directory = os.environ.get(settings.PROMETHEUS_TEXTFILE)
     if not directory:
         return None
     from spanline.results.measures import every_node  # noqa: PLC0415 - see the module's docstring

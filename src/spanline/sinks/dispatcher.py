@@ -21,6 +21,7 @@ from spanline.home.cursor import Cursor
 from spanline.home.home import RunDirectory
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
+from spanline.runner.shared import settings
 from spanline.sinks.base import announced
 from spanline.sinks.delivery import Delivery, Ends, Phase
 from spanline.sinks.error_text import in_short
@@ -28,7 +29,6 @@ from spanline.sinks.lanes import begin
 from spanline.sinks.limits import DeliveryLimits
 from spanline.system.open_file import OpenFile
 
-FLUSH_VARIABLE: Final = "SPANLINE_FLUSH_TIMEOUT"
 FLUSH_SECONDS: Final = 5.0
 
 log = logging.getLogger("spanline")
@@ -48,13 +48,13 @@ def delivery_ended(journal: OpenFile, cursors: Mapping[str, Cursor], state: RunS
 
 def flush_seconds() -> float:
     """How long the end of a run may wait for backends."""
-    said = os.environ.get(FLUSH_VARIABLE, "").strip()
+    said = os.environ.get(settings.FLUSH_TIMEOUT, "").strip()
     try:
         seconds = float(said) if said else FLUSH_SECONDS
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        log.warning("%s is no number of seconds: %s; %g it is", FLUSH_VARIABLE, said, FLUSH_SECONDS)
+        log.warning("%s is not a number of seconds: %s; %g it is", settings.FLUSH_TIMEOUT, said, FLUSH_SECONDS)
         return FLUSH_SECONDS
     return seconds
 

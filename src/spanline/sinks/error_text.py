@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import unquote
 
+from spanline.runner.shared import settings
 from spanline.runner.shared.in_text import MASK, masked_address
 from spanline.runner.shared.masking import Redactor, in_any_form
 from spanline.runner.shared.secrets import secrets_of_address, secrets_of_environment, secrets_of_mapping
 from spanline.runner.shared.telling import looks_secret
 
 _LONGEST: Final = 600
-_OF_BACKENDS: Final = ("OPENLINEAGE", "OTEL_")
 _SHORTEST_HEADER: Final = 6
 """Shortest value of a header taken for a secret whatever its name: `x-scope-orgid=1` must not blank every "1"."""
 _SHORTEST: Final = 4
@@ -46,7 +46,7 @@ def without_secrets(text: str) -> str:
 
 def _of_backends(environ: Mapping[str, str]) -> Iterator[str]:
     for name, value in environ.items():
-        if name.startswith(_OF_BACKENDS):
+        if name.startswith(settings.BACKEND_PREFIXES):
             named = [value] if looks_secret(name) else []
             for secret in (*named, *secrets_of_address(value), *_headers(name, value), *_configured(value)):
                 yield from (each for each in (secret, unquote(secret)) if len(each) >= _SHORTEST)

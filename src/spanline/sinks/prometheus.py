@@ -43,8 +43,8 @@ from spanline.results.measures import (
     Point,
     labels_of,
 )
+from spanline.runner.shared import settings
 from spanline.sinks.base import Message, Rejected
-from spanline.sinks.enabled import TEXTFILE_VARIABLE
 from spanline.system import files
 
 NAME: Final = "prometheus_textfile"
@@ -115,7 +115,7 @@ def _file(directory: Path, name: str) -> Iterator[Path]:
     """The file's path, while no other process is at it."""
     if not directory.is_dir():
         raise Rejected(
-            f"{directory} is no directory: make it, or name another in {TEXTFILE_VARIABLE}; "
+            f"{directory} is not a directory: create it, or set another in {settings.PROMETHEUS_TEXTFILE}; "
             "`spanline replay RUN --all` writes this run's figures then"
         )
     path = directory / name

@@ -19,6 +19,7 @@ from spanline.home import home as homes
 from spanline.home import lease
 from spanline.home.home import RunDirectory
 from spanline.journal import reader as journals
+from spanline.runner.shared import settings
 from spanline.stats import kept
 from spanline.system import files
 
@@ -77,12 +78,12 @@ def place(home: str | None, find_local: Callable[[str | None], Path]) -> Place:
 
     Raises `UsageError` where one is named that isn't there: what nobody has run would pass for healthy.
     """
-    named = home or os.environ.get(homes.HOME_VARIABLE) or ""
+    named = home or os.environ.get(settings.HOME) or ""
     if "://" in named:
         return Remote(named)
     found = find_local(home)
     if named and not found.is_dir():
-        raise UsageError(f"there is no home {found}: name one where runs are, in --home or {homes.HOME_VARIABLE}")
+        raise UsageError(f"there is no home {found}: set `home_dir` or {settings.HOME} to the directory of the runs")
     return Local(found)
 
 
@@ -173,7 +174,7 @@ class Remote:
     @property
     def cache(self) -> Path:
         """On this machine: the place itself is only read."""
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = Path(os.environ.get(settings.XDG_CACHE_HOME) or Path.home() / ".cache")
         return base / "spanline" / f"stats-{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
 
     def journals(self) -> list[Journal]:

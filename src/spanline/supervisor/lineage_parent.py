@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from spanline.events import LineageRun
+from spanline.runner.shared import settings
 
 
 class _Named(msgspec.Struct):
@@ -41,7 +42,7 @@ def lineage_parent(environ: Mapping[str, str]) -> tuple[LineageRun | None, Linea
     `OPENLINEAGE_PARENT_ID` and `OPENLINEAGE_ROOT_PARENT_ID`, each `namespace/job/run id`. A text that can't be read, or
     has no UUID for a run's id, counts as none.
     """
-    context = environ.get("OPENLINEAGE_CONTEXT")
+    context = environ.get(settings.OPENLINEAGE_CONTEXT)
     if context:
         try:
             parent = msgspec.json.decode(context, type=_Context).parent
@@ -49,7 +50,7 @@ def lineage_parent(environ: Mapping[str, str]) -> tuple[LineageRun | None, Linea
             pass  # it may hold other things than a parent
         else:
             return _run(parent), _run(parent.root) if parent.root is not None else None
-    return _named(environ.get("OPENLINEAGE_PARENT_ID")), _named(environ.get("OPENLINEAGE_ROOT_PARENT_ID"))
+    return _named(environ.get(settings.OPENLINEAGE_PARENT_ID)), _named(environ.get(settings.OPENLINEAGE_ROOT_PARENT_ID))
 
 
 def _run(one: _Parent | _Root) -> LineageRun | None:

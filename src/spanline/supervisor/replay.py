@@ -16,7 +16,8 @@ from spanline.home.home import RunDirectory, check_ours
 from spanline.home.spec import RunSpec
 from spanline.journal.appender import PatientAppender
 from spanline.journal.reader import Reader
-from spanline.journal.state import state_of
+from spanline.journal.state import DIED, SUCCESS, state_of
+from spanline.runner.shared import exit_codes
 from spanline.sinks.dispatcher import Deliveries, delivery_ended
 from spanline.stats import keep_facts
 from spanline.supervisor.full_disk import end_of_attempt
@@ -94,12 +95,12 @@ def close_abandoned(directory: RunDirectory, environ: Mapping[str, str] = os.env
         for event in end_of_attempt(state, died, messages=knows_secrets):
             appender.append(event)
             state.apply(event)
-    code = attempt.exit_code if attempt is not None and attempt.exit_code is not None else 2
+    code = attempt.exit_code if attempt is not None and attempt.exit_code is not None else exit_codes.ERROR
     appender.locate(state.session_number, 0, 0)
     outcome = state.outcome(code)
     last = attempt.step if attempt is not None else 0
-    if outcome == "success" and last < len(state.session.steps):
-        outcome, code = "died", 2
+    if outcome == SUCCESS and last < len(state.session.steps):
+        outcome, code = DIED, exit_codes.ERROR
     appender.append(events.SessionEnded(outcome=outcome, exit_code=code))
     appender.settle()
     appender.sync()

@@ -9,8 +9,9 @@ import msgspec
 import tenacity
 
 from spanline.failures.classify import Failure, failure_of, most_permanent
-from spanline.home.spec import RetryPolicy
+from spanline.home.limits import Limits
 from spanline.journal.state import AttemptState, RunState
+from spanline.runner.shared import exit_codes
 
 if TYPE_CHECKING:
     from tenacity.stop import StopBaseT
@@ -40,7 +41,7 @@ def verdict(state: RunState, attempt: AttemptState, *, partial: bool) -> Verdict
 
 
 def _failures(state: RunState, attempt: AttemptState) -> dict[str, Failure]:
-    here = [n for n in state.failed if (n.step, n.attempt) in ((attempt.step, attempt.attempt), (0, 0))]
+    here = [n for n in state.failed_nodes if (n.step, n.attempt) in ((attempt.step, attempt.attempt), (0, 0))]
     if here:
         return {node.unique_id: failure_of(node.said, state.adapter) for node in here}
     said = attempt.exception
@@ -62,7 +63,7 @@ def _causes(unique_id: str, state: RunState) -> Iterable[str]:
 
 
 def attempts(
-    policy: RetryPolicy,
+    limits: Limits,
     worth_another: Callable[[int], bool],
     announce: Callable[[float], None],
     sleep: Callable[[float], None],
@@ -72,16 +73,20 @@ def attempts(
     `announce` is told the seconds of each wait before it; `sleep` does the waiting.
     """
     return tenacity.Retrying(
-        stop=_stop(policy),
-        wait=tenacity.wait_exponential(policy.delay, MOST_SECONDS) + tenacity.wait_random(0, policy.delay),
+        stop=_stop(limits),
+        wait=tenacity.wait_exponential(limits.retry_delay, MOST_SECONDS) + tenacity.wait_random(0, limits.retry_delay),
         retry=tenacity.retry_if_result(worth_another),
         before_sleep=lambda state: announce(state.upcoming_sleep),
         sleep=sleep,
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else 2,
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else exit_codes.ERROR,
     )
 
 
-def _stop(policy: RetryPolicy) -> StopBaseT:
-    after_attempts = tenacity.stop_after_attempt(policy.limit)
+def _stop(limits: Limits) -> StopBaseT:
+    after_attempts = tenacity.stop_after_attempt(limits.retry_limit)
     # `before`: an attempt that would begin too late isn't waited for.
-    return after_attempts if policy.within is None else after_attempts | tenacity.stop_before_delay(policy.within)
+    return (
+        after_attempts
+        if limits.retry_within is None
+        else after_attempts | tenacity.stop_before_delay(limits.retry_within)
+    )

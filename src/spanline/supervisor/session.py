@@ -28,13 +28,14 @@ from spanline.home import lease
 from spanline.home.cursor import Cursor
 from spanline.home.home import RunDirectory
 from spanline.home.spec import RunSpec
-from spanline.home.storage import OPTIONS_VARIABLE, storage_options_of
+from spanline.home.storage import storage_options_of
 from spanline.journal import ids
 from spanline.journal.appender import Appender, PatientAppender
 from spanline.journal.progress import Progress, Restriction
 from spanline.journal.reader import Reader
 from spanline.journal.state import CANCELLED, TIME_OUT, AttemptState, RunState
 from spanline.profiles.file import ProfileFile, sweep
+from spanline.runner.shared import exit_codes, settings
 from spanline.runner.shared.secrets import secrets_of_mapping
 from spanline.runner.shared.settings import comments_queries, tunes_collector
 from spanline.sinks.dispatcher import Deliveries, delivery_ended, flush_seconds
@@ -61,7 +62,6 @@ _BEAT_SECONDS: Final = 5.0
 _GIT_SECONDS: Final = 1.0
 _COLUMNS_SECONDS: Final = 2.0
 """How long the end of a session waits for columns that are still being looked for."""
-_UNHANDLED: Final = 2
 _NAMED: Final = 10
 
 log = logging.getLogger("spanline")
@@ -87,7 +87,7 @@ def open_session(
     started = events.SessionStarted(
         run_id=spec.run_id,
         lineage_run_id=ids.lineage_run_id(spec.run_id, number),
-        trace_id=f"{ids.session_trace_id(spec.run_id, number, trace.get('TRACEPARENT')):032x}",
+        trace_id=f"{ids.session_trace_id(spec.run_id, number, trace.get(settings.TRACEPARENT)):032x}",
         spanline_version=__version__,
         steps=spec.steps,
         project_dir=spec.project_dir,
@@ -95,8 +95,8 @@ def open_session(
         pid=os.getpid(),
         detached=detached,
         resumes=resumes,
-        traceparent=trace.get("TRACEPARENT"),
-        tracestate=trace.get("TRACESTATE"),
+        traceparent=trace.get(settings.TRACEPARENT),
+        tracestate=trace.get(settings.TRACESTATE),
         lineage_parent=parent,
         lineage_root=root,
         caller=spec.caller,
@@ -142,7 +142,7 @@ class Supervisor:
         self._environment = {**os.environ, **spec.environment, **environment, **self._trace}
         # They may hold credentials that are none of dbt's.
         self._storage_options = storage_options_of(self._environment) if storage_options is None else storage_options
-        self._environment.pop(OPTIONS_VARIABLE, None)
+        self._environment.pop(settings.ARTIFACTS_STORAGE_OPTIONS, None)
         self._profile = profile
         self._profile_file: ProfileFile | None = None
         self._foreground = foreground
@@ -231,7 +231,7 @@ class Supervisor:
                 for event in end_of_attempt(self._state, died):
                     self._appender.append(event)
                 self._settle()
-                return _UNHANDLED if attempt is None or attempt.exit_code is None else attempt.exit_code
+                return exit_codes.ERROR if attempt is None or attempt.exit_code is None else attempt.exit_code
             self._appender.append(events.AttemptEnded(exit_code=attempt.exit_code))
             self._keep_artifacts(attempt)
             return attempt.exit_code
@@ -239,7 +239,7 @@ class Supervisor:
         return self._deliver_while(wait)
 
     def _deliver_while(self, work: Callable[[], int]) -> int:
-        code = _UNHANDLED
+        code = exit_codes.ERROR
         try:
             code = work()
         finally:
@@ -323,7 +323,7 @@ class Supervisor:
 
     def _steps(self) -> int:
         self._catch_up()
-        self._time_out_at = None if self._spec.timeout is None else time.monotonic() + self._spec.timeout
+        self._time_out_at = None if self._spec.limits.timeout is None else time.monotonic() + self._spec.limits.timeout
         code = 0
         for step, argv in enumerate(self._spec.steps, 1):
             before = self._progress.steps.get(step)
@@ -335,7 +335,7 @@ class Supervisor:
             if code != 0:
                 break
             if self._state.cancelling and step < len(self._spec.steps):
-                return _UNHANDLED  # asked for too late for this step, in time for the next
+                return exit_codes.ERROR  # asked for too late for this step, in time for the next
         return code
 
     # --- one step -------------------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ class Supervisor:
             number += 1
             self._catch_up()
             if self._state.cancelling or self._orders.given:
-                return _UNHANDLED  # while waiting for this attempt
+                return exit_codes.ERROR  # while waiting for this attempt
             restriction = self._restriction(step)
             code = self._attempt(step, number, argv, restriction)
             self._catch_up()
@@ -360,11 +360,11 @@ class Supervisor:
             left = progress.unfinished if (progress := self._progress.steps.get(step)) is not None else []
             return 1 if code == 0 and left and restriction is not None else code
 
-        if self._spec.retry.limit == 1:
+        if self._spec.limits.retry_limit == 1:
             return once()
         from spanline.supervisor.retry import attempts  # noqa: PLC0415 - tenacity and the rules: most runs need neither
 
-        return int(attempts(self._spec.retry, self._worth_another, self._announce, self._sleep)(once))
+        return int(attempts(self._spec.limits, self._worth_another, self._announce, self._sleep)(once))
 
     def _restriction(self, step: int) -> Restriction | None:
         progress = self._progress.steps.get(step)
@@ -377,7 +377,7 @@ class Supervisor:
         attempt = self._state.attempt
         if code == 0 or attempt is None or self._state.cancelling or attempt.died is not None:
             return False
-        self._verdict = verdict(self._state, attempt, partial=self._spec.retry.partial)
+        self._verdict = verdict(self._state, attempt, partial=self._spec.limits.retry_partial)
         return self._verdict.again
 
     def _announce(self, seconds: float) -> None:
@@ -450,7 +450,7 @@ class Supervisor:
         if not otel_is_configured(os.environ, "traces"):
             return self._environment
         above = ids.level(step, attempt, len(self._spec.steps))
-        parent = self._trace.get("TRACEPARENT")
+        parent = self._trace.get(settings.TRACEPARENT)
         own = trace_context.for_dbt(self._spec.run_id, self.session, parent, above, os.environ)
         return {**trace_context.without_dbts_own_spans(self._environment), **own}
 
@@ -464,7 +464,7 @@ class Supervisor:
             session=self.session,
             step=step,
             attempt=attempt,
-            grace=self._spec.grace,
+            grace=self._spec.limits.grace,
             restriction=restriction,
             comments=self._comments(step, attempt),
             tune_collector=_tunes_collector(),
@@ -478,7 +478,7 @@ class Supervisor:
         except ValueError as error:
             log.warning("statements carry no trace context: %s", error)
             return None
-        return QueryComments(self._spec.run_id, self._environment_of(step, attempt)["TRACEPARENT"])
+        return QueryComments(self._spec.run_id, self._environment_of(step, attempt)[settings.TRACEPARENT])
 
     def _tick(self) -> None:
         self._beat()
@@ -531,10 +531,10 @@ class Supervisor:
 
     def _look_for_time_out(self) -> None:
         """Order a cancel of our own where the session, or a node, takes longer than it may."""
-        now, limit = time.monotonic(), self._spec.node_timeout
+        now, limit = time.monotonic(), self._spec.limits.node_timeout
         if self._time_out_at is not None and now > self._time_out_at:
             self._time_out_at = None
-            self._time_out(f"the run took longer than {self._spec.timeout:g} s")
+            self._time_out(f"the run took longer than {self._spec.limits.timeout:g} s")
         if limit is None or self._timed_out:
             return
         self._catch_up()
@@ -554,7 +554,7 @@ class Supervisor:
         order = self._orders.new()
         if order is None:
             return None
-        grace = self._spec.grace if order.grace is None else order.grace
+        grace = self._spec.limits.grace if order.grace is None else order.grace
         self._appender.append(
             events.CancelRequested(by=order.by, reason=order.reason, grace=grace, unique_id=order.unique_id)
         )
@@ -574,7 +574,7 @@ class Supervisor:
             self._appender.append(events.AttemptEnded(exit_code=code))
         else:
             self._appender.append(death(code, self.directory.faults, killed=self._state.killed))
-            code = _UNHANDLED
+            code = exit_codes.ERROR
         self._settle()
         if attempt is not None and not ending.stopped:
             self._keep_artifacts(attempt)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from spanline.journal import ids
-from spanline.runner.shared.settings import TRACE_CONTEXT
+from spanline.runner.shared import settings
 
 _RATIO_BITS: Final = 1 << 64
 """The SDK's sampler by ratio looks at so many of the trace id's last bits."""
@@ -20,8 +20,6 @@ _SAMPLER: Final = "parentbased_always_on"
 _SAMPLERS: Final = frozenset(
     f"{prefix}{name}" for prefix in ("", "parentbased_") for name in ("always_on", "always_off", "traceidratio")
 )
-_DBTS_OWN: Final = "DBT_ENGINE_SNOWFLAKE_PROJECTS_OTEL"
-"""Turns on dbt Core 1.12's own spans, of the same nodes."""
 
 
 def current(environ: Mapping[str, str], given: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
@@ -29,12 +27,12 @@ def current(environ: Mapping[str, str], given: Mapping[str, str] = MappingProxyT
 
     That is an active OpenTelemetry span's in this thread, else the environment's.
     """
-    if "TRACEPARENT" in given:
-        found = {name: given.get(name, "") for name in TRACE_CONTEXT}
+    if settings.TRACEPARENT in given:
+        found = {name: given.get(name, "") for name in settings.TRACE_CONTEXT}
     else:
-        found = _active() or {name: environ[name] for name in TRACE_CONTEXT if environ.get(name)}
-    if not ids.is_traceparent(found.get("TRACEPARENT", "")):
-        found.pop("TRACESTATE", None)  # it means nothing without
+        found = _active() or {name: environ[name] for name in settings.TRACE_CONTEXT if environ.get(name)}
+    if not ids.is_traceparent(found.get(settings.TRACEPARENT, "")):
+        found.pop(settings.TRACESTATE, None)  # it means nothing without
     return found
 
 
@@ -51,7 +49,7 @@ def _active() -> dict[str, str]:
         return {}
     W3CBaggagePropagator().inject(carrier)
     # An empty one hides what another context has left in the environment.
-    return {name: carrier.get(name.lower(), "") for name in TRACE_CONTEXT}
+    return {name: carrier.get(name.lower(), "") for name in settings.TRACE_CONTEXT}
 
 
 def for_dbt(
@@ -61,9 +59,9 @@ def for_dbt(
     trace = ids.session_trace_id(run_id, session, traceparent)
     span = ids.span_id(run_id, session, *parts)
     flags = f"{int(_is_sampled(environ, trace, traceparent)):02x}"
-    own = {"TRACEPARENT": f"00-{trace:032x}-{span:016x}-{flags}"}
+    own = {settings.TRACEPARENT: f"00-{trace:032x}-{span:016x}-{flags}"}
     # A state without its parent is of some other trace; to be empty is to be unset.
-    return own if ids.is_traceparent(traceparent or "") else {**own, "TRACESTATE": ""}
+    return own if ids.is_traceparent(traceparent or "") else {**own, settings.TRACESTATE: ""}
 
 
 def _is_sampled(environ: Mapping[str, str], trace: int, traceparent: str | None) -> bool:
@@ -71,7 +69,7 @@ def _is_sampled(environ: Mapping[str, str], trace: int, traceparent: str | None)
 
     https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration
     """
-    asked = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    asked = environ.get(settings.OTEL_TRACES_SAMPLER, "").strip().lower()
     sampler = asked if asked in _SAMPLERS else _SAMPLER
     if sampler.startswith("parentbased_") and traceparent and ids.is_traceparent(traceparent):
         return bool(int(traceparent.strip()[53:55], 16) & 1)
@@ -82,11 +80,11 @@ def _is_sampled(environ: Mapping[str, str], trace: int, traceparent: str | None)
 
 def _ratio(environ: Mapping[str, str]) -> float:
     try:
-        return float(environ.get("OTEL_TRACES_SAMPLER_ARG", "") or 1)
+        return float(environ.get(settings.OTEL_TRACES_SAMPLER_ARG, "") or 1)
     except ValueError:
         return 1.0
 
 
 def without_dbts_own_spans(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment, in which dbt doesn't make spans of the nodes as well."""
-    return {name: value for name, value in environ.items() if name != _DBTS_OWN}
+    return {name: value for name, value in environ.items() if name != settings.DBT_OWN_SPANS}

@@ -18,10 +18,11 @@ from spanline.events import ArtifactsUploaded
 from spanline.home import lease
 from spanline.home.home import RunDirectory, check_ours
 from spanline.home.spec import RunSpec
-from spanline.home.storage import OPTIONS_VARIABLE, Storage
+from spanline.home.storage import Storage
 from spanline.journal.appender import PatientAppender
 from spanline.journal.reader import Reader
 from spanline.journal.state import state_of
+from spanline.runner.shared import settings
 from spanline.runner.shared.secrets import secrets_of_mapping
 from spanline.stats import keep_facts
 from spanline.supervisor.attempt import TICK
@@ -67,7 +68,7 @@ def upload_again(
         asked = storage or spec.artifacts
         if asked is None:
             raise UsageError(
-                "nothing says where artifacts are stored: give --artifacts-url, or set SPANLINE_ARTIFACTS_URL"
+                "no place to store artifacts is configured: pass `artifacts`, or set SPANLINE_ARTIFACTS_URL"
             )
         told = upload(directory, asked, options or {}, {**os.environ, **spec.environment})
         _tell(directory, spec, told, options or {})
@@ -103,7 +104,7 @@ def _by_a_process(
                 _MODULE,
                 [str(result_end)],
                 directory.upload_log,
-                environment={**environ, OPTIONS_VARIABLE: ""},
+                environment={**environ, settings.ARTIFACTS_STORAGE_OPTIONS: ""},
                 pass_fds=(result_end,),
                 stdin=given,
             )

@@ -114,7 +114,8 @@ def build(copy_project: Callable[[], Project], start_receiver: Callable[[], Rece
     """A build in which things fail, told to a receiver and on standard output."""
     project, receiver = copy_project(), start_receiver()
     done = project.spanline(
-        "--log-json",
+        "--output",
+        "log-json",
         "dbt",
         "build",
         "--vars",
@@ -511,7 +512,7 @@ def test_the_summary_is_the_last_line(build: Told) -> None:
 
 
 def test_what_macros_print_is_a_line(project: Project) -> None:
-    done = project.spanline("--log-json", "dbt", "run-operation", "say", "--args", "{text: hello}")
+    done = project.spanline("--output", "log-json", "dbt", "run-operation", "say", "--args", "{text: hello}")
     assert done.returncode == 0
     said, end = lines(done)
     assert (said["message"], said["log.level"], said["dbt.event.name"]) == ("hello", "info", "JinjaLogInfo")
@@ -519,7 +520,7 @@ def test_what_macros_print_is_a_line(project: Project) -> None:
 
 
 def test_how_dbt_is_used_wrongly_is_said_on_standard_error(project: Project) -> None:
-    done = project.spanline("--log-json", "dbt", "build", "--no-such-option")
+    done = project.spanline("--output", "log-json", "dbt", "build", "--no-such-option")
     assert done.returncode == 2
     assert b"No such option" in done.stderr
     refused, end = lines(done)
@@ -536,7 +537,7 @@ def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_whole_lines(project: P
     )
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    arguments = [SPANLINE, "--log-json", "dbt", "run-operation", "chatter"]
+    arguments = [SPANLINE, "--output", "log-json", "dbt", "run-operation", "chatter"]
     with subprocess.Popen(arguments, cwd=project.path, stdin=subprocess.DEVNULL, stdout=writing) as process:
         try:
             eventually(lambda: last_run_has_ended(project), "the end of the run, of which nothing is read yet")
@@ -557,7 +558,7 @@ def last_run_has_ended(project: Project) -> bool:
 
 
 def test_a_reader_that_goes_away_ends_nothing(project: Project) -> None:
-    arguments = [SPANLINE, "--log-json", "dbt", "run", "-s", "customers"]
+    arguments = [SPANLINE, "--output", "log-json", "dbt", "run", "-s", "customers"]
     process = subprocess.Popen(
         arguments, cwd=project.path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -570,7 +571,7 @@ def test_a_reader_that_goes_away_ends_nothing(project: Project) -> None:
 @pytest.mark.slow
 def test_a_cancel_is_told_line_by_line(project: Project, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [SPANLINE, "--log-json", "dbt", "run", "-s", "customers", "gate"],
+        [SPANLINE, "--output", "log-json", "dbt", "run", "-s", "customers", "gate"],
         cwd=project.path,
         env={**os.environ, "GATE": str(tmp_path / "never"), "SHOP_THREADS": "1"},
         stdin=subprocess.DEVNULL,
@@ -594,18 +595,12 @@ def test_a_cancel_is_told_line_by_line(project: Project, tmp_path: Path) -> None
 def test_a_resumed_run_prints_only_what_is_new(project: Project) -> None:
     assert project.spanline("dbt", "build", "-s", "orders fragile", "--vars", "{break: true}").returncode == 1
     project.write("models/fragile.sql", "select id from {{ ref('orders') }}")
-    done = project.spanline("--log-json", "retry", "latest")
+    done = project.spanline("--output", "log-json", "retry", "latest")
     assert done.returncode == 0, done.stdout.decode()
     found = lines(done)
     assert {line["spanline.session"] for line in found} == {2}
     models = [line["unique_id"] for line in found if line.get("node_type") == "model"]
     assert models == ["model.shop.fragile"]
-
-
-def test_events_or_log_lines_but_not_both(project: Project) -> None:
-    done = project.spanline("--json", "--log-json", "dbt", "build")
-    assert done.returncode == 2
-    assert done.stderr.decode() == "spanline: --json prints events, --log-json log lines: choose one\n"
 
 
 def test_no_line_holds_a_secret(project: Project, receiver: Receiver) -> None:
@@ -617,7 +612,7 @@ def test_no_line_holds_a_secret(project: Project, receiver: Receiver) -> None:
         "{% do exceptions.raise_compiler_error('refused ' ~ var('api_key')) %}{% endif %}",
     )
     arguments = ("dbt", "run", "-s", "refused", "--vars", f"{{api_key: {secret}}}")
-    done = project.spanline("--log-json", *arguments, **receiver.otel_environment)
+    done = project.spanline("--output", "log-json", *arguments, **receiver.otel_environment)
     assert done.returncode == 1
     said = [line["message"] for line in lines(done)]
     assert [text for text in said if text.startswith("told ")]

@@ -31,6 +31,7 @@ from spanline.sinks.otel.metrics import MetricsTranslator
 from spanline.sinks.prometheus import TextfileSink, file_name, prometheus_name
 from spanline.stats.kept import fits
 from spanline.supervisor.replay import replay
+from spanline.testing import tell
 from tests.support.journals import journal, session_started, undelivered
 from tests.support.project import DEADLINE, Project, last_run
 from tests.support.receivers import Receiver, answer, serving
@@ -797,11 +798,7 @@ def test_what_sinks_owe_is_in_the_file_until_a_replay_has_sent_it(
 
 def test_runs_that_end_at_the_same_moment_lose_nothing_of_each_other(folder: Path) -> None:
     def delivered(second: int) -> None:
-        sink, state = TextfileSink(folder), RunState()
-        for event in (*begun(), over(second, "failed" if second % 2 else "success")):
-            state.apply(event)
-            for message in sink.translate(event, state):
-                sink.deliver([message.payload])
+        tell(TextfileSink(folder), (*begun(), over(second, "failed" if second % 2 else "success")))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(delivered, range(10, 50)))
@@ -829,7 +826,7 @@ def test_a_directory_that_is_not_there_is_named(kept: RunDirectory, monkeypatch:
     cursor = replay(kept, everything=False, timeout=DEADLINE)["prometheus_textfile"]
     assert (cursor.rejected, cursor.undelivered) == (2, 0), "nobody makes it while the run waits"
     assert cursor.rejection == (
-        f"Rejected: {missing} is no directory: make it, or name another in SPANLINE_PROMETHEUS_TEXTFILE; "
+        f"Rejected: {missing} is not a directory: create it, or set another in SPANLINE_PROMETHEUS_TEXTFILE; "
         "`spanline replay RUN --all` writes this run's figures then"
     )
     missing.mkdir()

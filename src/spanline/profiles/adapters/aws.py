@@ -20,4 +20,4 @@ METHOD = Field("assume_role_method")
 def check_method(values: Values) -> None:
     """Raise `Wrong` where a role is to be assumed as dbt can't."""
     if values.get("assume_role_method", "assume_role") != "assume_role":
-        raise Wrong("assume_role_method", "is none of dbt's: it assumes a role by name only")
+        raise Wrong("assume_role_method", "is not supported by dbt, which assumes a role by name only")

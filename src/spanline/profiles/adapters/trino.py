@@ -36,7 +36,7 @@ def finish(values: Values, _connection: Connection) -> Values:
     named = str(values.get("method") or values.get("auth") or ("ldap" if "password" in values else "none")).lower()
     method = _OF_AIRFLOW.get(named, named)
     if method not in _METHODS:
-        raise Wrong("method", f"is none of {', '.join(_METHODS)}")
+        raise Wrong("method", f"must be one of {', '.join(_METHODS)}")
     if "password" in values and method != "ldap":
         raise Wrong("password", f"contradicts the method {method}")
     if method == "jwt" and "jwt_file" in values:

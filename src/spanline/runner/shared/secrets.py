@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from .telling import DBT_SECRET_PREFIXES, is_about, looks_secret
+from .settings import DBT_SECRET_PREFIXES
+from .telling import is_about, looks_secret
 
 _GUESSED_MINIMUM = 6
 """Shortest value taken for a secret by its variable's name alone: `TOKEN=on` is none."""

@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import cache, lru_cache
 
-DBT_SECRET_PREFIXES = ("DBT_ENV_SECRET", "DBT_ENGINE_SECRET")
-"""Variables that dbt itself takes for secrets: https://docs.getdbt.com/reference/dbt-jinja-functions/env_var"""
-NAMES_VARIABLE = "SPANLINE_SECRET_NAMES"
-"""The variable that holds more names, separated by commas or blanks; in each, `*` stands for anything."""
+from .settings import DBT_SECRET_PREFIXES, SECRET_NAMES
 
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[^\W\d_]+")
 """A word of a name, in whatever way they are joined: `api_key`, `API-KEY`, `apiKey`, `api.key`."""
@@ -85,8 +82,11 @@ def _looks_secret(name: str, own: tuple[str, ...]) -> bool:
 
 @cache
 def own_names() -> tuple[str, ...]:
-    """The patterns in `SPANLINE_SECRET_NAMES`, in lower case; read once, as it is asked for with every text."""
-    return tuple(os.environ.get(NAMES_VARIABLE, "").lower().replace(",", " ").split())
+    """The patterns in `SPANLINE_SECRET_NAMES`, in lower case, which commas or blanks part; `*` stands for anything.
+
+    Read once, as it is asked for with every text.
+    """
+    return tuple(os.environ.get(SECRET_NAMES, "").lower().replace(",", " ").split())
 
 
 @lru_cache(maxsize=4096)

@@ -84,7 +84,7 @@ def of_test(
         name=node.name,
         description=node.description or None,
         expected=facets.expectation(node),
-        actual=None if result.failures is None else str(result.failures),
+        actual=None if result.failing_rows is None else str(result.failing_rows),
         params=dict(info.arguments) or None if arguments else None,
     )
 

@@ -419,7 +419,7 @@ def test(node: NodeDescribed, result: NodeState, sql: str | None, *, arguments: 
         type=test_type(node),
         description=node.description or None,
         expected=expectation(node),
-        actual=None if result.failures is None else str(result.failures),
+        actual=None if result.failing_rows is None else str(result.failing_rows),
         content=sql,
         contentType="sql" if sql else None,
         params=dict(info.arguments) or None if arguments else None,
@@ -434,7 +434,7 @@ def found_issues(result: NodeState) -> bool:
 
 def has_errored(result: NodeState) -> bool:
     """Whether a test could not be carried out, so that nothing is known of what it tests."""
-    return result.failed and not found_issues(result)
+    return result.is_failure and not found_issues(result)
 
 
 def test_type(node: NodeDescribed) -> str:

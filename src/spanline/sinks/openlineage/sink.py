@@ -26,6 +26,7 @@ from urllib3.util import Retry
 
 from spanline.events import Event
 from spanline.journal.state import RunState
+from spanline.runner.shared import settings
 from spanline.sinks.base import Later, Message, Rejected
 from spanline.sinks.error_text import without_secrets
 from spanline.sinks.http import Adapter, RepeatingSession
@@ -39,7 +40,7 @@ _TIMEOUT: Final = (5.0, 60.0)
 """Seconds for a connection and for an answer, where no time-out is configured. For an answer the client's own 5 s are
 too short: of those of a Marquez on a loaded machine half took more than 1.4 s, one in a hundred more than 13.7 s."""
 _REJECTED: Final = frozenset((400, 406, 410, 411, 413, 414, 415, 422))
-"""Answers that say that the event is wrong. A wrong key or address (401, 403, 404) can be mended: then all is sent."""
+"""Answers that say that the event is wrong. A wrong key or address (401, 403, 404) can be fixed: then all is sent."""
 _BUSY: Final = frozenset((429, 502, 503, 504))
 """Answers that speak of the backend, or of what stands before it, and not of the event."""
 _NO_RUN: Final = 500
@@ -218,6 +219,6 @@ def _configured_client() -> OpenLineageClient:
     before = set(os.environ)
     client = _Client()
     for name in set(os.environ) - before:
-        if name.startswith("OPENLINEAGE__"):
+        if name.startswith(settings.OPENLINEAGE_PREFIX):
             del os.environ[name]
     return client

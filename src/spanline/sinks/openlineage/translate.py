@@ -23,6 +23,7 @@ from spanline.journal.state import CANCELLED, DIED, INTERRUPTED, SUCCESS, NodeSt
 from spanline.lineage import names
 from spanline.lineage.case import PROJECT
 from spanline.lineage.options import case_of, has_short_job_names, tells_columns, tells_exposures, tells_sql
+from spanline.runner.shared import settings
 from spanline.sinks.base import Message
 from spanline.sinks.openlineage import assertions, datasets, facets
 from spanline.sinks.openlineage.assertions import Assertions
@@ -30,7 +31,6 @@ from spanline.sinks.openlineage.bounds import SQL_CHARACTERS, bounded, sql_chara
 from spanline.sinks.openlineage.datasets import Datasets
 from spanline.sinks.openlineage.facets import PRODUCER, JobFacets, RunFacets, time_of
 
-NAMESPACE_VARIABLE: Final = "OPENLINEAGE_NAMESPACE"
 _DEFAULT_NAMESPACE: Final = "dbt"
 COLUMNS_WAIT: Final = 2_000_000_000
 """How long the beginning, and the end, of a node's run wait for its columns, in nanoseconds."""
@@ -55,7 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def of_environment(cls, environ: Mapping[str, str]) -> Options:
         """The options that the environment sets. Raises ValueError for one that there isn't."""
         return cls(
-            namespace=environ.get(NAMESPACE_VARIABLE) or _DEFAULT_NAMESPACE,
+            namespace=environ.get(settings.OPENLINEAGE_NAMESPACE) or _DEFAULT_NAMESPACE,
             sql=tells_sql(environ),
             columns=tells_columns(environ),
             exposures=tells_exposures(environ),
@@ -560,7 +560,7 @@ def _is_built(unique_id: str, state: RunState) -> bool:
 def _kind(result: NodeState) -> Kind:
     if result.status in _ABORTED:
         return Kind.ABORT
-    return Kind.FAIL if result.failed else Kind.COMPLETE
+    return Kind.FAIL if result.is_failure else Kind.COMPLETE
 
 
 def _is_tested(node: NodeDescribed, result: NodeState) -> bool:
@@ -591,5 +591,5 @@ def _session_error(state: RunState) -> str:
     attempt = state.attempt
     if attempt is not None and attempt.finished is not None and attempt.finished.exception:
         return attempt.finished.exception
-    failed = [node.unique_id for node in state.failed]
+    failed = [node.unique_id for node in state.failed_nodes]
     return f"{len(failed)} failed: {', '.join(failed[:20])}" if failed else "dbt failed"

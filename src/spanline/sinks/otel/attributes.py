@@ -64,8 +64,8 @@ def of_node(node: NodeState, described: NodeDescribed | None) -> Attributes:
     found: Attributes = {conventions.UNIQUE_ID: node.unique_id, conventions.OUTCOME: node.status}
     if node.rows_affected is not None:
         found[conventions.ROWS] = node.rows_affected
-    if node.failures is not None:
-        found[conventions.FAILURES] = node.failures
+    if node.failing_rows is not None:
+        found[conventions.FAILURES] = node.failing_rows
     if node.skipped_for:
         found[conventions.CAUSE] = node.skipped_for
     if described is None:

@@ -17,26 +17,21 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, OTELR
 from spanline.events import Event
 from spanline.journal.state import RunState
 from spanline.results.log_lines import service_name
+from spanline.runner.shared import settings
 from spanline.sinks.base import Message, Rejected
 from spanline.system.terminal import Errors
 
 Signal = Literal["traces", "metrics", "logs"]
 
-FILE_VARIABLE: Final = "SPANLINE_OTLP_FILE"
-"""Where `otlp_json_file` writes to: the exporter takes a path, but no variable of OpenTelemetry's names it."""
 _FILE: Final = "otlp_json_file"
 _PROTOCOLS: Final = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
-_CREDENTIALS: Final = tuple(
-    f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{signal}CREDENTIAL_PROVIDER" for signal in ("", "TRACES_", "METRICS_", "LOGS_")
-)
-"""Variables that name a session for the exporter, with credentials of its own."""
 _TAKES_NONE: Final = frozenset(("404", "405", "501", "UNIMPLEMENTED"))
 _REFUSED: Final = frozenset(("400", "406", "410", "411", "413", "414", "415", "422", "INVALID_ARGUMENT"))
 """Answers that stay the same, however often one asks."""
 _TOO_LARGE: Final = "413"
 _SAYS_TOO_LARGE: Final = re.compile(r"larger than max|exceeds (the )?max|length too large", re.IGNORECASE)
 """How gRPC's servers and the SDK's own check say it; the status, RESOURCE_EXHAUSTED, may as well mean a quota."""
-_NO_HTTP: Final = "the answer is no HTTP: is this the port for gRPC (OTEL_EXPORTER_OTLP_PROTOCOL=grpc)?"
+_NO_HTTP: Final = "the answer is not HTTP: is this the port for gRPC (OTEL_EXPORTER_OTLP_PROTOCOL=grpc)?"
 _EXPORTERS: Final = "opentelemetry.exporter"
 _BATCH: Final = 512
 _LINGER_SECONDS: Final[dict[Signal, float]] = {"traces": 0.005, "metrics": 0.0, "logs": 1.0}
@@ -123,7 +118,7 @@ class OtelSink:
         if code == _TOO_LARGE or _SAYS_TOO_LARGE.search(said):
             return _TooLarge(said)
         if code in _TAKES_NONE:
-            off = f"OTEL_{self._signal.upper()}_EXPORTER=none"
+            off = f"{settings.exporter_variable(self._signal)}=none"
             return Rejected(f"the backend takes no {self._signal} ({code}); turn them off with {off}")
         if code in _REFUSED:
             return Rejected(said)
@@ -252,7 +247,7 @@ def _exporters(signal: Signal) -> Iterator[_Exporter]:
 
 def _asked(signal: Signal) -> list[str]:
     """Return the exporters' names; by the specification, empty is as good as unset."""
-    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    variable = settings.exporter_variable(signal)
     named = [name for name in map(str.strip, os.environ.get(variable, "").split(",")) if name]
     exporting = [name for name in named or ["otlp"] if name != "none"]
     if not exporting:
@@ -261,7 +256,7 @@ def _asked(signal: Signal) -> list[str]:
 
 
 def _otlp(signal: Signal) -> str:
-    variables = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    variables = (settings.otlp_variable(signal, "PROTOCOL"), settings.OTLP_PROTOCOL)
     named = (os.environ.get(variable, "").strip() for variable in variables)
     protocol = next(filter(None, named), "http/protobuf")
     return _PROTOCOLS.get(protocol, protocol)
@@ -270,10 +265,10 @@ def _otlp(signal: Signal) -> str:
 def _options(name: str, make: Callable[..., object]) -> dict[str, object]:
     if name == "console":
         return {"out": Errors()}  # standard output is dbt's
-    file = os.environ.get(FILE_VARIABLE)
+    file = os.environ.get(settings.OTLP_FILE)
     if name == _FILE and file:
         return {"path": file}
-    if name == _PROTOCOLS["http/protobuf"] and not any(map(os.environ.get, _CREDENTIALS)):
+    if name == _PROTOCOLS["http/protobuf"] and not any(map(os.environ.get, settings.OTLP_CREDENTIAL_PROVIDERS)):
         from spanline.sinks.http import RepeatingSession  # noqa: PLC0415 - `requests` is there only where this exporter is
 
         return {"session": RepeatingSession()}

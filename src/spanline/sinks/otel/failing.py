@@ -83,7 +83,7 @@ def of_level(state: RunState, outcome: str, step: int = 0, attempt: int = 0) -> 
         cancel = state.cancel
         said = cancel.reason or f"{outcome} by {cancel.by}" if cancel is not None else outcome
         return _in_our_words(said, Failure("timeout" if state.cancelled_by_limit else "cancelled"))
-    nodes = [node for node in state.failed if step in (0, node.step) and attempt in (0, node.attempt)]
+    nodes = [node for node in state.failed_nodes if step in (0, node.step) and attempt in (0, node.attempt)]
     thrown = given_up_for(state)
     if thrown is not None and (outcome == DIED or not nodes):
         return thrown

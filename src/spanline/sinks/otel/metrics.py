@@ -25,6 +25,7 @@ from opentelemetry.sdk.resources import Resource
 from spanline.events import Event
 from spanline.journal.state import RunState
 from spanline.results.measures import Distribution, Instrument, Measures, Point, Snapshot, every_node
+from spanline.runner.shared import settings
 from spanline.sinks.base import Message
 from spanline.sinks.otel.scope import SCOPE
 
@@ -36,7 +37,7 @@ class MetricsTranslator:
     """From events to batches of data points: a function of the events so far, and nothing else."""
 
     def __init__(self, resource: Resource) -> None:
-        preference = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").strip().lower()
+        preference = os.environ.get(settings.OTLP_TEMPORALITY, "").strip().lower()
         delta = preference in _DELTA
         self._resource = resource
         self._temporality = AggregationTemporality.DELTA if delta else AggregationTemporality.CUMULATIVE
@@ -89,7 +90,7 @@ def _histogram(point: Point, snapshot: Snapshot) -> HistogramDataPoint:
 
 def _interval() -> float:
     try:
-        milliseconds = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or _INTERVAL_MILLISECONDS)
+        milliseconds = float(os.environ.get(settings.OTEL_METRIC_EXPORT_INTERVAL) or _INTERVAL_MILLISECONDS)
     except ValueError:
         milliseconds = math.nan
     return (milliseconds if milliseconds > 0 else _INTERVAL_MILLISECONDS) / 1000

@@ -32,6 +32,7 @@ from spanline.journal import ids
 from spanline.journal.progress import DONE
 from spanline.journal.state import SUCCESS, RunState
 from spanline.results import conventions, naming
+from spanline.runner.shared import exit_codes
 from spanline.sinks.base import Message
 from spanline.sinks.otel import failing
 from spanline.sinks.otel.attributes import Attributes, Place, of_node, of_place, of_result, of_session
@@ -47,7 +48,6 @@ _DESCRIPTION: Final = 1000
 _MESSAGE: Final = 8192
 """How many characters of an error are sent."""
 _FIRST: Final = 1
-_UNHANDLED: Final = 2
 """dbt's exit code where it left none."""
 _SHORTEST: Final = 1_000
 """Nanoseconds: Jaeger counts in microseconds, and takes a duration of none for a negative one."""
@@ -262,7 +262,7 @@ class Translator:
         attributes = of_place(level.place)
         if last is not None and last.exit_code is not None:
             attributes[conventions.EXIT_CODE] = last.exit_code
-        outcome = state.outcome((last.exit_code if last is not None else None) or _UNHANDLED)
+        outcome = state.outcome((last.exit_code if last is not None else None) or exit_codes.ERROR)
         failed = failing.of_level(state, outcome, *level.place) if bad else None
         return Message(self._span(level.name, own, above, attributes, (level.started, state.now), failed))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-VARIABLE: Final = "SPANLINE_TRACE_SQL"
+from spanline.runner.shared import settings
+
 CHARACTERS: Final = 4096
 """Of longer SQL the beginning is sent: a collector takes 4 MiB at a time, and a batch has 512 spans."""
 Shown = Callable[[str, str], "str | None"]
@@ -14,9 +15,9 @@ Shown = Callable[[str, str], "str | None"]
 
 def shown(environ: Mapping[str, str]) -> Shown:
     """As `SPANLINE_TRACE_SQL` has it: `on` (default), `masked` or `off`. Raises ValueError for another value."""
-    asked = environ.get(VARIABLE, "on").strip().lower()
+    asked = environ.get(settings.TRACE_SQL, "on").strip().lower()
     if asked not in _KINDS:
-        raise ValueError(f"{VARIABLE} is {asked!r}: it must be on, masked or off")
+        raise ValueError(f"{settings.TRACE_SQL} is {asked!r}: it must be on, masked or off")
     return _KINDS[asked]
 
 

@@ -12,8 +12,7 @@ import spanline
 from spanline import errors, events
 from spanline.failures.classify import Failure, line_of, most_permanent
 from spanline.failures.matching import Category
-from spanline.results.raising import EXCEPTIONS, exception_of
-from spanline.results.result import NodeResult, RunResult
+from spanline.results.result import EXCEPTIONS, NodeResult, RunResult, exception_of
 from spanline.runner.shared.lines import CODE, FILE, STATEMENT, of_jinja, traced
 from tests.support.journals import journal
 from tests.support.project import Project
@@ -142,7 +141,7 @@ def test_the_node_whose_failure_decides_comes_first(project: Project) -> None:
     first, *_, more, advice = str(error).splitlines()
     assert first.startswith('model.shop.b_column (models/b_column.sql, line 1): Binder Error: Referenced column "nope"')
     assert more == "2 more failed: model.shop.a_syntax, model.shop.c_cast", "in their order"
-    assert advice.startswith("not_found (permanent): check that the object exists")
+    assert advice.startswith("not_found (permanent): check that the named object exists")
 
 
 def test_tests_alone_that_fail_are_told_from_nodes_that_do(project: Project) -> None:
@@ -172,7 +171,7 @@ def test_arguments_that_dbt_does_not_know(project: Project, args: list[str], sai
     assert type(error) is spanline.DbtCompilationException
     assert (error.category, error.transient) == ("parsing", False)
     assert str(error).startswith(said)
-    assert str(error).splitlines()[-1] == "parsing (permanent): give dbt other arguments"
+    assert str(error).splitlines()[-1] == "parsing (permanent): change dbt's arguments"
 
 
 @pytest.mark.parametrize("args", [("bad_sql",), ("--args", "{a: 1}", "bad_sql"), ("--quiet", "--args={}", "bad_sql")])
