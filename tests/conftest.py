@@ -23,6 +23,22 @@ _OTHERS_VARIABLES = ("OPENLINEAGE_", "OPENLINEAGE__", "OTEL_", "DBT_", "SPANLINE
 settings.load_profile(SAME)
 
 
+_START_DBT = frozenset(("_template", "postgres", "sandbox", "interpreter", "connected", "demo"))
+"""Fixtures that start dbt, or whose tests do."""
+_ON_REQUEST = frozenset(
+    ("adapters", "airflow", "azure", "faults", "gcs", "jaeger", "marquez", "monitoring", "postgres", "slow", "versions")
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `dbt` what starts it, by its fixtures, and what is done on request only: `-m "not dbt"` is all else."""
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        if not _START_DBT.isdisjoint(getattr(item, "fixturenames", ())) or not _ON_REQUEST.isdisjoint(marks):
+            item.add_marker(pytest.mark.dbt)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> None:
     """What the caller's shell has set for dbt or backends must not reach a test; what it has set for tests may."""

@@ -374,7 +374,7 @@ def test_a_file_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Install a package that brings rules, with this for its entry point's object."""
-    matching._of_packages.cache_clear()
+    matching.of_packages.cache_clear()
 
     def install(source: str) -> None:
         (tmp_path / "their_package.py").write_text(source)
@@ -386,7 +386,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     yield install
     sys.modules.pop("their_package", None)
-    matching._of_packages.cache_clear()
+    matching.of_packages.cache_clear()
 
 
 @pytest.mark.parametrize("written", ["RULES = FILE", "def RULES(): return str(FILE)"])

@@ -547,6 +547,7 @@ def backend() -> Iterator[Backend]:
         yield started
 
 
+@pytest.hookimpl(tryfirst=True)  # before what tests/conftest.py makes of the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test of this folder: together they take minutes."""
     here = Path(__file__).parent

@@ -245,7 +245,7 @@ def test_a_chain_of_any_length_is_described_and_a_node_that_cannot_be_keeps_back
 
     nodes = {one.unique_id: one for one in map(node, range(5000))}
     recorder = Recorder(Writer(str(tmp_path / "journal.jsonl"), "runner"))
-    recorder._describe([nodes["model.shop.m4999"]], SimpleNamespace(nodes=nodes, sources={}, groups={}))
+    recorder.describe([nodes["model.shop.m4999"]], SimpleNamespace(nodes=nodes, sources={}, groups={}))
     happened = [record.event for record in Reader(tmp_path / "journal.jsonl").read()]
     described = [event.name for event in happened if isinstance(event, events.NodeDescribed)]
     assert described == [f"m{number}" for number in range(5000) if number != 7]

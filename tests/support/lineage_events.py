@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import jsonschema
 import msgspec
@@ -29,7 +31,10 @@ from spanline.sinks.openlineage import Options, Translator
 from tests.support.project import DEADLINE
 
 RUN_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
-SPECIFICATION = Path(__file__).parents[3] / "shared" / "openlineage-spec"
+SPECIFICATION = Path(
+    os.environ.get("SPANLINE_TEST_OPENLINEAGE") or Path(__file__).parents[3] / "shared" / "openlineage-spec"
+)
+"""A checkout of the specification's folder `spec`, or of all of it: https://github.com/OpenLineage/OpenLineage."""
 OWN_FACETS = Path(__file__).parents[2] / "docs" / "facets"
 ENDS = ("COMPLETE", "FAIL", "ABORT")
 
@@ -52,7 +57,7 @@ def _is_a_uri(text: object) -> bool:
 
 
 class _Specification:
-    """The schemas beside this checkout, and our own; without them nothing is looked at."""
+    """The schemas beside this checkout, and our own. Without them only the shape of events is looked at."""
 
     def __init__(self) -> None:
         self.keys: dict[str, set[str]] = defaultdict(set)
@@ -76,21 +81,41 @@ class _Specification:
         self._validators[url].validate(value)
 
 
-_specification = _Specification()
+specification = _Specification()
 
 
 def assert_valid(event: dict) -> None:
     """An event, and every facet in it by the schema that it names, which must be the one of its key."""
-    if not _specification.found:
-        return
+    assert_in_shape(event)
+    if not specification.found:
+        return  # test_specification.py is skipped then, and says so
     kind = "RunEvent" if "run" in event else "JobEvent"
-    _specification.validate(f"https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/{kind}", event)
+    specification.validate(f"https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/{kind}", event)
     assert event["schemaURL"].endswith(kind)
     for name, facet in facets_of(event):
-        _specification.validate(facet["_schemaURL"], facet)
-        known = _specification.keys.get(name)
+        specification.validate(facet["_schemaURL"], facet)
+        known = specification.keys.get(name)
         assert known is None or facet["_schemaURL"] in known, name
         assert known is not None or name.startswith("spanline_") or name == "dbt_exposures", name
+
+
+def assert_in_shape(event: dict) -> None:
+    """What the specification asks of every event, whether or not its schemas are here.
+
+    https://openlineage.io/docs/spec/object-model
+    """
+    assert _is_a_time(event["eventTime"]), event["eventTime"]
+    assert _is_a_uri(event["producer"])
+    assert re.fullmatch(r"https://openlineage\.io/spec/[\d-]+/OpenLineage\.json#/\$defs/\w+Event", event["schemaURL"])
+    if "run" in event:
+        assert event["eventType"] in ("START", "RUNNING", "COMPLETE", "ABORT", "FAIL", "OTHER")
+        assert str(UUID(event["run"]["runId"])) == event["run"]["runId"]
+    for named in (event["job"], *event.get("inputs", []), *event.get("outputs", [])):
+        assert named["namespace"], named
+        assert named["name"], named
+    for name, facet in facets_of(event):
+        assert _is_a_uri(facet["_producer"]), name
+        assert _is_a_uri(facet["_schemaURL"]), name
 
 
 def facets_of(event: dict) -> Iterator[tuple[str, dict]]:

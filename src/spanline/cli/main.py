@@ -557,7 +557,7 @@ def replay(options: Options, reference: str, timeout: float, *, everything: bool
             for one in cursor.given_up:
                 say_line(f"  given up: {one.name}: {one.reason}")
     if not all(cursor.complete for cursor in cursors.values()):
-        sys.exit(1)
+        sys.exit(exit_codes.FAILURE)
 
 
 def _owed(cursor: Cursor) -> str:
@@ -600,7 +600,7 @@ def upload(options: Options, reference: str, artifacts_url: str | None, *, as_js
             say_line(f"left out {name}: {reason}")
     if told.error is not None:
         say_line(f"spanline: the artifacts were not stored: {told.error}", err=True)
-        sys.exit(1)
+        sys.exit(exit_codes.FAILURE)
 
 
 @cli.command()
@@ -723,7 +723,7 @@ def stats(options: Options, since: str, limit: int, *, check: bool, as_json: boo
     else:
         say(text.text(report))
     if check and report.critical:
-        sys.exit(1)
+        sys.exit(exit_codes.FAILURE)
 
 
 @cli.command()

@@ -198,7 +198,7 @@ def own() -> tuple[RuleSet, ...]:
 
     Raises UsageError where one of them can't be read.
     """
-    return (*of_file(), *_of_packages())
+    return (*of_file(), *of_packages())
 
 
 def of_file() -> tuple[RuleSet, ...]:
@@ -222,7 +222,8 @@ def _load_once(path: Path, _changed: int) -> RuleSet:
 
 
 @functools.cache
-def _of_packages() -> tuple[RuleSet, ...]:
+def of_packages() -> tuple[RuleSet, ...]:
+    """The rules that installed packages bring. Raises UsageError where one of them can't be read."""
     return tuple(map(_of_package, sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)))
 
 

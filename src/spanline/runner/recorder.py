@@ -167,7 +167,7 @@ class Recorder:
             self._write("selection", {"unique_ids": sorted(chosen), "repeats": frames.repeated_command()})
             manifest = getattr(task, "manifest", None)
             # All in a row take a third of the time that they take one by one, at the start of each.
-            self._describe([*nodes, *_exposures(chosen, manifest)], manifest)
+            self.describe([*nodes, *_exposures(chosen, manifest)], manifest)
             if warehouse.wanted():
                 self._ask_for_columns(chosen, manifest, task.config)
         if self._on_selection is not None:
@@ -221,9 +221,9 @@ class Recorder:
         if data.node_info.unique_id not in self._described:  # a unit test, which dbt has not selected as a node
             runner = frames.runner()
             if runner is not None:
-                self._describe([runner.node], frames.manifest())
+                self.describe([runner.node], frames.manifest())
 
-    def _describe(self, nodes: Iterable[Any], manifest: Any) -> None:
+    def describe(self, nodes: Iterable[Any], manifest: Any) -> None:
         """Say what the manifest has of these, and before that, of all that they are made from."""
         left = [(node, False) for node in nodes]
         while left:  # no recursion: a chain of nodes may be longer than Python's stack
