@@ -57,7 +57,7 @@ def decompressed(data: bytes) -> bytes:
     try:
         return gzip.decompress(data) if data.startswith(_GZIP) else data
     except (OSError, EOFError, zlib.error) as error:
-        raise Damaged(f"it can't be decompressed: {error}") from error
+        raise Damaged(f"it cannot be decompressed: {error}") from error
 
 
 def _frames(data: bytes) -> Iterator[bytes]:
@@ -67,9 +67,9 @@ def _frames(data: bytes) -> Iterator[bytes]:
         try:
             yield frame.decompress(data)
         except library.ZstdError as error:
-            raise Damaged(f"it can't be decompressed: {error}") from error
+            raise Damaged(f"it cannot be decompressed: {error}") from error
         if not frame.eof:
-            raise Damaged("it can't be decompressed: it is cut off")
+            raise Damaged("it cannot be decompressed: it is cut off")
         data = frame.unused_data
 
 
@@ -77,5 +77,5 @@ def _zstandard() -> ModuleType:
     try:
         import zstandard  # noqa: PLC0415 - only who asks for it needs it
     except ImportError as error:
-        raise UsageError("for zstd install zstandard: pip install 'spanline[zstd]'") from error
+        raise UsageError("zstd needs zstandard: pip install 'spanline[zstd]'") from error
     return zstandard

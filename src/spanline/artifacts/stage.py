@@ -99,7 +99,9 @@ def stage(directory: RunDirectory, storage: Storage, environ: Mapping[str, str])
     spec = msgspec.structs.replace(RunSpec.load(directory.spec), artifacts=storage)
     missing = [name for name in spec.secret_names if name not in environ]
     if missing:
-        raise UsageError(f"to store this run's artifacts, set {', '.join(missing)}: what is to be cut must be known")
+        raise UsageError(
+            f"to store this run's artifacts, set {', '.join(missing)}: Spanline must know the secrets to cut them"
+        )
     state = _state_of(directory)
     artifacts = _last_of_each(directory)
     cutter = Cutter(storage.redaction, values_of(spec, state, environ, artifacts), state.adapter or "")

@@ -271,7 +271,7 @@ def _matchers(path: Path, file: _File) -> Iterator[Matcher]:
     for number, raw in enumerate(file.rules, 1):
         rule = _rule(path, number, raw)
         if rule.id in seen:
-            raise UsageError(f"{path}: rule {rule.id}: there are two of this id")
+            raise UsageError(f"{path}: rule {rule.id}: two rules have this id")
         if rule.changes_another and not ours and not _is_builtin(rule.id):
             raise UsageError(
                 f"{path}: rule {rule.id}: it has neither pattern, codes nor exceptions, and no rule has this id"
@@ -311,7 +311,7 @@ def compile_pattern(pattern: str, where: str) -> re.Pattern[str]:
     letters instead of trying every position, which is ten times as fast.
     """
     if _NESTED.search(pattern):
-        raise UsageError(f"{where} {pattern!r} has a quantifier within a quantified group: its search may never end")
+        raise UsageError(f"{where} {pattern!r} has a quantifier inside a quantified group: its search may never end")
     try:
         return re.compile(_LINE_START.sub("\n", pattern), re.MULTILINE)
     except re.error as error:

@@ -147,7 +147,7 @@ def needs(values: Values, names: Iterable[str], what_for: str) -> None:
     """Raise `Wrong` for the first of these that isn't there."""
     for name in names:
         if values.get(name) is None:
-            raise Wrong(name, f"is missing, which {what_for} needs")
+            raise Wrong(name, f"is missing, and {what_for} needs it")
 
 
 def one_of(values: Values, *names: str) -> str:

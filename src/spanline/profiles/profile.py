@@ -114,7 +114,7 @@ def _checked(field: str, text: str) -> str:
     except UnicodeEncodeError:
         raise Wrong(field, "is not UTF-8 text") from None
     if "\0" in text:
-        raise Wrong(field, "has a NUL in it")
+        raise Wrong(field, "contains NUL")
     return text
 
 

@@ -64,7 +64,7 @@ def _check_keys(extra: Mapping[str, object], adapter: Adapter) -> None:
     for key, names in _read_within(adapter).items():
         others = sorted(set(_within(extra.get(key))) - names)
         if others:
-            raise Wrong(key, f"has {', '.join(others)} in it, which {adapter.name} can't be given")
+            raise Wrong(key, f"has {', '.join(others)} in it, which {adapter.name} cannot receive")
 
 
 def _read_within(adapter: Adapter) -> dict[str, set[str]]:

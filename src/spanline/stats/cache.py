@@ -154,5 +154,5 @@ def _read(place: Place, folder: Path, journal: Journal) -> str | None:
     try:
         files.write(_file(folder, journal), content)
     except OSError as error:
-        raise UsageError(f"cannot keep what is found out of journals in {folder}: {error.strerror}") from error
+        raise UsageError(f"cannot write the cache of statistics to {folder}: {error.strerror}") from error
     return None

@@ -43,7 +43,7 @@ def gather(
         try:
             return _report(place, folder, known, (start, until), limit, say)
         except duckdb.Error as error:
-            raise UsageError(f"DuckDB cannot do it: {str(error).strip().splitlines()[0]}") from error
+            raise UsageError(f"DuckDB failed: {str(error).strip().splitlines()[0]}") from error
 
 
 def moment(since: str, now: float) -> float:

@@ -184,7 +184,7 @@ class Remote:
         self._sizes, self._kept = {}, {}
         listed = self._listed(runs)
         if not listed and not self._exists():
-            raise UsageError(f"there is no home at {self.name}, or it can't be reached: name one where runs are")
+            raise UsageError(f"there is no home at {self.name}, or it cannot be reached: name a home that has runs")
         for path, info in listed.items():
             run_id, _, inner = path.partition(runs)[2].partition("/")
             if inner == journals.FILE_NAME and _is_run_id(run_id):
@@ -249,7 +249,7 @@ class Remote:
         if start is None or end is None or len(content) <= end - start:
             return content
         if start:
-            raise OSError(f"{self.name} sends whole files where parts are asked for")
+            raise OSError(f"{self.name} sends whole files when asked for parts")
         return content[:end]
 
     def is_live(self, journal: Journal) -> bool:

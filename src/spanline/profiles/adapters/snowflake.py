@@ -40,7 +40,7 @@ def finish(values: Values, _connection: Connection) -> Values:
     if authenticator == "programmatic_access_token":
         values.setdefault("token", values.pop("password", None))
     if "token" in values and authenticator not in _BY_TOKEN:
-        raise Wrong("authenticator", f"is missing, which a token needs: one of {', '.join(_BY_TOKEN)}")
+        raise Wrong("authenticator", f"is missing, and a token needs it: one of {', '.join(_BY_TOKEN)}")
     if authenticator == "workload_identity":
         needs(values, ["workload_identity_provider"], authenticator)
     elif authenticator in _BY_TOKEN:
