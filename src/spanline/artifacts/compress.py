@@ -1,7 +1,7 @@
-"""Compression by a codec that is named, never guessed; what was compressed is known again by its first bytes.
+"""Compression by a named codec. Compressed content is recognized by its first bytes.
 
-fsspec's `infer` is of no use: it writes plain text to a file named `.zst` where `zstandard` is missing. Nor is the name
-of an object: gcsfs and adlfs undo gzip by themselves, so that what comes from `x.json.gz` may be plain.
+fsspec's `infer` does not work: it writes plain text to a file named `.zst` if `zstandard` is missing. The name of an
+object does not help either: gcsfs and adlfs decompress gzip on their own, so the content of `x.json.gz` may be plain.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 
 
 class Damaged(ValueError):  # noqa: N818 - it names what it is
-    """What was compressed is cut off, or isn't what was written."""
+    """Compressed content is cut off, or differs from what was written."""
 
 
 @contextlib.contextmanager

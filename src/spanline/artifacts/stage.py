@@ -1,7 +1,7 @@
-"""Stage what is to be stored of a run: cut, compressed, and kept in its directory until it has been stored.
+"""Stage a run's artifacts: redact them, compress them, and keep them in its directory until they have been stored.
 
-What is secret is known while the run's environment is: so it is cut then, and an upload that is repeated later, by
-another process, sends the same bytes.
+Secrets are known only while the run's environment exists. So they are cut then, and a later upload by another process
+sends the same bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spanline.journal import reader
 from spanline.journal.state import DIED, RunState, state_of
 
 CONTENTS: Final = "_SUCCESS"
-"""The name of what is written last: the upload below which it stands is whole, whatever has become of the run."""
+"""The name of the file that is written last. It means that the upload is complete, whatever the run's outcome."""
 VERSION: Final = 1
 
 

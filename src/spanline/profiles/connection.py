@@ -1,4 +1,4 @@
-"""Connection: how to reach a warehouse, with the fields that Airflow gives a connection. No Airflow is needed."""
+"""Connection: how to reach a warehouse, with the fields of an Airflow connection. It does not need Airflow."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def failure(message: str, *, conn_id: str, field: str | None = None) -> DbtProfi
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach a warehouse. What each field means for an adapter says docs/profiles.md.
+    """How to reach a warehouse. docs/profiles.md says what each field means for an adapter.
 
-    `conn_type` is Airflow's connection type, or dbt's name of an adapter. An empty text and port 0 stand for nothing.
-    It shows neither its password nor what is in `extra`.
+    `conn_type` is Airflow's connection type, or dbt's name of an adapter. An empty text and port 0 mean not set.
+    Its `repr` shows neither the password nor the contents of `extra`.
     """
 
     conn_id: str

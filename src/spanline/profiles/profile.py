@@ -1,4 +1,4 @@
-"""Profile: one output of dbt's `profiles.yml`, without a secret, and the secrets, which only dbt's process is given."""
+"""Profile: one output of dbt's `profiles.yml` without secrets, and the secrets, which only dbt's process gets."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _NO_NAME: Final = re.compile(r"[^A-Z0-9]+")
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """A profile made of a connection. `output` is what `profiles.yml` holds, `environment` what dbt's process gets.
+    """A profile made from a connection. `output` goes into `profiles.yml`, `environment` into dbt's process.
 
-    It shows no value of `environment`.
+    Its `repr` shows no value of `environment`.
     """
 
     conn_id: str

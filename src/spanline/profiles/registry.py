@@ -1,4 +1,4 @@
-"""Which adapters there are: ours, and those of others, by entry point."""
+"""The available adapters: Spanline's, and those that packages register by entry point."""
 
 from __future__ import annotations
 
