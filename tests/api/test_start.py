@@ -323,8 +323,8 @@ def test_every_failure_is_a_dbt_exception_and_every_misuse_is_none() -> None:
         ([["seed"], []], "at least one dbt command"),
         (["build", ["seed"]], "not a mixture"),
         ([["build", 5]], "5 is not"),
-        ([5], "a list of texts"),
-        (None, "a list of texts"),
+        ([5], "a list of strings"),
+        (None, "a list of strings"),
         (["build", Path("x")], "'x'.* is not"),
         (
             ["build", "--vars", '{"password": "hush", "x": "\udcff"}'],
@@ -341,9 +341,9 @@ def test_steps_that_are_none_are_refused(project: Project, steps: list[str], sai
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"environment": {"X": 4}}, "texts"),
-        ({"environment": {"DBT_PROJECT_DIR": None}}, "texts"),
-        ({"environment": {"X=": "4"}}, "has a ="),
+        ({"environment": {"X": 4}}, "must be strings"),
+        ({"environment": {"DBT_PROJECT_DIR": None}}, "must be strings"),
+        ({"environment": {"X=": "4"}}, "holds ="),
         ({"environment": {"": "4"}}, "is empty"),
         ({"environment": {"X": "a\0b"}}, "a NUL"),
         ({"caller": {"task": 4}}, r"caller\[...\]: Expected `str`, got `int`"),

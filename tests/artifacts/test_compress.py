@@ -69,6 +69,6 @@ except UsageError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "for zstd install zstandard: pip install 'spanline[zstd]'"
+    assert done.stdout.strip() == "zstd needs zstandard: pip install 'spanline[zstd]'"
     assert not (tmp_path / "a.zst").exists()
     assert issubclass(UsageError, Exception)

@@ -50,7 +50,7 @@ def test_a_run_on_the_command_line_stores_what_it_leaves(project: Project, tmp_p
     assert (project.path / "state" / "manifest.json").read_bytes() == found.read("manifest.json")
     gone = project.spanline("download", "--artifacts-url", store, "--dag", "another", "state")
     assert (gone.returncode, gone.stderr.decode()) == (
-        2, f"spanline: there are no artifacts of dag another below {store} of a session that was success\n",
+        2, f"spanline: {store} has no artifacts of dag another, from a session with outcome success\n",
     )  # fmt: skip
 
 

@@ -99,16 +99,16 @@ def test_azure_has_each_property(reachable: Cloud) -> None:
 @pytest.mark.parametrize(
     ("url", "properties", "said"),
     [
-        ("gs://b", Properties(storage_class="NEARLINE"), "artifacts.storage_class: gcsfs can't set it"),
-        ("gs://b", Properties(encryption_key="k"), "artifacts.encryption_key: gcsfs can't set it"),
-        ("gs://b", Properties(acl="private"), "artifacts.acl: gcsfs can't set it"),
-        ("abfs://b", Properties(acl="private"), "artifacts.acl: Azure can't set it"),
-        ("abfs://b", Properties(storage_class="Archive"), "can't be read back"),
+        ("gs://b", Properties(storage_class="NEARLINE"), "artifacts.storage_class: gcsfs cannot set it"),
+        ("gs://b", Properties(encryption_key="k"), "artifacts.encryption_key: gcsfs cannot set it"),
+        ("gs://b", Properties(acl="private"), "artifacts.acl: gcsfs cannot set it"),
+        ("abfs://b", Properties(acl="private"), "artifacts.acl: Azure cannot set it"),
+        ("abfs://b", Properties(storage_class="Archive"), "cannot be read back"),
         ("abfs://b", Properties(storage_class="cool"), "Azure has no tier 'cool'; it has Archive, Cold, Cool, Hot"),
-        ("s3://b", Properties(storage_class="GLACIER"), "can't be read back"),
+        ("s3://b", Properties(storage_class="GLACIER"), "cannot be read back"),
         ("s3://b", Properties(acl="publik"), "S3 has no canned ACL 'publik'"),
-        ("file:///b", Properties(storage_class="COLD"), "a plain file system can't set it"),
-        ("memory://b", Properties(encryption_key="k"), "a plain file system can't set it"),
+        ("file:///b", Properties(storage_class="COLD"), "a plain file system cannot set it"),
+        ("memory://b", Properties(encryption_key="k"), "a plain file system cannot set it"),
     ],
 )
 def test_what_a_cloud_cannot_have_is_refused(

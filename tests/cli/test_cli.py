@@ -366,7 +366,7 @@ def test_a_unique_prefix_names_a_run(kept: Project) -> None:
     assert said_by(kept, "show", first.id[: len(common) + 1]) == said_by(kept, "show", first.id)
     ambiguous = kept.spanline("show", common)
     assert ambiguous.returncode == 2
-    assert one_line(ambiguous) == f"spanline: 2 runs begin with {common!r}: give more of the id"
+    assert one_line(ambiguous) == f"spanline: 2 runs start with {common!r}: give more of the id"
 
 
 def test_tail_prints_events_for_people_and_for_machines(kept: Project) -> None:
@@ -484,15 +484,15 @@ def assert_refused(project: Project, *args: str, said: str) -> None:
         (["--nope", "dbt", "run"], "No such option '?--nope"),
         (["nonsense"], "No such command 'nonsense'"),
         (["show"], "Missing argument 'RUN'"),
-        (["show", "latest"], "there are no runs under .* yet"),
+        (["show", "latest"], "has no runs yet"),
         (["show", "0123"], "no run '0123' under .*spanline runs"),
         (["tail", ""], "no run ''"),
         (["cancel", "0123"], "no run '0123'"),
         (["replay", "0123"], "no run '0123'"),
         (["prune"], "--older-than, --keep or --max-size"),
-        (["--run-id", "mine", "dbt", "run"], "must be a UUID of version 7"),
-        (["--run-id", "../../01890a5d-ac96-774b-bcce-b302099a8057", "dbt", "run"], "must be a UUID of version 7"),
-        (["--run-id", "", "dbt", "run"], "must be a UUID of version 7"),
+        (["--run-id", "mine", "dbt", "run"], "must be a UUIDv7"),
+        (["--run-id", "../../01890a5d-ac96-774b-bcce-b302099a8057", "dbt", "run"], "must be a UUIDv7"),
+        (["--run-id", "", "dbt", "run"], "must be a UUIDv7"),
         (["--python", "/nowhere/python", "dbt", "run"], "cannot start the interpreter /nowhere/python.*--python"),
         (["--python", "/bin/false", "dbt", "run"], "dbt Core is not installed for /bin/false"),
         (["--home", "dbt_project.yml/x", "dbt", "run"], "cannot keep a run under .*Not a directory.*--home"),

@@ -344,11 +344,11 @@ def test_a_changed_file_is_read_again(tmp_path: Path, monkeypatch: pytest.Monkey
             "rule ours.x: pattern '(a' is not a regular",
         ),
         ("rules: [{id: ours.x, category: data, pattern: '(a+)+b'}]", "rule ours.x: pattern '(a+)+b' has a quantifier"),
-        ("ignore: ['(?:a*)*']", "ignore '(?:a*)*' has a quantifier within a quantified group"),
+        ("ignore: ['(?:a*)*']", "ignore '(?:a*)*' has a quantifier inside a quantified group"),
         ("rules: [{id: ours.x, category: data}]", "rule ours.x: it has neither pattern, codes nor exceptions"),
         (
             "rules: [{id: ours.x, category: data, pattern: a}, {id: ours.x, category: data, pattern: b}]",
-            "rule ours.x: there are two of this id",
+            "rule ours.x: two rules have this id",
         ),
     ],
 )

@@ -64,7 +64,7 @@ def _section(adapter: Adapter, names: list[str]) -> Iterator[str]:
                      for reason in reasons]  # fmt: skip
         yield _wrapped(f"Refused in `extra`: {'; '.join(by_reason)}.")
     if adapter.ignored:
-        yield _wrapped(f"In `extra`, and nothing to dbt: {_listed(adapter.ignored)}.")
+        yield _wrapped(f"In `extra`, ignored by dbt: {_listed(adapter.ignored)}.")
 
 
 def _is_plain(field: Field) -> bool:
@@ -84,7 +84,7 @@ def _sources(field: Field) -> str:
 
 def _what(field: Field, *, written: bool) -> str:
     if not written:
-        return "asks for other fields"
+        return "used to derive other fields"
     said = [
         "**required**" if field.required else "",
         "secret" if field.secret else "",

@@ -84,11 +84,11 @@ def test_every_adapter_says_what_is_missing_of_an_empty_connection() -> None:
 
 
 def test_a_type_that_there_is_not_lists_those_that_there_are() -> None:
-    with pytest.raises(DbtProfileException, match=r"its conn_type is foo; there are athena, aws, .*, trino"):
+    with pytest.raises(DbtProfileException, match=r"unknown conn_type foo; known are athena, aws, .*, trino"):
         resolve(Connection(conn_id="warehouse", conn_type="foo"))
-    with pytest.raises(DbtProfileException, match=r"there is no adapter foo; there are athena, .*, vertica"):
+    with pytest.raises(DbtProfileException, match=r"unknown adapter foo; known are athena, .*, vertica"):
         resolve(Connection(conn_id="warehouse", conn_type="postgres"), "foo")
-    with pytest.raises(DbtProfileException, match="aws may be any of athena, glue"):
+    with pytest.raises(DbtProfileException, match="aws fits several adapters, athena, glue"):
         resolve(Connection(conn_id="warehouse", conn_type="aws"))
 
 

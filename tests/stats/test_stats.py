@@ -754,7 +754,7 @@ def test_a_disk_that_is_full_is_said_in_a_line(written: Written, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "write", refuse)
-    with pytest.raises(UsageError, match=r"cannot keep what is found out of journals in .*: No space left on device"):
+    with pytest.raises(UsageError, match=r"cannot write the cache of statistics to .*: No space left on device"):
         local(written.home)
 
 
@@ -1093,7 +1093,7 @@ def test_a_server_that_sends_no_parts_is_not_read_twice(tmp_path: Path, monkeypa
     with web(size=len(whole), answer=lambda self: [whole] if "." in self.path else Web.answer(self)) as (url, _):
         place = places.place(url, refuse)
         (found,) = place.journals()
-        with pytest.raises(OSError, match="sends whole files where parts are asked for"):
+        with pytest.raises(OSError, match="sends whole files when asked for parts"):
             list(place.read(found))
         assert b"".join(place.read(msgspec.structs.replace(found, size=1000))) == whole[:1000]
 

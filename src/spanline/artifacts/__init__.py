@@ -1,4 +1,4 @@
-"""dbt's artifacts: kept of each run, loaded with an outcome, cut, stored, and read back.
+"""dbt's artifacts: kept for each run, loaded with an outcome, redacted, stored, and read back.
 
     from spanline import artifacts
 

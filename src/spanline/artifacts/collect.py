@@ -1,7 +1,7 @@
-"""Keep the artifacts of one invocation: copied out of the target path, whole, and of no other invocation; and its log.
+"""Copy the artifacts and the log of one invocation from the target path: complete, and of no other invocation.
 
-Two dbt that share a target path write over each other's files. dbt truncates a file and writes it in pieces, so what
-is left may be a piece of each: https://docs.getdbt.com/reference/artifacts/dbt-artifacts.
+Two dbt processes that share a target path overwrite each other's files. dbt truncates a file and writes it in pieces,
+so a file may mix both: https://docs.getdbt.com/reference/artifacts/dbt-artifacts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OF_JSON: Final = re.compile(r'"invocation_id": ?"([0-9a-f-]{36})"')
 
 
 class Mixed(Exception):  # noqa: N818
-    """An artifact is no JSON: it was cut off, or another dbt has written to the same file at the same time."""
+    """An artifact is not JSON: it was cut off, or another dbt wrote to the same file at the same time."""
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -35,9 +35,9 @@ class _Artifact(msgspec.Struct, frozen=True):
 
 
 def keep(path: Path, place: Path, invocation_id: str | None) -> Path | None:
-    """Copy an artifact into the folder `place`, which is made where it isn't there, and return the copy.
+    """Copy an artifact into the folder `place`, which is created if needed, and return the copy.
 
-    None where another invocation wrote it, or where it doesn't say which did (the semantic manifest).
+    Returns None if another invocation wrote it, or if it does not say which one did (the semantic manifest).
     Raises `Mixed`, and `OSError`.
     """
     files.make_folder(place, parents=False)

@@ -1,7 +1,7 @@
-"""Compression by a codec that is named, never guessed; what was compressed is known again by its first bytes.
+"""Compression by a named codec. Compressed content is recognized by its first bytes.
 
-fsspec's `infer` is of no use: it writes plain text to a file named `.zst` where `zstandard` is missing. Nor is the name
-of an object: gcsfs and adlfs undo gzip by themselves, so that what comes from `x.json.gz` may be plain.
+fsspec's `infer` does not work: it writes plain text to a file named `.zst` if `zstandard` is missing. The name of an
+object does not help either: gcsfs and adlfs decompress gzip on their own, so the content of `x.json.gz` may be plain.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 
 
 class Damaged(ValueError):  # noqa: N818 - it names what it is
-    """What was compressed is cut off, or isn't what was written."""
+    """Compressed content is cut off, or differs from what was written."""
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def decompressed(data: bytes) -> bytes:
     try:
         return gzip.decompress(data) if data.startswith(_GZIP) else data
     except (OSError, EOFError, zlib.error) as error:
-        raise Damaged(f"it can't be decompressed: {error}") from error
+        raise Damaged(f"it cannot be decompressed: {error}") from error
 
 
 def _frames(data: bytes) -> Iterator[bytes]:
@@ -67,9 +67,9 @@ def _frames(data: bytes) -> Iterator[bytes]:
         try:
             yield frame.decompress(data)
         except library.ZstdError as error:
-            raise Damaged(f"it can't be decompressed: {error}") from error
+            raise Damaged(f"it cannot be decompressed: {error}") from error
         if not frame.eof:
-            raise Damaged("it can't be decompressed: it is cut off")
+            raise Damaged("it cannot be decompressed: it is cut off")
         data = frame.unused_data
 
 
@@ -77,5 +77,5 @@ def _zstandard() -> ModuleType:
     try:
         import zstandard  # noqa: PLC0415 - only who asks for it needs it
     except ImportError as error:
-        raise UsageError("for zstd install zstandard: pip install 'spanline[zstd]'") from error
+        raise UsageError("zstd needs zstandard: pip install 'spanline[zstd]'") from error
     return zstandard

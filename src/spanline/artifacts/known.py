@@ -1,4 +1,4 @@
-"""What is known of a run that is to be cut from its artifacts: values of variables, of `--vars`, of the profile."""
+"""The values of a run to cut from its artifacts: those of variables, of `--vars`, of the profile."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Load dbt's artifacts: an outcome that says which of absent, invalid, of a wrong version or loaded it is.
+"""Load dbt's artifacts. The outcome is one of absent, invalid, wrong version, or loaded.
 
-Only the parts named in the types below are read; the rest of the file is skipped, which for a large manifest takes a
-fraction of the time and of the memory: https://docs.getdbt.com/reference/artifacts/dbt-artifacts.
+Only the parts named in the types below are read, and the rest of the file is skipped. For a large manifest, this takes
+a fraction of the time and the memory: https://docs.getdbt.com/reference/artifacts/dbt-artifacts.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ Content_co = TypeVar("Content_co", covariant=True)
 
 
 class Loaded(msgspec.Struct, Generic[Content_co], frozen=True):
-    """The artifact was there and is whole. `version` is that of dbt's schema, None where the artifact has none."""
+    """The artifact exists and is complete. `version` is that of dbt's schema, or None if the artifact has none."""
 
     path: Path
     version: int | None
@@ -182,7 +182,7 @@ class Absent(msgspec.Struct, frozen=True):
 
 
 class Invalid(msgspec.Struct, frozen=True):
-    """The file can't be read, or isn't such an artifact: empty, cut off, another JSON."""
+    """The file can't be read, or is not such an artifact: empty, cut off, other JSON."""
 
     path: Path
     reason: str
@@ -192,7 +192,7 @@ class Invalid(msgspec.Struct, frozen=True):
 
 
 class WrongVersion(msgspec.Struct, frozen=True):
-    """The artifact is of another version of dbt's schema than those that are known. `found` is what it says."""
+    """The artifact has an unknown version of dbt's schema. `found` is the version that it names."""
 
     path: Path
     found: str
@@ -228,9 +228,9 @@ def load(kind: Kind, path: str | Path) -> Loaded[object] | Absent | Invalid | Wr
 
 
 def load(kind: Kind, path: str | Path) -> Loaded[object] | Absent | Invalid | WrongVersion:
-    """Load an artifact of dbt's, of which `path` is the file or its folder; it may be compressed.
+    """Load a dbt artifact. `path` is the file or its folder; the file may be compressed.
 
-    Raises nothing for what is in the file, nor where there is none: the outcome says it.
+    It does not raise for a missing file or for bad content: the outcome tells.
     """
     file = _file(kind, Path(path))
     try:
@@ -329,8 +329,8 @@ def get_sources(folder: str | Path | None = None) -> dict[str, object]:
 def get_artifact(kind: Kind, folder: str | Path | None = None) -> dict[str, object]:
     """All of an artifact as plain data, from dbt's target folder (default: `DBT_TARGET_PATH`, else `target`).
 
-    Empty where there is none (logged as DEBUG), and where it is invalid (as ERROR): callers that must know which of
-    the two ask `load`. One of an unknown version is returned, with a WARNING.
+    Empty if there is none (logged as DEBUG), or if it is invalid (as ERROR). Callers that must tell the two apart use
+    `load`. An artifact of an unknown version is returned with a WARNING.
     """
     place = Path(folder) if folder is not None else Path(os.environ.get(settings.DBT_TARGET_PATH) or _DEFAULT_FOLDER)
     outcome = load(kind, place)

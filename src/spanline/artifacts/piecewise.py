@@ -1,8 +1,8 @@
-"""Read a large JSON object from a file a value at a time: what is in memory is one value's text, not the file's.
+"""Read a large JSON object from a file one value at a time: only one value's text is in memory, not the file's.
 
-msgspec decodes a whole text. That a value ends before its text does it says by an error, with the place: so each value
-is looked for in a window of the file, and decoded by itself. Whatever else it says is for the caller, who can decode
-all.
+msgspec decodes a whole text. If a value ends before its text does, msgspec raises an error with the position. So each
+value is located in a window of the file, and decoded separately. Any other error goes to the caller, who can decode the
+whole file.
 """
 
 from __future__ import annotations

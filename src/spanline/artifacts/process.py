@@ -1,7 +1,8 @@
-"""The process that stores a run's artifacts: beside the caller's, whose memory, threads and forks it leaves alone.
+"""The process that stores a run's artifacts, separate from the caller's memory, threads and forks.
 
-What a cloud's client does (a hang, an event loop, a crash) ends with it, and so can be given a time. Its order comes by
-standard input, as it may hold credentials; the end of that is the end of whoever ordered, and its own.
+Whatever a cloud client does (hang, run an event loop, crash) ends with this process, so it can have a time limit. Its
+order comes through standard input, because it may contain credentials. When standard input ends, the caller has ended,
+and so does this process.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _ORPHANED: Final = 3
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What to store, where, and with which of fsspec's storage options."""
+    """What to store, where, and with which storage options."""
 
     directory: str
     storage: Storage

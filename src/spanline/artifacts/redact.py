@@ -1,8 +1,8 @@
-"""Cut from dbt's artifacts what isn't for everybody who may read the store, and count what was cut.
+"""Cut from dbt's artifacts what not every reader of the store may see, and count what was cut.
 
-By value: secrets of the environment, of `--vars` and of the profile, wherever they stand (dbt renders them into `meta`
-and `compiled_code`, and writes `--vars` raw into `run_results.json`). By rule: what `Redaction` names. What is cut
-stays valid by dbt's own schema of the artifact. `partial_parse.msgpack` holds all of it, and is never stored.
+By value: secrets of the environment, of `--vars` and of the profile, wherever they appear (dbt renders them into `meta`
+and `compiled_code`, and writes raw `--vars` into `run_results.json`). By rule: what `Redaction` names. A redacted
+artifact is still valid according to dbt's schema. `partial_parse.msgpack` contains everything, and is never stored.
 """
 
 from __future__ import annotations

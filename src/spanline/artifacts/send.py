@@ -1,7 +1,7 @@
-"""Send what is staged: every file written whole and read back, `_SUCCESS` last, one upload to a place at a time.
+"""Send the staged files: each is written atomically and read back, `_SUCCESS` is last, one upload at a time per key.
 
-`_SUCCESS` goes before anything below its key changes, and says of each file what its content must be: who reads gets
-what belongs together, or knows that it doesn't.
+`_SUCCESS` is removed before anything below its key changes, and has the checksum of each file. So a reader gets files
+that belong together, or an error.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Stage what is to be stored of a run: cut, compressed, and kept in its directory until it has been stored.
+"""Stage a run's artifacts: redact them, compress them, and keep them in its directory until they have been stored.
 
-What is secret is known while the run's environment is: so it is cut then, and an upload that is repeated later, by
-another process, sends the same bytes.
+Secrets are known only while the run's environment exists. So they are cut then, and a later upload by another process
+sends the same bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spanline.journal import reader
 from spanline.journal.state import DIED, RunState, state_of
 
 CONTENTS: Final = "_SUCCESS"
-"""The name of what is written last: the upload below which it stands is whole, whatever has become of the run."""
+"""The name of the file that is written last. It means that the upload is complete, whatever the run's outcome."""
 VERSION: Final = 1
 
 
@@ -99,7 +99,9 @@ def stage(directory: RunDirectory, storage: Storage, environ: Mapping[str, str])
     spec = msgspec.structs.replace(RunSpec.load(directory.spec), artifacts=storage)
     missing = [name for name in spec.secret_names if name not in environ]
     if missing:
-        raise UsageError(f"to store this run's artifacts, set {', '.join(missing)}: what is to be cut must be known")
+        raise UsageError(
+            f"to store this run's artifacts, set {', '.join(missing)}: Spanline must know the secrets to cut them"
+        )
     state = _state_of(directory)
     artifacts = _last_of_each(directory)
     cutter = Cutter(storage.redaction, values_of(spec, state, environ, artifacts), state.adapter or "")

@@ -161,7 +161,7 @@ class Store:
             files, root = url_to_fs(self.url, use_listings_cache=False, skip_instance_cache=True, **self._options)
         except ImportError as error:
             raise UsageError(
-                f"to store in {self._scheme}://… install what knows it: pip install 'spanline[{extra}]' ({error})"
+                f"storing in {self._scheme}://… needs its client: pip install 'spanline[{extra}]' ({error})"
             ) from error
         except (ValueError, TypeError, OSError) as error:
             raise UsageError(f"cannot store in {self.url}: {self._said(error)}") from None
@@ -250,14 +250,14 @@ _SPELT: Final[Mapping[str, Callable[[Properties], dict[str, object]]]] = {
 def _refuse(properties: Properties, who: str, instead: str, names: tuple[str, ...]) -> None:
     for name in names:
         if getattr(properties, name) is not None:
-            raise UsageError(f"artifacts.{name}: {who} can't set it for an object: {instead}")
+            raise UsageError(f"artifacts.{name}: {who} cannot set it for an object: {instead}")
 
 
 def _check_can_be_read(storage_class: str | None) -> None:
     if storage_class in _NOT_READ_AT_ONCE:
         raise UsageError(
-            f"artifacts.storage_class: what is {storage_class} can't be read back, nor checked: "
-            "leave the move there to a lifecycle rule"
+            f"artifacts.storage_class: an object in {storage_class} cannot be read back or verified: "
+            "use a lifecycle rule to move it there"
         )
 
 

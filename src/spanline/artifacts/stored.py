@@ -92,7 +92,7 @@ def latest(
     """
     asked = storage_of(os.environ, url)
     if asked is None:
-        raise UsageError("nothing says where artifacts are stored: give a URL, or set SPANLINE_ARTIFACTS_URL")
+        raise UsageError("no storage is configured: give a URL, or set SPANLINE_ARTIFACTS_URL")
     template = (key or asked.key or DEFAULT_KEY).strip("/")
     store = Store(asked.url, storage_options_of(os.environ) if storage_options is None else storage_options)
     known = {name: value for name, value in (("dag", dag), ("task", task), ("run", run)) if value is not None}
@@ -105,7 +105,7 @@ def latest(
     of_what = " ".join(f"{name} {value}" for name, value in known.items())
     whose = f" of {of_what}" if of_what else ""
     raise ArtifactsNotFound(
-        f"there are no artifacts{whose} below {store.url} of a session that was {outcome or 'ended'}"
+        f"{store.url} has no artifacts{whose}{f', from a session with outcome {outcome}' if outcome else ''}"
     )
 
 

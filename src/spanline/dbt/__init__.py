@@ -1,1 +1,1 @@
-"""What is known of dbt from the outside: its interpreter, its arguments, projects, and result file."""
+"""dbt from the outside: its interpreter, its arguments, projects, and result file."""

@@ -20,7 +20,7 @@ _GLOBAL_WITH_VALUE: Final = frozenset(
 _WITH_VALUE: Final = _GLOBAL_WITH_VALUE.union(
     ("--profile", "--profiles-dir", "--project-dir", "--target", "-t", "--target-path", "--threads", "--vars")
 )
-"""dbt's options that may stand before the command and have a value of their own."""
+"""dbt's options that may come before the command and take a value."""
 _GLOBAL_NAMES: Final = (
     *("cache-selected-only", "debug", "defer", "enable-legacy-logger", "fail-fast", "favor-state", "hints-enabled"),
     *("log-cache-events", "macro-debugging", "partial-parse", "partial-parse-file-diff", "populate-cache", "print"),
@@ -30,15 +30,15 @@ _GLOBAL_NAMES: Final = (
     *("warn-error", "write-json"),
 )
 _GLOBAL: Final = frozenset((*("-d", "-q", "-x"), *(f"--{no}{name}" for name in _GLOBAL_NAMES for no in ("", "no-"))))
-"""dbt's global flags, with a value and without, in dbt Core 1.8 to 1.12; they may also stand behind the command.
+"""dbt's global flags, with and without a value, in dbt Core 1.8 to 1.12. They may also come after the command.
 
-They say how dbt is to work, and not what on (which `--profile` and `--target` do):
+They say how dbt works, not what it works on (`--profile` and `--target` do that):
 https://docs.getdbt.com/reference/global-configs/about-global-configs.
 """
 
 
 def option(args: Sequence[str], name: str) -> str | None:
-    """The value of an option of dbt's, given as `--name value` or `--name=value`; None where it isn't."""
+    """The value of a dbt option, given as `--name value` or `--name=value`; None if it is not given."""
     for position, arg in enumerate(args):
         if arg == name and position + 1 < len(args):
             return args[position + 1]
@@ -48,20 +48,20 @@ def option(args: Sequence[str], name: str) -> str | None:
 
 
 def command_of(args: Sequence[str]) -> str:
-    """The dbt command in these arguments: `build`, `source freshness`; empty where there is none."""
+    """The dbt command in these arguments: `build`, `source freshness`; empty if there is none."""
     return " ".join(args[_command(args)])
 
 
 def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
     """One command's arguments, or several commands', as steps. Raises `UsageError` for anything else."""
     if isinstance(asked, str):
-        raise UsageError(f"give dbt's arguments as a list, such as {asked.split()!r}, not as one text")
+        raise UsageError(f"give dbt's arguments as a list, such as {asked.split()!r}, not as one string")
     try:
         items: list[object] = list(asked)
         is_one = any(isinstance(item, str) for item in items)
         steps = [items] if is_one else [list(item) for item in items]  # type: ignore[call-overload]
     except TypeError as error:
-        raise UsageError(f"give dbt's arguments as a list of texts: {error}") from error
+        raise UsageError(f"give dbt's arguments as a list of strings: {error}") from error
     if is_one and any(isinstance(item, (list, tuple)) for item in items):
         raise UsageError("give either one command's arguments or a list of such lists, not a mixture")
     if not steps or not all(steps):
@@ -70,14 +70,14 @@ def steps_of(asked: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def _plain(word: object) -> str:
-    """The text itself, of whichever kind of `str` it is."""
+    """A plain `str` with this text, if it is of a subclass."""
     if not isinstance(word, str):
         raise UsageError(f"dbt's arguments must be strings, and {word!r} is not")
     return str.__str__(word)
 
 
 def _command(args: Sequence[str]) -> slice:
-    """Where in these arguments the command is; at their end where none is."""
+    """The part of these arguments that is the command; empty, at their end, if there is none."""
     words = iter(enumerate(args))
     for place, word in words:
         if word in _WITH_VALUE:
@@ -88,7 +88,7 @@ def _command(args: Sequence[str]) -> slice:
 
 
 def without_global_flags(args: Sequence[str]) -> list[str]:
-    """These arguments of dbt's, the command first, and without the flags that say only how dbt is to work."""
+    """These dbt arguments with the command first, and without the flags that only say how dbt works."""
     command = _command(args)
     return [*args[command], *_lasting(args[command.stop :]), *_lasting(args[: command.start])]
 

@@ -1,4 +1,4 @@
-"""The dbt Core that an interpreter has: asked before a run is begun, so that its lack leaves nothing half done."""
+"""The dbt Core of an interpreter. It is checked before a run begins, so a missing dbt leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(importlib.metadata.version("dbt-core") if importlib.util.find_spec("dbt.cl
 
 
 def find_interpreter(named: str | Path | None) -> str:
-    """The interpreter that is named, by a path or, as in a shell, by a bare name; this one where none is."""
+    """The interpreter with this path or, as in a shell, this bare name; this process's own if none is named."""
     if named is None:
         return sys.executable
     text = str(named)
@@ -37,7 +37,7 @@ def find_interpreter(named: str | Path | None) -> str:
 def check(python: str) -> str:
     """Return the version of the dbt Core that this interpreter can import.
 
-    Raises `UsageError` where there is none, or one that Spanline doesn't know.
+    Raises `UsageError` if it has none, or one that Spanline does not support.
     """
     version = (_version_here() if python == sys.executable else None) or _version_of(python)
     if version is None:
@@ -55,11 +55,11 @@ def check(python: str) -> str:
 
 
 def _version_here() -> str | None:
-    """The version that this interpreter has, where that can be seen without an import or another process.
+    """The version that this interpreter has, if it can be seen without an import or another process.
 
-    To start an interpreter, only to ask, takes longer than all that is done before dbt begins.
+    Starting an interpreter only to ask takes longer than everything else before dbt starts.
     """
-    # Nowhere else: what this process has put on its path, the runner won't see.
+    # Nowhere else: the runner does not see what this process added to its path.
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     package = PathFinder.find_spec("dbt")
     places = package.submodule_search_locations if package is not None else None
@@ -89,6 +89,6 @@ def _text(version: tuple[int, int]) -> str:
 
 
 def replace_ourselves(python: str, args: Sequence[str]) -> NoReturn:
-    """Become `dbt ARGS`, unobserved: for what runs nothing, such as `--help`."""
+    """Become `dbt ARGS`, unobserved, for calls that run nothing, such as `--help`."""
     sys.stdout.flush()
     os.execv(python, [python, str(RUNNER), "--plain", *args])  # noqa: S606

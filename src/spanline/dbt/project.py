@@ -1,4 +1,4 @@
-"""What a dbt project says of itself, before dbt has read it: where it is, its name, its profile."""
+"""A dbt project before dbt has read it: where it is, its name, its profile."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from spanline.system import files
 
 _FILE: Final = "dbt_project.yml"
 _NAME: Final = re.compile(r"[^\d\W]\w*")
-"""What dbt takes for a name."""
+"""The names that dbt accepts."""
 
 
 def project_name(folder: Path) -> str | None:
-    """The `name` in a project's `dbt_project.yml`; None where there is none, or it can't be read."""
+    """The `name` in a project's `dbt_project.yml`; None if there is none, or it can't be read."""
     name = _value(folder, "name")
     return name if name is not None and _NAME.fullmatch(name) else None
 
 
 def profile_name(folder: Path, args: Sequence[str]) -> str | None:
-    """The name of the profile that dbt would take: `--profile`, else the project's; None where that says Jinja only."""
+    """The name of the profile that dbt would use: `--profile`, or the project's; None if that is Jinja."""
     name = option(args, "--profile") or _value(folder, "profile")
     return name if name and "{" not in name else None
 
 
 def _value(folder: Path, key: str) -> str | None:
-    """The text under a key of `dbt_project.yml`, which is read no further: what follows may be long, or wrong."""
+    """The text under a key of `dbt_project.yml`. The file is not read further: the rest may be long, or wrong."""
     import yaml  # noqa: PLC0415 - not where a journal is only read
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -54,7 +54,7 @@ def _found(wanted: str, parsed: Iterable[object]) -> str | None:
             said = str(event.value) if isinstance(event, yaml.ScalarEvent) else ""
             if depth == 1 and key == wanted:
                 return said
-            if depth == 1:  # keys and values take turns
+            if depth == 1:  # keys and values alternate
                 key = said if key is None else None
             depth += isinstance(event, yaml.CollectionStartEvent)
     return None

@@ -1,4 +1,4 @@
-"""The git repository that a project is in, as `git` says it."""
+"""The git repository of a project, according to `git`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS: Final = 5.0
 
 
 def find_repository(project: Path) -> RepositoryFound | None:
-    """The repository around a project; None without one, without a commit, or without git."""
+    """The repository that contains a project; None without one, without a commit, or without git."""
     said = _git(project, "rev-parse", "--show-prefix", "HEAD", "--abbrev-ref", "HEAD")
     if said is None:
         return None
@@ -42,7 +42,7 @@ def _git(project: Path, *arguments: str) -> str | None:
 
 
 def without_credentials(url: str) -> str | None:
-    """A remote's address without the password or token that it may hold; the user of SSH stays. None if it is none."""
+    """A remote's URL without a password or token; SSH's user name stays. None if it is not a URL."""
     if "://" not in url:
         return url
     try:

@@ -1,7 +1,7 @@
-"""What dbt's `run_results.json` would say of an attempt, from the journal, where a killed dbt has left none.
+"""Write dbt's `run_results.json` of an attempt from the journal, if a killed dbt has left none.
 
-Its form is https://schemas.getdbt.com/dbt/run-results/v6.json, which has no word for a node that was cut off: that is
-an `error` there, and one that never began is `skipped`, so that `dbt retry` takes both for undone.
+Its format is https://schemas.getdbt.com/dbt/run-results/v6.json, which has no status for a node that was cut off. It
+becomes an `error`, and a node that never began becomes `skipped`, so `dbt retry` runs both again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SCHEMA: Final = "https://schemas.getdbt.com/dbt/run-results/v6.json"
 
 
 def write(state: RunState, attempt: AttemptState, path: Path) -> None:
-    """Write the file of the attempt that has ended last. Raises `OSError` where that can't be done."""
+    """Write the file of the last attempt that ended. Raises `OSError` if that is not possible."""
     began = state.clock.at(state.dbt) if state.dbt is not None else state.started
     content = {
         "metadata": {
@@ -34,7 +34,7 @@ def write(state: RunState, attempt: AttemptState, path: Path) -> None:
         },
         "results": list(_results(state, attempt)),
         "elapsed_time": max(0, state.last - began) / 1e9,
-        # dbt's retry asks for these.
+        # dbt retry needs these.
         "args": {"which": attempt.command, "invocation_command": " ".join(["dbt", *attempt.argv])},
     }
     files.write(path, msgspec.json.encode(content))

@@ -1,1 +1,1 @@
-"""What an error is, and whether a retry can help."""
+"""Classify errors: their category, and whether a retry can help."""

@@ -1,15 +1,15 @@
-"""What an error is, and whether another attempt can help: read from its text, by rules that are data.
+"""Classify an error by its text: its category, and whether another attempt can help. The rules are data.
 
     classify("deadlock detected", adapter="postgres") == Failure("concurrency", True, "postgres.deadlock")
 
-dbt wraps what a warehouse says: "Database Error in model orders (models/orders.sql)", the warehouse's own words, where
-the compiled code is. The words decide, not the wrapping, and not what they quote: names, values and SQL may hold any
-text. Rules are asked in this order: the user's, the adapter's, any database's, the network's beneath it, dbt's own.
-What dbt says of the project ("Compilation Error", "Parsing Error") is no warehouse's error, whatever its text.
+dbt wraps a warehouse's error: "Database Error in model orders (models/orders.sql)", the warehouse's own words, the
+place of the compiled code. The words decide, not the wrapping, and not what they quote: names, values and SQL may hold
+any text. Rules are tried in order: the user's, the adapter's, the general database rules, the network's, dbt's own.
+A "Compilation Error" or "Parsing Error" comes from dbt, not from a warehouse, whatever its text.
 
-A retry of a permanent error costs money, so what is in doubt is not transient, and a text without a rule is `unknown`.
+Retrying a permanent error costs money. So a doubtful error is not transient, and a text without a rule is `unknown`.
 
-The rules are in `spanline.rules`, the table of categories is in docs/errors.md.
+The rules are in `rules/`, the table of categories is in docs/errors.md.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from spanline.runner.shared.lines import line_in
 
 HEAD: Final = 2 << 10
 TAIL: Final = 1 << 10
-"""How many characters of a longer message are looked at. Warehouses say first what failed; what makes a message long is
-SQL, data or a stack trace. Of the end only whole lines count: there a Python traceback names the exception."""
+"""How many characters of a longer message are read. Warehouses state the cause first; SQL, data or a stack trace makes
+a message long. At the end, where a Python traceback names the exception, only whole lines count."""
 
 _ORDER: Final[tuple[Category, ...]] = get_args(Category)
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
@@ -48,11 +48,11 @@ _LAYER = re.compile(
     r"|\[(?:BigQuery|Databricks|DuckDB|Postgres|PostgreSQL|Redshift|Snowflake|Spark)\] "
     r")"
 )
-"""What dbt puts around an error: the heads that may stand before it, one within another."""
+"""What dbt puts around an error: headings that may come before it, one inside another."""
 _OF_THE_PROJECT = frozenset(("Compilation", "Parsing", "Usage", "Breaking change to contract"))
-"""Kinds of error that dbt finds by itself: their text is dbt's or the project's, never a warehouse's.
+"""Errors that dbt itself finds. Their text comes from dbt or the project, never from a warehouse.
 
-"Usage Error" is the runner's name for what dbt's command line says of its arguments.
+"Usage Error" is the runner's name for the complaints of dbt's command line.
 """
 _CLASS = re.compile(
     r"\n((?:[a-z_]\w*\.)+[A-Za-z]\w*|[A-Z]\w*(?:Error|Exception|Interrupt)|[A-Z][a-z]+[A-Z][A-Za-z]+):(?=[ \t])"
@@ -65,7 +65,7 @@ _CALL = re.compile(r"(?:(?:Error|Exception|Disconnected|Timeout|Interrupt)\((?:-
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What an error is: its category, whether another attempt can help, and the id of the rule that says so."""
+    """The classification of an error: its category, whether another attempt can help, and the id of the rule."""
 
     category: Category
     transient: bool = False
@@ -73,12 +73,12 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 def classify(message: str, adapter: str | None = None, exception_type: str | None = None) -> Failure:
-    """Say what an error is by its message: dbt's, or a warehouse's own.
+    """Classify an error by its message, from dbt or from a warehouse.
 
-    `adapter` is dbt's name of it (`snowflake`); without one every adapter's rules are asked, and what is permanent for
-    any of them is permanent. Of one that has no rules those of any database and of the network are asked alone.
-    `exception_type` is the name of the exception's class; it counts where the text says nothing.
-    Raises UsageError where the user's own rules can't be read.
+    `adapter` is dbt's name of the adapter (`snowflake`). Without it, every adapter's rules are tried, and an error that
+    is permanent for any of them is permanent. For an adapter without rules, only the general database rules and the
+    network's are tried. `exception_type` is the name of the exception's class; it counts only if the text says nothing.
+    Raises UsageError if the user's own rules can't be read.
     """
     return _classified(message, adapter, exception_type, matching.own())
 
@@ -89,9 +89,9 @@ def classify_by(rules: RuleSet, message: str, adapter: str | None = None) -> Fai
 
 
 def failure_of(message: str, adapter: str | None = None) -> Failure:
-    """`classify` for whoever only tells of a run: where a user's rules can't be read, Spanline's own decide.
+    """`classify` for code that only reports on a run: if the user's rules can't be read, Spanline's own decide.
 
-    Who starts a run is told of such rules.
+    Starting a run reports such rules.
     """
     try:
         return classify(message, adapter)
@@ -113,7 +113,7 @@ def _classified(message: str, adapter: str | None, exception_type: str | None, o
 
 
 def most_permanent(failures: Iterable[Failure]) -> Failure | None:
-    """Of several failures the one that decides: what no other attempt can help, and of that the likeliest cause."""
+    """The failure that decides among several: permanent before transient, then the likeliest cause."""
     return min(failures, key=lambda failure: (failure.transient, _ORDER.index(failure.category)), default=None)
 
 
@@ -126,7 +126,7 @@ def failure_of_session(state: RunState) -> Failure | None:
 
 
 def decisive_first(nodes: Sequence[NodeState], adapter: str | None) -> list[NodeState]:
-    """Failed nodes: the one whose error is the most permanent, then the others in their order."""
+    """Failed nodes: the one with the most permanent error first, then the others in their order."""
     found = [failure_of(node.said, adapter) for node in nodes]
     decisive = most_permanent(found)
     if decisive is None:
@@ -136,23 +136,23 @@ def decisive_first(nodes: Sequence[NodeState], adapter: str | None) -> list[Node
 
 
 def own_words(message: str) -> str:
-    """A message without what dbt puts around it: the warehouse's own error, or dbt's, in lines."""
+    """A message without dbt's wrapping: the warehouse's own error, or dbt's, in lines."""
     return _Said.of(message).words.strip()
 
 
 def place_of(message: str) -> tuple[str | None, str | None]:
-    """What dbt's head says the error is in, `model orders`, and the file of that, where it says so."""
+    """The place named in dbt's heading, `model orders`, and its file, if the heading has them."""
     return _Said.of(message).place
 
 
 def line_of(message: str) -> int | None:
-    """The line of the code that an error says it is in, if it does."""
+    """The line of the code that an error names, if it does."""
     return line_in(_window(message))
 
 
 @dataclass(frozen=True)
 class _Said:
-    """A message, taken apart. Every line of a text begins with a newline, and with no space after it."""
+    """A message, taken apart. Every line of a text starts with a newline, and has no space after it."""
 
     whole: str
     """With dbt's heads."""
@@ -161,7 +161,7 @@ class _Said:
     of_a_warehouse: bool
     exception: str | None
     place: tuple[str | None, str | None]
-    """What the heads say it is in, and that one's file."""
+    """The place that the headings name, and its file."""
 
     @classmethod
     def of(cls, message: str) -> _Said:

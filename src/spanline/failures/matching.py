@@ -1,4 +1,4 @@
-"""The rules that say what an error is: data, in one YAML file for each warehouse beside this module.
+"""The rules that classify errors: data, in one YAML file per warehouse in the folder `rules`.
 
     adapters: [postgres, greenplum]      # whose errors these are; those of `EVERYONES` are everyone's
     then: [postgres]                     # the files to ask next, for what this one doesn't know
@@ -15,13 +15,13 @@
         example: deadlock detected       # a message of that kind; the tests hold the rule to it
         source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 
-A file of one's own has the same form. Its rules come first, and may name `adapters` each; one that has the id of a rule
-here, and neither pattern, codes nor exceptions, changes what that rule says. Such a file is named by `SPANLINE_RULES`,
-else it is `.spanline-rules.yml` in the current directory; an installed package has an entry point in the group
+A user's file has the same format. Its rules come first, and each may name `adapters`. A rule that has the id of an
+existing rule, and no pattern, codes or exceptions, changes the category of that rule. `SPANLINE_RULES` names the file;
+by default, it is `.spanline-rules.yml` in the current directory. An installed package has an entry point in the group
 `spanline.rules`: the file's path, or a function that returns it.
 
-Many patterns are searched in each text, of some thousand characters. They should begin with letters and bound what they
-repeat; a quantifier within a quantified group is refused.
+Many patterns are searched in each text of a few thousand characters. They should start with letters and bound their
+repetitions. A quantifier inside a quantified group is refused.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from spanline.runner.shared import settings
 ENTRY_POINTS: Final = "spanline.rules"
 PROJECT_FILE: Final = ".spanline-rules.yml"
 EVERYONES: Final = ("sql", "network", "dbt")
-"""The files that are looked at for every adapter, after its own."""
+"""The files that apply to every adapter, after its own."""
 UNKNOWN: Final = "unknown"
 ALIASES: Final[Mapping[str, str]] = {
     "postgresql": "postgres",
@@ -55,7 +55,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "starburst_galaxy": "starburst",
     "bq": "bigquery",
 }
-"""What adapters are called besides dbt's name of them: by drivers, by OpenLineage, by people."""
+"""Names of adapters other than dbt's: used by drivers, by OpenLineage, by people."""
 
 Category = Literal[
     "compilation",
@@ -82,7 +82,7 @@ _NESTED = re.compile(r"(?<!\\)[*+}]\)(?:[*+]|\{\d*,)")
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one kind of error looks like, and what it is."""
+    """How to recognize one kind of error, and how to classify it."""
 
     id: str
     category: Category
@@ -96,7 +96,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def changes_another(self) -> bool:
-        """Whether it says only how another rule's errors are to be seen."""
+        """Whether it only changes how another rule classifies."""
         return self.pattern is None and not self.codes and not self.exceptions
 
 
@@ -111,7 +111,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Matcher:
-    """A rule, ready to be asked."""
+    """A compiled rule."""
 
     rule: Rule
     _where: str
@@ -119,22 +119,22 @@ class Matcher:
     _prefixes: tuple[str, ...]
 
     def matches(self, text: str, codes: Sequence[str]) -> bool:
-        """Whether an error of this text and these codes is of this rule's kind."""
+        """Whether an error with this text and these codes matches this rule."""
         if codes and any(code in self._codes or code.startswith(self._prefixes) for code in codes):
             return True
         return self.regex is not None and self.regex.search(text) is not None
 
     @functools.cached_property
     def regex(self) -> re.Pattern[str] | None:
-        """The rule's pattern; made when it is first asked for, which for most rules of ours is never."""
+        """The rule's pattern, compiled at its first use; most of Spanline's rules are never used."""
         return None if self.rule.pattern is None else compile_pattern(self.rule.pattern, self._where)
 
     def raised_as(self, exception: str) -> bool:
-        """Whether an exception of this class, named without its module, is of this rule's kind."""
+        """Whether an exception of this class, named without its module, matches this rule."""
         return exception in self.rule.exceptions
 
     def is_for(self, adapter: str | None) -> bool:
-        """Whether the rule holds for this adapter (every rule may hold where the adapter is not known)."""
+        """Whether the rule applies to this adapter (every rule may apply if the adapter is unknown)."""
         return not self.rule.adapters or adapter is None or adapter in map(dbts_name, self.rule.adapters)
 
 
@@ -164,27 +164,27 @@ def builtin(name: str) -> RuleSet:
 
 
 def dbts_name(adapter: str) -> str:
-    """The name that dbt has for an adapter that may be called otherwise."""
+    """The name that dbt uses for an adapter, given any of its names."""
     name = adapter.strip().lower().replace("-", "_")
     return ALIASES.get(name, name)
 
 
 def adapters() -> tuple[str, ...]:
-    """The adapters that there are rules for, the user's included. Raises UsageError as `own` does."""
+    """The adapters that have rules, including the user's. Raises UsageError as `own` does."""
     users = (name for each in own() for matcher in each.rules for name in matcher.rule.adapters)
     return tuple(sorted({*_file_of_adapter(), *map(dbts_name, users)}))
 
 
 @functools.cache
 def of_adapter(adapter: str) -> tuple[RuleSet, ...]:
-    """The files that know this adapter's errors, in the order in which they are to be asked; none if nobody does."""
+    """The files with this adapter's errors, in the order in which they are tried; empty if it has none."""
     name = _file_of_adapter().get(adapter.lower())
     return () if name is None else (builtin(name), *(builtin(after) for after in builtin(name).then))
 
 
 @functools.cache
 def _file_of_adapter() -> dict[str, str]:
-    # Only the heads of the files are read: what is below them is loaded when one of their adapters is asked for.
+    # Only the headers of the files are read. Their rules are loaded when one of their adapters is used.
     found: dict[str, str] = {}
     for name in names():
         with (_HERE / f"{name}.yml").open(encoding="utf-8") as file:
@@ -194,9 +194,9 @@ def _file_of_adapter() -> dict[str, str]:
 
 
 def own() -> tuple[RuleSet, ...]:
-    """The user's rules: of the file that SPANLINE_RULES names, else of the project's; then those of packages.
+    """The user's rules: from the file named by SPANLINE_RULES, or from the project's; then those of packages.
 
-    Raises UsageError where one of them can't be read.
+    Raises UsageError if one of them can't be read.
     """
     return (*of_file(), *of_packages())
 
@@ -237,12 +237,12 @@ def _of_package(point: EntryPoint) -> RuleSet:
 
 
 def changed(sets: Sequence[RuleSet]) -> dict[str, Rule]:
-    """By id, the rules of these that change what another one says."""
+    """The rules that change another one, by its id."""
     return {m.rule.id: m.rule for rules in reversed(sets) for m in reversed(rules.rules) if m.rule.changes_another}
 
 
 def load(path: Path) -> RuleSet:
-    """Read a file of rules. Raises UsageError: a line that names the file, the rule, and what is wrong."""
+    """Read a file of rules. Raises UsageError: one line that names the file, the rule, and the problem."""
     import yaml  # noqa: PLC0415 - only who reads rules pays for it
 
     try:
@@ -272,7 +272,7 @@ def _matchers(path: Path, file: _File) -> Iterator[Matcher]:
     for number, raw in enumerate(file.rules, 1):
         rule = _rule(path, number, raw)
         if rule.id in seen:
-            raise UsageError(f"{path}: rule {rule.id}: there are two of this id")
+            raise UsageError(f"{path}: rule {rule.id}: two rules have this id")
         if rule.changes_another and not ours and not _is_builtin(rule.id):
             raise UsageError(
                 f"{path}: rule {rule.id}: it has neither pattern, codes nor exceptions, and no rule has this id"
@@ -285,7 +285,7 @@ def _matchers(path: Path, file: _File) -> Iterator[Matcher]:
             tuple(code[:-1] for code in rule.codes if code.endswith("*")),
         )
         if not ours:
-            _ = matcher.regex  # a mistake in it is said now
+            _ = matcher.regex  # reports a mistake in it now
         yield matcher
 
 
@@ -306,13 +306,13 @@ def _compiled(path: Path, what: str, patterns: Sequence[str]) -> tuple[re.Patter
 
 
 def compile_pattern(pattern: str, where: str) -> re.Pattern[str]:
-    """The regular expression of a pattern. Raises UsageError where there is none, or one that may search without end.
+    """Compile a pattern. Raises UsageError if it is invalid, or if its search may never end.
 
-    Every line of a text begins with a newline there, the first too: in place of a `^` it makes the search look for
-    letters instead of trying every position, which is ten times as fast.
+    In the texts, every line starts with a newline, even the first. It replaces `^`, so the search looks for letters
+    instead of trying every position, which is ten times as fast.
     """
     if _NESTED.search(pattern):
-        raise UsageError(f"{where} {pattern!r} has a quantifier within a quantified group: its search may never end")
+        raise UsageError(f"{where} {pattern!r} has a quantifier inside a quantified group: its search may never end")
     try:
         return re.compile(_LINE_START.sub("\n", pattern), re.MULTILINE)
     except re.error as error:

@@ -30,7 +30,7 @@ class GivenUp(msgspec.Struct, frozen=True):
 
 
 class Cursor(msgspec.Struct):
-    """How far a sink has come, as its file says."""
+    """How far a sink got, according to its file."""
 
     offset: int = 0
     """Byte offset in the journal: whatever was made of what stands before it is acknowledged, or was rejected."""

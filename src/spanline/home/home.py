@@ -1,7 +1,7 @@
 """Where runs are kept: the home, its run directories, and how a run is found again.
 
-The home is `SPANLINE_HOME`, else `.spanline` in the dbt project, else `~/.spanline`. What is made there is for its
-owner alone; a home that is there keeps its mode, but must belong to this user or to root.
+The home is `SPANLINE_HOME`, or `.spanline` in the dbt project, or `~/.spanline`. New files belong to their owner alone.
+An existing home keeps its mode, but must belong to this user or to root.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RUN_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f
 
 
 class RunDirectory(msgspec.Struct, frozen=True):
-    """The directory of one run, and the names of what is in it."""
+    """The directory of one run, and the names of its files."""
 
     path: Path
 
@@ -45,7 +45,7 @@ class RunDirectory(msgspec.Struct, frozen=True):
 
     @property
     def spec(self) -> Path:
-        """What was asked for (0600: it holds the run's `--vars`)."""
+        """What was requested (0600: it holds the run's `--vars`)."""
         return self.path / "spec.json"
 
     @property
@@ -55,17 +55,17 @@ class RunDirectory(msgspec.Struct, frozen=True):
 
     @property
     def facts(self) -> Path:
-        """What statistics need of the journal, as it was when the last session ended."""
+        """The facts that statistics need from the journal, at the end of the last session."""
         return self.path / FACTS_NAME
 
     @property
     def lease(self) -> Path:
-        """Who supervises."""
+        """The supervisor's lock."""
         return self.path / "lease"
 
     @property
     def cancel(self) -> Path:
-        """Present when somebody asked for a cancel."""
+        """Exists if somebody asked for a cancel."""
         return self.path / "cancel"
 
     @property
@@ -75,35 +75,35 @@ class RunDirectory(msgspec.Struct, frozen=True):
 
     @property
     def stdout(self) -> Path:
-        """Dbt's standard output, where it isn't the caller's."""
+        """Dbt's standard output, if it is not the caller's."""
         return self.path / "stdout.log"
 
     @property
     def stderr(self) -> Path:
-        """Dbt's standard error, where it isn't the caller's."""
+        """Dbt's standard error, if it is not the caller's."""
         return self.path / "stderr.log"
 
     @property
     def supervisor_log(self) -> Path:
-        """What a detached supervisor says."""
+        """The log of a detached supervisor."""
         return self.path / "supervisor.log"
 
     @property
     def columns_log(self) -> Path:
-        """What the column resolver complains of."""
+        """The log of the column resolver."""
         return self.path / "columns.log"
 
     @property
     def columns_cache(self) -> Path:
-        """What is known of columns, for all runs of this home."""
+        """The cache of known columns, for all runs of this home."""
         return self.path.parent.parent / "cache" / "columns.sqlite"
 
     def cursor(self, sink: str) -> Path:
-        """How far a sink has delivered."""
+        """How far a sink has delivered the journal."""
         return self.path / "cursors" / f"{sink}.json"
 
     def cursors(self) -> Iterator[Path]:
-        """The cursors of every sink that this run has had."""
+        """The cursors of all sinks that this run has had."""
         return (self.path / "cursors").glob("*.json")
 
     def artifacts(self, session: int, step: int, attempt: int) -> Path:
@@ -118,23 +118,23 @@ class RunDirectory(msgspec.Struct, frozen=True):
 
     @property
     def loss(self) -> str:
-        """What it means that its journal is gone, and where that was."""
+        """A message that says what a missing journal means, and where it was."""
         places = (*reversed(self.path.parents), self.path, self.journal)
         gone = next((place for place in places if not os.path.lexists(place)), self.journal)
         return f"{gone} is gone: dbt's outcome stands, but run {self.run_id} can't be shown, resumed or replayed"
 
     @property
     def upload(self) -> Path:
-        """What is still to be stored elsewhere of a session's artifacts, as it is to be stored."""
+        """Artifacts of a session that still have to be stored elsewhere, already redacted and compressed."""
         return self.path / "upload"
 
     @property
     def upload_log(self) -> Path:
-        """What the process that stores artifacts says."""
+        """The log of the process that stores artifacts."""
         return self.path / "upload.log"
 
     def size(self) -> int:
-        """Bytes that the files of this run take."""
+        """The size of this run's files in bytes."""
         return sum(map(_size, self.path.rglob("*")))
 
 
@@ -147,7 +147,7 @@ def _size(path: Path) -> int:
 
 
 def home_for(project: Path | None, environ: Mapping[str, str], home: Path | None = None) -> Path:
-    """The home for runs of this project; `home`, where given, is it."""
+    """The home for runs of this project: `home`, if given."""
     if home is not None:
         return home.expanduser().absolute()
     if environ.get(settings.HOME):
@@ -158,15 +158,16 @@ def home_for(project: Path | None, environ: Mapping[str, str], home: Path | None
 
 
 def check_run_id(run_id: str) -> None:
-    """Raise `UsageError` where this is no UUIDv7: it becomes a directory's name, and ids are derived from it."""
+    """Raise `UsageError` unless this is a UUIDv7: it becomes a directory's name, and ids are derived from it."""
     if not _RUN_ID.fullmatch(run_id):
-        raise UsageError(f"a run id must be a UUID of version 7, in lower case, not {run_id!r}")
+        raise UsageError(f"a run id must be a UUIDv7 in lower case, not {run_id!r}")
 
 
 def create_run(home: Path, run_id: str, spec: bytes) -> tuple[RunDirectory, lease.Lease]:
-    """Make a run's directory, whole or not at all, with its lease held from the first moment that others can see it.
+    """Create a run's directory atomically, with its lease held from the moment that others can see it.
 
-    Raises `UsageError` where the home can't be written or is somebody else's, or the id isn't a UUIDv7 or is taken.
+    Raises `UsageError` if the home can't be written or belongs to somebody else, or if the id is not a UUIDv7 or is
+    taken.
     """
     check_run_id(run_id)
     directory = RunDirectory(home / "runs" / run_id)
@@ -206,7 +207,7 @@ def _cannot_keep(home: Path, error: OSError) -> UsageError:
 
 
 def runs(home: Path) -> list[RunDirectory]:
-    """Every run of this home, the oldest first."""
+    """All runs of this home, oldest first."""
     try:
         with os.scandir(home / "runs") as entries:
             names = sorted(entry.name for entry in entries if _RUN_ID.fullmatch(entry.name) and _is_folder(entry))
@@ -216,37 +217,37 @@ def runs(home: Path) -> list[RunDirectory]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is one itself: a link might lead to anybody's."""
+    """Whether it is a directory itself: a link might lead to anybody's."""
     return entry.is_dir(follow_symlinks=False)
 
 
 def check_ours(run: RunDirectory) -> None:
-    """Raise `UsageError` where a run is somebody else's, or could be: what it says is done would be done as this user.
+    """Raise `UsageError` if a run belongs to somebody else, or could: its spec would run as this user.
 
-    Its directory, and those that this is in, must belong to this user or to root.
+    Its directory, and the directories above it, must belong to this user or to root.
     """
     runs_folder = run.path.parent
     try:
         if run.path.is_symlink():
-            raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(run.path))
+            raise OSError(errno.ELOOP, "it is a symbolic link, and links are not followed", str(run.path))
         for folder in (run.path, runs_folder, runs_folder.parent):
             files.check_owner(folder)
     except OSError as error:
         raise UsageError(
-            f"run {run.run_id} is not yours: {error.filename}: {error.strerror}; do this as the user who started it"
+            f"run {run.run_id} is not yours: {error.filename}: {error.strerror}; act as the user who started it"
         ) from error
 
 
 def find_run(home: Path, reference: str) -> RunDirectory:
-    """The run that an id, a unique prefix of one, or `latest` names. Raises `RunNotFound`."""
+    """The run named by an id, a unique prefix of one, or `latest`. Raises `RunNotFound`."""
     known = runs(home)
     if reference == LATEST:
         if not known:
-            raise RunNotFound(f"there are no runs under {home} yet")
+            raise RunNotFound(f"{home} has no runs yet")
         return known[-1]
     found = [run for run in known if reference and run.run_id.startswith(reference)]
     if len(found) == 1:
         return found[0]
     if found:
-        raise RunNotFound(f"{len(found)} runs begin with {reference!r}: give more of the id")
+        raise RunNotFound(f"{len(found)} runs start with {reference!r}: give more of the id")
     raise RunNotFound(f"no run {reference!r} under {home}; `spanline runs` lists them")

@@ -1,8 +1,8 @@
-"""The lease of a run: who supervises it holds an exclusive lock, which the runner inherits.
+"""The lease of a run: an exclusive lock, held by the run's supervisor and inherited by its runner.
 
-The lock is `flock` on the run's lease file, so it is held while *either* process lives, and is gone with the last of
-them, however they die. The file's content says who it was; its heartbeat decides only where the lock can't: between
-hosts.
+The lock is `flock` on the run's lease file. So it is held while *either* process lives, and disappears with the last of
+them, however they die. The file's content names the holder. Its heartbeat matters only between hosts, where the lock
+has no effect.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from spanline.system.open_file import OpenFile
 
 _TRIES: Final = 20
 _TRY_SECONDS: Final = 0.02
-"""A look at a lease (`is_held`) holds it for an instant; whoever wants it asks again."""
+"""Checking a lease (`is_held`) holds it for an instant, so acquiring it is tried again."""
 _OTHER_HOST_SECONDS: Final = 60.0
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lease. `heartbeat` is in seconds since the epoch."""
+    """The holder of a lease. `heartbeat` is in seconds since the epoch."""
 
     host: str
     boot_id: str
@@ -49,22 +49,22 @@ class Lease:
         self.beat()
 
     def beat(self) -> None:
-        """Write who we are, and that we live."""
+        """Write the holder and the heartbeat."""
         content = msgspec.json.encode(_ourselves())
-        with suppress(OSError):  # the disk is full: the lock holds without a word
+        with suppress(OSError):  # the disk is full: the lock holds without content
             os.pwrite(self.fd, content, 0)
             os.ftruncate(self.fd, len(content))
 
     def release(self) -> None:
-        """Give up our hold; the lock goes when the runner's is gone too."""
+        """Release it. The lock disappears when the runner has released it too."""
         process.close(self.fd)
 
 
 def acquire(path: Path) -> Lease:
-    """Take the lease.
+    """Acquire the lease.
 
-    Raises `RunBusy` where somebody alive holds it, `UsageError` where the file system has no working locks, and
-    `OSError` where the file can't be opened or is none.
+    Raises `RunBusy` if a live process holds it, `UsageError` if the file system has no working locks, and `OSError` if
+    the file can't be opened or is not a regular file.
     """
     with process.no_forks():
         fd = open_file(path, os.O_RDWR | os.O_CREAT)
@@ -85,7 +85,7 @@ def acquire(path: Path) -> Lease:
 
 
 def is_held(lease: OpenFile | Path) -> bool:
-    """Whether somebody alive holds the lease: of one that is open, also where its file was removed meanwhile."""
+    """Whether a live process holds the lease. Works for an open lease even if its file was removed."""
     file = lease if isinstance(lease, OpenFile) else OpenFile(lease)
     with process.no_forks():  # a fork would go on holding what we hold for an instant
         if file.fd is None:
@@ -97,7 +97,7 @@ def is_held(lease: OpenFile | Path) -> bool:
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Who holds the lease, or held it last."""
+    """The holder of the lease, or the last one."""
     try:
         return files.read_json(path, Holder)
     except OSError:

@@ -1,4 +1,4 @@
-"""Prune: bound the runs of a home by age, number and size, never taking one that is live or still owes a backend."""
+"""Prune: limit a home's runs by age, number and size, but keep runs that are live or have undelivered messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("spanline")
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What to keep: runs younger than `age` seconds, at most `number` of them and `size` bytes; None bounds nothing."""
+    """What to keep: runs younger than `age` seconds, at most `number` runs and `size` bytes. None means no limit."""
 
     age: float | None = None
     number: int | None = None
@@ -34,7 +34,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def beyond(runs: Iterable[RunDirectory], bounds: Bounds, now: float | None = None) -> list[RunDirectory]:
-    """The runs that one of the bounds leaves out, the oldest first."""
+    """The runs beyond one of the limits, oldest first."""
     moment = time.time() if now is None else now
     total = 0
     found = []
@@ -50,12 +50,12 @@ def beyond(runs: Iterable[RunDirectory], bounds: Bounds, now: float | None = Non
 
 
 def started(run: RunDirectory) -> float:
-    """When a run was begun, in seconds since the epoch: its id says so."""
+    """When a run began, in seconds since the epoch, according to its id."""
     return (uuid.UUID(run.run_id).int >> 80) / 1000
 
 
 def prune(run: RunDirectory, *, undelivered_too: bool, dry_run: bool) -> str | None:
-    """Remove a run, or with `dry_run` leave it; return why it stays, where it does."""
+    """Remove a run, or leave it with `dry_run`. Return the reason if it stays."""
     try:
         if dry_run:
             return "it is live" if lease.is_held(run.lease) else _reason_to_keep(run, undelivered_too=undelivered_too)
@@ -67,7 +67,7 @@ def prune(run: RunDirectory, *, undelivered_too: bool, dry_run: bool) -> str | N
 
 
 def _reason_to_keep(run: RunDirectory, *, undelivered_too: bool) -> str | None:
-    """Why this run, which isn't live, must not be removed, if there is a reason. Raises `OSError` where it can't be."""
+    """Why this run, which is not live, must stay, if there is a reason. Raises `OSError` if it can't be removed."""
     if os.geteuid() != files.ROOT:
         files.check_owner(run.path, or_root=False)
     owed = undelivered(run)
@@ -81,7 +81,7 @@ def _reason_to_keep(run: RunDirectory, *, undelivered_too: bool) -> str | None:
 def _remove(run: RunDirectory, *, undelivered_too: bool) -> str | None:
     """Remove a run, first from sight and then from the disk, unless there is a reason to keep it.
 
-    Nobody can take it up between the decision and its end. Raises `RunBusy`, and `OSError` while it is there as it was.
+    Nobody can resume it between the decision and its removal. Raises `RunBusy`, or `OSError` if it was left unchanged.
     """
     held = lease.acquire(run.lease)
     try:
@@ -92,7 +92,7 @@ def _remove(run: RunDirectory, *, undelivered_too: bool) -> str | None:
         run.path.rename(gone)
         try:
             shutil.rmtree(gone)
-        except OSError as error:  # it is removed all the same, and what is left goes with the next `sweep`
+        except OSError as error:  # it counts as removed, and the next `sweep` removes the rest
             log.warning("%s: some of it is left in %s: %s", run.run_id, gone, error.strerror or error)
         return None
     finally:
@@ -100,7 +100,7 @@ def _remove(run: RunDirectory, *, undelivered_too: bool) -> str | None:
 
 
 def sweep(home: Path, now: float | None = None) -> None:
-    """Remove what processes that were killed have left half removed, or half made a day ago or longer."""
+    """Remove what killed processes left half removed, or half made at least a day ago."""
     before = (time.time() if now is None else now) - _HALF_MADE_SECONDS
     for left in (home / "runs").glob(".*"):
         if left.name.startswith(_REMOVED) or (left.is_dir() and left.stat().st_mtime < before):

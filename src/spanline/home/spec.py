@@ -1,4 +1,4 @@
-"""RunSpec: what was asked for, as `spec.json` keeps it and a resume needs it. Never a resolved credential."""
+"""RunSpec: what a run was asked to do, as kept in `spec.json` for a resume. It never holds a resolved credential."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from spanline.runner.shared.secrets import secrets_of_run
 from spanline.system import files
 
 _LARGEST: Final = 1 << 24
-"""Bytes that a spec may have; of what is passed to a process, the system takes less."""
+"""The largest size of a spec in bytes. The system accepts less as a process's arguments."""
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `steps` are dbt commands, done in order; `python` is the interpreter that has dbt.
+    """One run. `steps` are dbt commands, run in order; `python` is the interpreter that has dbt.
 
     `environment` holds the variables that the run was given, but for those that may hold a secret: of them
     `secret_names` keeps the names.
@@ -41,7 +41,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: Storage | None = None
 
     def check(self) -> RunSpec:
-        """Return the same spec. Raises `UsageError` where a value isn't what its type says, or can't be kept."""
+        """Return the same spec. Raises `UsageError` if a value does not have its declared type, or can't be saved."""
         if self.artifacts is not None:
             self.artifacts.check()
         fields = {**msgspec.structs.asdict(self), "limits": msgspec.structs.asdict(self.limits)}
@@ -57,7 +57,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
                 f"an argument or variable is not UTF-8 text, from character {error.start + 1} on"
             ) from None
         except TypeError as error:
-            raise UsageError(f"a run can't be kept: {error}") from error
+            raise UsageError(f"cannot save the run: {error}") from error
         return checked
 
     def encode(self) -> bytes:
@@ -66,9 +66,9 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(cls, path: Path) -> RunSpec:
-        """Read `spec.json`. Raises `UsageError` where it isn't there, can't be read, or is somebody else's.
+        """Read `spec.json`. Raises `UsageError` if it does not exist, can't be read, or belongs to somebody else.
 
-        It names programs that are started.
+        The owner matters because it names programs to start.
         """
         try:
             return files.read_json(path, cls, _LARGEST, trusted=True)
@@ -76,21 +76,21 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
 
     def keep(self, path: Path) -> None:
-        """Write `spec.json` anew, whole or not at all. Raises `UsageError` where that can't be done."""
+        """Replace `spec.json` atomically. Raises `UsageError` if that is not possible."""
         try:
             files.write(path, self.encode())
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
     def given(self, variables: Mapping[str, str]) -> RunSpec:
-        """The same run, which is given these variables from now on: of secret ones it keeps the names."""
+        """The same run, with these variables from now on. It keeps only the names of secret ones."""
         kept, secret = kept_of(variables)
         others = {name: value for name, value in self.environment.items() if name not in variables}
         names = {name for name in self.secret_names if name not in variables}
         return msgspec.structs.replace(self, environment={**others, **kept}, secret_names=sorted(names.union(secret)))
 
     def secrets(self, environment: Mapping[str, str]) -> Iterator[str]:
-        """Values that nobody may read in the journal: of this environment, the steps' arguments, the project's vars."""
+        """Values to keep out of the journal: of this environment, the steps' arguments, and the project's vars."""
         return secrets_of_run({**environment, **self.environment}, self.steps, self.project_dir)
 
     def asks_the_same(self, other: RunSpec) -> bool:

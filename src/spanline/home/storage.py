@@ -1,7 +1,7 @@
-"""Storage: where a run's artifacts are to be stored, how, and what is cut from them first; a part of the run's spec.
+"""Storage: where and how a run's artifacts are stored, and what is cut from them first. Part of the run's spec.
 
-`SPANLINE_ARTIFACTS_URL` turns it on; each other field has a variable of the same form (`SPANLINE_ARTIFACTS_KEY`, …).
-Credentials are none of it: they are the cloud's own variables, or what fsspec calls storage options.
+`SPANLINE_ARTIFACTS_URL` turns it on. Each other field has a variable of the same form (`SPANLINE_ARTIFACTS_KEY`, …).
+Credentials do not belong here: use the cloud's own variables, or fsspec's storage options.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ T = TypeVar("T")
 class Redaction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is cut from artifacts before they are stored, besides secrets: docs/artifacts.md says what each field cuts.
 
-    `env_vars` are names of variables whose values are cut as secrets are, `meta_keys` names of keys that are dropped
-    from `meta`; in both `*` stands for anything.
+    `env_vars` names variables whose values are cut like secrets. `meta_keys` names keys that are dropped from `meta`.
+    In both, `*` matches anything.
     """
 
     env_vars: tuple[str, ...] = ()
@@ -50,10 +50,10 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where artifacts go, below `url`: any that fsspec knows (`s3://`, `gs://`, `abfs://`, `file://`).
+    """Where artifacts go: below `url`, any URL that fsspec supports (`s3://`, `gs://`, `abfs://`, `file://`).
 
-    `key` is a template of `KEY_FIELDS`. `encryption_key` names a key of the cloud's (S3: of KMS; Azure: an encryption
-    scope), `acl` is one of S3's canned ones. `timeout` is for the whole upload, in seconds.
+    `key` is a template of `KEY_FIELDS`. `encryption_key` names a key in the cloud (S3: a KMS key; Azure: an encryption
+    scope), and `acl` is a canned ACL of S3. `timeout` limits the whole upload, in seconds.
     """
 
     url: str
@@ -66,7 +66,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     timeout: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
 
     def check(self) -> Storage:
-        """Return the same. Raises `UsageError` where a value isn't what its type says, or nothing can be stored so."""
+        """Return the same. Raises `UsageError` if a value does not have its declared type, or can't work."""
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
         if isinstance(self.redaction, Redaction):
             fields["redaction"] = msgspec.structs.asdict(self.redaction)
@@ -77,7 +77,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 f"artifacts.url: {checked.url!r} is not a URL such as s3://bucket/prefix or file:///folder"
             )
         if "?" in checked.url or any(secrets_of_address(checked.url)):
-            raise UsageError("artifacts.url: leave out the password or query: credentials go by the environment")
+            raise UsageError("artifacts.url: leave out the password or query: pass credentials in the environment")
         _check_key(checked.key)
         return checked
 
@@ -119,9 +119,9 @@ def _check_key(key: str) -> None:
     wrong = [name for name in fields if name not in KEY_FIELDS]
     if wrong:
         known = ", ".join(f"{{{name}}}" for name in KEY_FIELDS)
-        raise UsageError(f"artifacts.key: there is no {{{wrong[0]}}}; there are {known}")
+        raise UsageError(f"artifacts.key: unknown field {{{wrong[0]}}}; the fields are {known}")
     if any(part in (".", "..") for part in key.split("/")):
-        raise UsageError(f"artifacts.key: {key!r} leads elsewhere than below the URL")
+        raise UsageError(f"artifacts.key: {key!r} leads outside the URL")
 
 
 def _number(text: str) -> float:

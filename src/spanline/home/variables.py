@@ -1,4 +1,4 @@
-"""Variables that a run is given: those to keep with it, and those of which nothing but the name may be kept.
+"""Variables passed to a run: those to save with it, and those of which only the name may be saved.
 
 What may hold a credential reaches the processes of a session by a pipe or their environment, and no file. Who resumes
 the run gives it again.
@@ -19,7 +19,7 @@ from spanline.runner.shared.telling import looks_secret
 _OF_A_SESSION: Final = frozenset((*settings.TRACE_CONTEXT, *settings.LINEAGE_PARENT))
 """They say what a session is part of: one that resumes the run is part of something else."""
 _MAY_HOLD_A_KEY: Final = re.compile(r"OPENLINEAGE__TRANSPORT|^AIRFLOW_CONN_|_HEADERS?$")
-"""Names of configuration with a place for a credential, which it may have under any name.
+"""Names of configuration that may contain a credential, under any name.
 
 https://openlineage.io/docs/client/python/configuration, https://opentelemetry.io/docs/specs/otel/protocol/exporter,
 https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html
@@ -30,7 +30,7 @@ _WORD: Final = re.compile(r"[\w.-]+")
 
 
 def variables_of(environment: Mapping[str, str] | None) -> dict[str, str]:
-    """The variables that a caller passes. Raises `UsageError` where a process can't be given them."""
+    """The variables that a caller passes. Raises `UsageError` if a process can't have them."""
     passed = {}
     for name, value in (environment or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
@@ -51,14 +51,14 @@ def kept_environment(passed: Mapping[str, str]) -> tuple[dict[str, str], list[st
 
 
 def kept_of(variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Split variables into those to keep and the names of those that may hold a secret; a session's own are neither."""
+    """Split variables into those to save and the names of those that may hold a secret. A session's own are neither."""
     lasting = {name: value for name, value in variables.items() if name not in _OF_A_SESSION}
     secret = sorted(name for name, value in lasting.items() if may_hold_secret(name, value))
     return {name: value for name, value in lasting.items() if name not in secret}, secret
 
 
 def may_hold_secret(name: str, value: str) -> bool:
-    """Whether a variable may hold a credential: by its name, or by what its value looks like."""
+    """Whether a variable may hold a credential, judging by its name or by the form of its value."""
     if looks_secret(name) or _MAY_HOLD_A_KEY.search(name) or _IS_A_KEY.search(value):
         return True
     found = (*secrets_of_environment({name: value}), *secrets_of_address(value))
@@ -66,7 +66,7 @@ def may_hold_secret(name: str, value: str) -> bool:
 
 
 def _has_secret_inside(text: str) -> bool:
-    """Whether something stands under a telling name in a text that is JSON or YAML."""
+    """Whether a JSON or YAML text has a value under a secret name."""
     if text.lstrip()[:1] not in ("{", "[") and "\n" not in text.strip():
         return False
     said = of_yaml(text)

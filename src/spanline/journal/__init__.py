@@ -1,1 +1,1 @@
-"""Read and append journals, and what their events amount to."""
+"""Read and append journals, and fold their events into states."""

@@ -1,4 +1,4 @@
-"""Append typed events to a journal, as the runner does; with patience where the disk may be full."""
+"""Append typed events to a journal, as the runner does, and keep them while the disk is full."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Appender:
     def append(self, event: Event, stamps: tuple[int, int] | None = None) -> bool:
         """Append one event, and return whether it was written.
 
-        The fields that every record carries are the writer's to fill in; for `stamps` see `Writer.append`.
+        The writer fills in the fields that every record has. For `stamps`, see `Writer.append`.
         """
         kind, fields = fields_of(event)
         return self._writer.append(kind, fields, stamps)
 
     def masked(self, event: Event) -> Event:
-        """The same event without secrets, as it would be read again; what every record carries is left out."""
+        """The same event without secrets, as a reader would see it, and without the fields that every record has."""
         kind, fields = fields_of(event)
         return decode(msgspec.json.encode({"type": kind, **self.redactor.record(kind, fields)}))
 
@@ -48,15 +48,15 @@ _RESERVE_BYTES: Final = 256 * 1024
 
 
 class PatientAppender:
-    """The supervisor's appender: an event that can't be written is kept, and those after it, until `settle`."""
+    """The supervisor's appender: keeps an event that can't be written, and all later events, until `settle`."""
 
     def __init__(self, journal: Path, writer: str, stamps: Callable[[], tuple[int, int]] = both_clocks) -> None:
-        """`stamps` are those of the session's clock, where another process has begun it, perhaps on another host."""
+        """`stamps` gives the times of the session's clock, if another process started it, perhaps on another host."""
         self._stamps = stamps
         self._appender = Appender(journal, writer, on_stop=lambda _why: None)
         self.redactor = self._appender.redactor
         self.fd = self._appender.fd
-        """The journal's descriptor, open to append and to read."""
+        """The journal's descriptor, open for appending and reading."""
         self._reserve = journal.with_name("reserve")
         self._kept: list[tuple[tuple[int, int, int], tuple[int, int], Event]] = []
         self._lock = threading.Lock()
@@ -77,12 +77,12 @@ class PatientAppender:
                 self._kept.append((self._place, stamps, event))
 
     def make_room(self) -> None:
-        """Give up the reserve."""
+        """Free the reserve."""
         with contextlib.suppress(OSError):
             self._reserve.unlink()
 
     def settle(self) -> list[Event]:
-        """Write what was kept; what can't be written now either won't be, and is returned."""
+        """Write the events that were kept. Those that still can't be written are dropped, and returned."""
         with self._lock:
             if not self._kept:
                 return []
@@ -103,7 +103,7 @@ class PatientAppender:
         self._appender.sync()
 
     def close(self) -> None:
-        """Close the journal. The reserve goes, too."""
+        """Close the journal and free the reserve."""
         self.make_room()
         self._appender.close()
 
@@ -115,7 +115,7 @@ def _as_written(place: tuple[int, int, int], stamps: tuple[int, int], event: Eve
 
 
 def _take_room(path: Path) -> None:
-    """A file that has room on the disk; where there is none, a run goes without."""
+    """Reserve room on the disk with a file. If there is none, the run does without."""
     with contextlib.suppress(OSError), os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT), "wb") as file:
         allocate = getattr(os, "posix_fallocate", None)  # macOS has none
         if allocate is not None:

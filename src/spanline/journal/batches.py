@@ -1,4 +1,4 @@
-"""How far a microbatch model has come: which of its batches are done, over all attempts and sessions of a run."""
+"""The progress of a microbatch model: which of its batches are done, over all attempts and sessions of a run."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from spanline.events import Batch
 
 
 class ModelBatches(msgspec.Struct):
-    """The batches of a model, in order, and whether each is done. `checksum` is that of the code that they are of."""
+    """The batches of a model, in order, and whether each is done. `checksum` is the checksum of the model's code."""
 
     done: dict[Batch, bool] = {}
     checksum: str | None = None
 
     @property
     def batches(self) -> events.Batches:
-        """Those that are done, and those that aren't."""
+        """The batches that are done, and those that are not."""
         successful = [batch for batch, done in self.done.items() if done]
         return events.Batches(successful, [batch for batch, done in self.done.items() if not done])
 
     def planned(self, event: events.BatchesPlanned, checksum: str | None = None) -> None:
-        """Take what dbt is about to do for the whole: a model that starts over has other batches, and none is done."""
+        """Take dbt's plan as the whole: a model that starts over has new batches, and none is done."""
         is_done = {**dict.fromkeys(event.batches.successful, True), **dict.fromkeys(event.batches.failed, False)}
         self.done = dict(sorted(is_done.items()))
         self.checksum = checksum
@@ -33,10 +33,10 @@ class ModelBatches(msgspec.Struct):
             self.done[batch] = True
 
     def node_finished(self, found: events.Batches, checksum: str | None = None) -> None:
-        """Take dbt's word on the whole model into account.
+        """Take dbt's result of the whole model into account.
 
-        What has succeeded stays so: a dbt that was interrupted says of batches that end meanwhile that they failed. An
-        earlier version of Spanline has journalled nothing but this.
+        A batch that succeeded stays so: an interrupted dbt reports batches that end meanwhile as failed. Earlier
+        versions of Spanline journalled only this result.
         """
         if not self.done:
             self.checksum = checksum

@@ -1,8 +1,8 @@
-"""The clock of a session, which nobody sets: it begins with the system's, and goes on by the monotonic one.
+"""A session's clock, which nobody can set: it starts with the system clock and follows the monotonic clock.
 
-The system's may be set while a run is under way. Every record has the times of both: by this clock a session takes as
-long as it did, what happens in it lies within it, and nothing ends before it has begun. So do OpenTelemetry's SDKs time
-a span and those below it:
+The system clock may be set during a run. Every record has the times of both clocks. With this clock, the duration of a
+session is correct, its events lie within it, and nothing ends before it began. OpenTelemetry's SDKs time a span and its
+children in the same way:
 https://github.com/open-telemetry/opentelemetry-java/blob/v1.50.0/sdk/trace/src/main/java/io/opentelemetry/sdk/trace/AnchoredClock.java.
 """
 
@@ -17,13 +17,14 @@ from spanline.runner.shared.writer import both_clocks
 from spanline.system import process
 
 _TOLERANCE: Final = 1_000_000
-"""Nanoseconds: both clocks are read one after the other, and no clock is set by so little, but slowed or sped up."""
+"""Nanoseconds. The clocks are read one after the other. Nobody sets a clock by so little; NTP only slows it or speeds
+it up."""
 
 
 class Clock(msgspec.Struct, frozen=True):
-    """Both clocks as they stood when a session began: `time` since the epoch, `mono` in the system's boot of that id.
+    """Both clocks at the start of a session: `time` since the epoch, `mono` in the boot with the id `boot_id`.
 
-    Times are in nanoseconds; 0 is one that isn't known.
+    Times are in nanoseconds; 0 means unknown.
     """
 
     session: int = 0
@@ -32,10 +33,10 @@ class Clock(msgspec.Struct, frozen=True):
     boot_id: str = ""
 
     def at(self, event: Event) -> int:
-        """When an event of the session has happened, in nanoseconds since the epoch.
+        """The time of an event of this session, in nanoseconds since the epoch.
 
-        An event of another session, or from before this one, has been timed by clocks that may be others: it has
-        happened when the system's said.
+        An event of another session, or from before this one, may have been timed by other clocks: for these, the
+        system clock counts.
         """
         if not self.mono or event.session != self.session or event.mono < self.mono:
             return event.time
@@ -43,10 +44,10 @@ class Clock(msgspec.Struct, frozen=True):
         return event.time if abs(event.time - at) <= _TOLERANCE else at
 
     def stamps(self, after: int = 0) -> tuple[int, int]:
-        """Both clocks as they stand now: what a record of this session is to carry, whoever writes it.
+        """Both clocks now, for a record of this session, whichever process writes it.
 
-        Another host, and another boot, has another monotonic clock: there it counts on by the system's, from a moment
-        `after` which this is in any case.
+        Another host or another boot has another monotonic clock. There, this clock continues with the system clock, and
+        never returns a time before `after`.
         """
         now, mono = both_clocks()
         if self.boot_id and self.boot_id == process.boot_id():
@@ -54,6 +55,6 @@ class Clock(msgspec.Struct, frozen=True):
         return now, self.mono + max(now, after, self.time) - self.time if self.mono else 0
 
     def now(self) -> int:
-        """What it says now, in nanoseconds since the epoch."""
+        """The current time, in nanoseconds since the epoch."""
         now, mono = self.stamps()
         return self.time + mono - self.mono if self.mono else now

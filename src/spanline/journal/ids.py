@@ -1,7 +1,7 @@
-"""Identities: run ids, and every id that follows from (run, session, step, attempt, unique_id) and nothing else.
+"""Run ids, and all ids that are derived from (run, session, step, attempt, unique_id) alone.
 
-Run ids are UUIDs of version 7 (RFC 9562, section 5.7). A derived id keeps its run's time and takes its other bits from
-a hash, so that it sorts beside its run, and sending an event again gives the same id.
+Run ids are UUIDv7 (RFC 9562, section 5.7). A derived id has its run's time, and its other bits come from a hash. So it
+sorts next to its run, and an event that is sent again has the same id.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def new_run_id() -> str:
 
 
 def lineage_run_id(run_id: str, session: int = 1, *parts: object) -> str:
-    """The OpenLineage run id of a session (`parts` empty), or of what `parts` name within it.
+    """The OpenLineage run id of a session (`parts` empty), or of a part of it, named by `parts`.
 
-    The first session's is the run id itself.
+    For the first session, it is the run id itself.
     """
     if session == 1 and not parts:
         return run_id
@@ -59,16 +59,16 @@ def is_traceparent(text: str) -> bool:
 
 
 def session_trace_id(run_id: str, session: int, traceparent: str | None) -> int:
-    """The trace that a session's spans are in: the one that its `traceparent` names, else one of its own."""
+    """The trace of a session's spans: the one in its `traceparent`, or the session's own."""
     found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     return int(found.group(1), 16) if found else trace_id(run_id, session)
 
 
 def level(step: int, attempt: int, steps: int) -> tuple[object, ...]:
-    """What names the span above the phases of an attempt, in a session of so many steps.
+    """The name of the span above the phases of an attempt, in a session with this number of steps.
 
-    That is the attempt's, where it isn't the step's first; else the step's, where there are several; else the
-    session's.
+    It is the attempt's span, unless the attempt is the first of its step. Otherwise it is the step's span, or the
+    session's if there is only one step.
     """
     if attempt > 1:
         return (step, attempt)

@@ -1,6 +1,6 @@
-"""Progress: what of a run's steps is done, over all attempts and sessions; what another attempt must do.
+"""Progress: what is done of a run's steps, over all attempts and sessions, and what the next attempt must do.
 
-A pure fold of the events, as `RunState` is. That speaks of one session, this of the whole run.
+A pure fold of the events, like `RunState`. `RunState` covers one session; this covers the whole run.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from spanline.journal.state import FAILED
 from spanline.runner.shared import exit_codes
 
 DONE: Final = frozenset(("success", "pass", "warn", "no-op", "reused"))
-"""Statuses of nodes that need not be run again; they are those that `dbt retry` leaves alone."""
+"""Statuses of nodes that do not have to run again: the same as in `dbt retry`."""
 
 
 class BatchesLeft(events.Batches, frozen=True, kw_only=True):
-    """How far a microbatch model has come, and the checksum of the code that its batches are of."""
+    """The progress of a microbatch model, and the checksum of its code."""
 
     checksum: str | None
 
 
 class Restriction(msgspec.Struct, frozen=True, kw_only=True):
-    """What the next attempt is to do, and no more. `started` is ISO 8601: when the first attempt began."""
+    """The nodes that the next attempt is limited to. `started` is the start of the first attempt, in ISO 8601."""
 
     unfinished: list[str]
     started: str
@@ -36,7 +36,7 @@ class Restriction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepProgress(msgspec.Struct):
-    """How far one step has come."""
+    """The progress of one step."""
 
     started: int = 0
     selection: dict[str, None] = {}
@@ -49,7 +49,7 @@ class StepProgress(msgspec.Struct):
 
     @property
     def unfinished(self) -> list[str]:
-        """Nodes of the selection that haven't ended well, and that the project still has."""
+        """Nodes of the selection that have not succeeded, and that still exist in the project."""
         return [unique_id for unique_id in self._undone if unique_id not in self.gone]
 
     @property
@@ -58,19 +58,19 @@ class StepProgress(msgspec.Struct):
 
     @property
     def done(self) -> bool:
-        """Whether nothing of the step is left to do."""
+        """Whether the step has nothing left to do."""
         return self.exit_code == 0 and not self.unfinished
 
     def restriction(self, without: Iterable[str] = ()) -> Restriction | None:
-        """What the next attempt is to do; None for the whole command again.
+        """What the next attempt must do; None means the whole command again.
 
-        That is where it failed before a node ran, or in its hooks only: these belong to the command, as in dbt.
-        `without` are nodes that it is no use to try again.
+        The whole command runs again if it failed before a node ran, or only in its hooks: hooks belong to the command,
+        as in dbt. `without` are nodes that are not worth another attempt.
         """
         useless = set(without)
         if useless.issuperset(self.unfinished):
             return None
-        # What was gone may be there again.
+        # A node that was removed may exist again.
         unfinished = [unique_id for unique_id in self._undone if unique_id not in useless]
         batches = {unique_id: self._batches_left(unique_id) for unique_id in unfinished if unique_id in self.batches}
         started = datetime.fromtimestamp(self.started / 1e9, timezone.utc).isoformat()
@@ -83,7 +83,7 @@ class StepProgress(msgspec.Struct):
 
 
 class Progress(msgspec.Struct):
-    """How far a run has come, by step."""
+    """The progress of a run, by step."""
 
     steps: dict[int, StepProgress] = {}
 
@@ -184,7 +184,7 @@ _CHANGES: Final[dict[type[Event], Callable[[StepProgress, Any], None]]] = {
 
 
 def progress_of(happened: Iterable[Event]) -> Progress:
-    """How far these events have brought a run."""
+    """The progress of a run after these events."""
     found = Progress()
     for event in happened:
         found.apply(event)

@@ -1,7 +1,7 @@
 """Read a journal: from an offset, to its end or following it; the same way for every reader.
 
-The cursor of a reader is a byte offset that never passes the last newline: an unterminated tail is not torn but
-unfinished. Who has a journal open reads it to its end, be it that somebody has removed it meanwhile.
+A reader's position is a byte offset that never passes the last newline: a tail without one is not torn but unfinished.
+A reader keeps the journal open and reads it to its end, even if somebody removes it meanwhile.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from spanline.system.open_file import OpenFile
 
 FILE_NAME: Final = "journal.jsonl"
 _CHUNK: Final = 1 << 17
-"""Bytes that are read in one go. Eight times as many take a sixth more time, and megabytes to hold their lines."""
+"""Bytes per read. With eight times as many, reading takes a sixth more time, and megabytes to hold the lines."""
 POLL_SECONDS: Final = 0.025
-"""How often a follower looks for more: what comes in bursts is taken in one go, a quarter cheaper than at 10 ms."""
+"""How often a follower looks for more. It reads a burst at once, which costs a quarter less than at 10 ms."""
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One event, its line as it stands in the journal, and the offset behind it."""
+    """One event, its line as written in the journal, and the offset after it."""
 
     event: Event
     line: bytes
@@ -35,21 +35,21 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Unfinished:
-    """A line of which not all has been read: in the pieces that have come, or its length only, where it is too long."""
+    """A line that is not complete yet: the pieces read so far, or only its length if it is too long."""
 
     def __init__(self) -> None:
         self.length = 0
         self._pieces: list[bytes] = []
 
     def add(self, piece: bytes) -> None:
-        """Read on, without coming to the line's end."""
+        """Add a piece that does not end the line."""
         self.length += len(piece)
         self._pieces.append(piece)
         if self.length > LONGEST_RECORD:
             self._pieces.clear()
 
     def end(self, piece: bytes) -> bytes | None:
-        """The whole line, of which this is the last piece, and begin anew; None where it is longer than a record is."""
+        """Add the last piece and return the whole line, or None if it is longer than a record may be. Start over."""
         self.add(piece)
         line = b"".join(self._pieces) if self.length <= LONGEST_RECORD else None
         self.length = 0
@@ -58,9 +58,10 @@ class Unfinished:
 
 
 class Reader:
-    """Reads one journal once, in order. `offset` is where it stands; `torn` counts the lines that were no records.
+    """Reads one journal once, in order. `offset` is its position; `torn` counts the lines that were not records.
 
-    It holds one line, and what was read with its end. A line that is longer than a record may be is skipped, and torn.
+    It holds one line, and what was read with its end. It skips a line longer than a record may be, and counts it as
+    torn.
     """
 
     def __init__(self, journal: OpenFile | Path, offset: int = 0) -> None:
@@ -74,10 +75,10 @@ class Reader:
         """Bytes of the line that is None, of which there is at most one."""
 
     def read(self, limit: int | None = None) -> Iterator[Record]:
-        """Yield the records that are there and not yet read, at most up to the byte offset `limit`.
+        """Yield the existing records that were not read yet, at most up to the byte offset `limit`.
 
-        A journal that isn't there yet has none. One may stop in the middle, and read on later.
-        Raises `OSError` where the journal can't be read, or is no file.
+        A journal that does not exist yet has none. A caller may stop in the middle and continue later.
+        Raises `OSError` if the journal can't be read, or is not a file.
         """
         while True:
             while self._lines:
@@ -121,7 +122,7 @@ class Reader:
 
 
 def bursts(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS) -> Iterator[Iterator[Record]]:
-    """Yield what is there, each time there is more, until `ended()` is true and everything before that was read."""
+    """Yield new records, in a batch each time there are some, until `ended()` and all earlier ones were read."""
     while True:
         last = ended()
         yield reader.read()
@@ -132,13 +133,13 @@ def bursts(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS
 
 
 def follow(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS) -> Iterator[Record]:
-    """Yield records as they are written, until `ended()` is true and everything before that was read."""
+    """Yield records as they are written, until `ended()` is true and all earlier ones were read."""
     for burst in bursts(reader, ended, poll):
         yield from burst
 
 
 async def afollow(reader: Reader, ended: Callable[[], bool], poll: float = 0.05) -> AsyncIterator[Record]:
-    """`follow` for an event loop, which it never blocks for longer than a read of one chunk."""
+    """`follow` for an event loop. It never blocks the loop for longer than the read of one chunk."""
     import asyncio  # noqa: PLC0415 - a tenth of what `spanline dbt` takes to begin, which has no event loop
 
     while True:

@@ -1,7 +1,7 @@
-"""RunState: what a run's events, taken in order, amount to.
+"""RunState: the state of a run after its events.
 
-A pure fold: `apply` looks at nothing but the state and the event, so the same events, however they were cut into
-reads, give the same state. What an event *means* is said here and nowhere else.
+A pure fold: `apply` uses only the state and the event. So the same events give the same state, however they were split
+into reads. This is the only module that says what an event *means*.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from spanline.journal.clock import Clock
 RUNNING: Final = "running"
 CANCELLED: Final = "cancelled"
 INTERRUPTED: Final = "interrupted"
-"""Status of a node that was open when its process died; every other status is dbt's own."""
+"""Status of a node that was running when its process died. Every other status is dbt's own."""
 CUT_OFF: Final = frozenset((CANCELLED, INTERRUPTED))
 
 FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
 
 TIME_OUT: Final = "time limit"
-"""Who asked for a cancel, where it was no person but a limit."""
+"""The source of a cancel that a limit caused, not a person."""
 
 SUCCESS: Final = "success"
 FAILURE: Final = "failed"
@@ -36,11 +36,11 @@ DIED: Final = "died"
 """With `CANCELLED`, the outcomes of a session."""
 Outcome = Literal["success", "failed", "cancelled", "died"]
 TIMED_OUT: Final = "timed out"
-"""What a reader that judges runs calls the outcome of a session that a limit has cancelled: see `outcome_of`."""
+"""The outcome of a session that a limit cancelled, for readers that judge runs: see `outcome_of`."""
 
 
 class NodeState(msgspec.Struct, kw_only=True):
-    """What is known of one node, hook or operation in a session. Times are nanoseconds, by the session's clock."""
+    """The state of one node, hook or operation in a session. Times are nanoseconds, by the session's clock."""
 
     unique_id: str
     status: str
@@ -58,17 +58,17 @@ class NodeState(msgspec.Struct, kw_only=True):
 
     @property
     def said(self) -> str:
-        """Dbt's message of it, or its status where there is none."""
+        """Dbt's message about it, or its status if there is none."""
         return self.message or self.status
 
     def end(self, status: str, at: int) -> None:
-        """Have it end then."""
+        """End it with this status at this time."""
         self.status = status
         self.finished = max(at, self.started or 0)
 
     @property
     def skipped_for(self) -> str | None:
-        """The failed node above it for which it was skipped; `cause` may also be one beside it (`--fail-fast`)."""
+        """The failed upstream node that caused it to be skipped. `cause` may also be another node (`--fail-fast`)."""
         return self.cause if self.status == "skipped" else None
 
     @property
@@ -83,7 +83,7 @@ class NodeState(msgspec.Struct, kw_only=True):
 
 
 def outcome_of(state: RunState, event: events.SessionEnded) -> str:
-    """The outcome of the session that this event ends, with `timed out` where a limit has cancelled it, and nobody."""
+    """The outcome of the session that this event ends. It is `timed out` if a limit cancelled it, not a person."""
     return TIMED_OUT if event.outcome == CANCELLED and state.cancelled_by_limit else event.outcome
 
 
@@ -111,7 +111,7 @@ class AttemptState(msgspec.Struct, kw_only=True):
 
     @property
     def exception(self) -> str | None:
-        """The exception for which dbt gave up, or which left it, if there was one."""
+        """The exception for which dbt gave up, or that it did not catch, if there was one."""
         return (self.finished.exception if self.finished is not None else None) or self.runner_exception
 
 
@@ -128,28 +128,28 @@ class RunState(msgspec.Struct, kw_only=True):
     interrupted: bool = False
     killed: bool = False
     incomplete: str = ""
-    """Why the session's journal is incomplete, where it is."""
+    """Why the session's journal is incomplete, if it is."""
     attempts: list[AttemptState] = []
     descriptions: dict[str, events.NodeDescribed] = {}
     nodes: dict[str, NodeState] = {}
     hooks: dict[str, NodeState] = {}
     batches: dict[int, dict[str, ModelBatches]] = {}
-    """The batches of microbatch models, by step and unique id, over all sessions: each goes on where one has ended."""
+    """The batches of microbatch models, by step and unique id. They span sessions: each continues the previous one."""
     artifacts: dict[str, str] = {}
     warnings: int = 0
     begun: int = 0
-    """When the run's first session has begun; `started` is of the last."""
+    """When the run's first session began; `started` is for the last."""
     started: int = 0
     clock: Clock = Clock()
-    """The session's clock, which times of nodes and the two below are by."""
+    """The session's clock, used for the times of nodes and for the two fields below."""
     now: int = 0
-    """When the last event has happened; what comes behind the session's end is of the sinks, and by the system's."""
+    """When the last event happened. Events after the session's end belong to the sinks and use the system clock."""
     last: int = 0
-    """When the last event up to the end of the session has happened."""
+    """When the last event up to the end of the session happened."""
     uploaded: events.ArtifactsUploaded | None = None
-    """Where the session's artifacts are stored, or why they aren't."""
+    """Where the session's artifacts are stored, or why they are not."""
     deliveries: dict[str, events.SinkDelivery] = {}
-    """How far each sink has come, as was last told: what one owes of a session it owes in the next."""
+    """How far each sink got, as last reported. What it has not delivered of a session, it still owes in the next."""
 
     def apply(self, event: Event) -> None:
         """Take one event into account."""
@@ -165,7 +165,7 @@ class RunState(msgspec.Struct, kw_only=True):
             change(self, event)
 
     def _begin(self, event: Event, boot_id: str, incomplete: str) -> None:
-        """Take a session to begin with this event, also where it isn't the one that says so."""
+        """Start a session with this event, even if it is not a `session_started`."""
         self.session_number = event.session
         self.clock = Clock(event.session, event.time, event.mono, boot_id)
         self.begun = self.begun or event.time
@@ -174,7 +174,7 @@ class RunState(msgspec.Struct, kw_only=True):
         self.incomplete = incomplete
 
     def fork(self) -> RunState:
-        """Another state that is as this one is now. Both hold the same events, which are most of what a state takes."""
+        """A copy of this state as it is now. Both share the events, which take most of the memory."""
         replace = msgspec.structs.replace
         return replace(
             self,
@@ -189,17 +189,17 @@ class RunState(msgspec.Struct, kw_only=True):
 
     @property
     def attempt(self) -> AttemptState | None:
-        """The attempt under way, or the last."""
+        """The current attempt, or the last."""
         return self.attempts[-1] if self.attempts else None
 
     @property
     def adapter(self) -> str | None:
-        """The adapter's type, once dbt has said it."""
+        """The adapter's type, once dbt has reported it."""
         return self.config.adapter_type if self.config is not None else None
 
     @property
     def project(self) -> str:
-        """The project's name as dbt says it, else its file, else its folder; empty where nothing is known."""
+        """The project's name according to dbt, its file, or its folder, in this order; empty if unknown."""
         if self.config is not None and self.config.project:
             return self.config.project
         session = self.session
@@ -207,7 +207,7 @@ class RunState(msgspec.Struct, kw_only=True):
 
     @property
     def cancelled_by_limit(self) -> bool:
-        """Whether it was a limit of time that asked for the session's cancel, and nobody."""
+        """Whether a time limit caused the session's cancel, not a person."""
         return self.cancel is not None and self.cancel.by == TIME_OUT
 
     @property
@@ -217,7 +217,7 @@ class RunState(msgspec.Struct, kw_only=True):
 
     @property
     def total(self) -> int:
-        """How many nodes the attempt is to do, as far as is known."""
+        """How many nodes the attempt has to run, as far as is known."""
         attempt = self.attempt
         return len(attempt.selection) if attempt is not None else 0
 
@@ -232,14 +232,14 @@ class RunState(msgspec.Struct, kw_only=True):
 
     @property
     def completed(self) -> int:
-        """How many of them dbt has brought to an end, good or bad."""
+        """How many of them dbt has finished, whether they succeeded or failed."""
         keys = self.attempt.selection if self.attempt is not None else []
         undone = (RUNNING, "skipped", *CUT_OFF)
         return sum(1 for key in keys if key in self.nodes and self.nodes[key].status not in undone)
 
     @property
     def open_nodes(self) -> list[NodeState]:
-        """Nodes and hooks that have started and not ended."""
+        """Nodes and hooks that have started but not ended."""
         return [node for group in (self.nodes, self.hooks) for node in group.values() if node.open]
 
     @property
@@ -250,12 +250,12 @@ class RunState(msgspec.Struct, kw_only=True):
 
     @property
     def counted(self) -> list[NodeState]:
-        """The nodes, and those hooks that have not ended well, which dbt's own totals have as well."""
+        """The nodes, and the hooks that did not succeed, as in dbt's own totals."""
         return [*self.nodes.values(), *(hook for hook in self.hooks.values() if hook.status not in (SUCCESS, RUNNING))]
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of these have which status."""
+        """The number of these per status."""
         return dict(Counter(node.status for node in self.counted))
 
     def outcome(self, exit_code: int) -> Outcome:
@@ -268,7 +268,7 @@ class RunState(msgspec.Struct, kw_only=True):
         return CANCELLED if self.cancelling else FAILURE
 
     def closed(self) -> RunState:
-        """A copy in which what is open has ended: as of a run that has nobody alive who could say so."""
+        """A copy in which all open nodes have ended, for a run without a live process that could report it."""
         return msgspec.structs.replace(self, nodes=self._ended(self.nodes), hooks=self._ended(self.hooks))
 
     def _ended(self, nodes: dict[str, NodeState]) -> dict[str, NodeState]:
@@ -376,7 +376,7 @@ def _selection(state: RunState, event: events.Selection) -> None:
 def _dbt_finished(state: RunState, event: events.DbtFinished) -> None:
     if state.attempts:
         state.attempts[-1].finished = event
-    # dbt ended orderly with nodes open: it has cancelled them, because it was told to or by --fail-fast.
+    # dbt ended normally with open nodes: it has cancelled them, on request or because of --fail-fast.
     state._close_open(CANCELLED)
 
 
@@ -420,7 +420,7 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
         node.end(event.status, state.now)
         node.message = event.message
         return
-    # dbt reports an error for what it has just cancelled; of a model, for the batch under way.
+    # dbt reports an error for what it has just cancelled: for a microbatch model, for the current batch.
     late = (state.cancelling or event.cause is not None) and event.status in FAILED
     node.end(CANCELLED if late else event.status, state.now)
     node.cause = event.cause
@@ -506,7 +506,7 @@ _CHANGES: Final[dict[type[Event], Callable[[RunState, Any], None]]] = {
 
 
 def state_of(happened: Iterable[Event]) -> RunState:
-    """The state that these events amount to."""
+    """The state after these events."""
     found = RunState()
     for event in happened:
         found.apply(event)

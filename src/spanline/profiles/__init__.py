@@ -1,4 +1,4 @@
-"""Profiles for dbt, made of connections: Airflow's, or plain mappings of the same fields.
+"""Profiles for dbt, made from connections: Airflow's, or plain mappings with the same fields.
 
     from spanline import profiles
 
@@ -6,9 +6,9 @@
     profile = profiles.resolve(connection, schema="marts", threads=8)
     spanline.run(["build"], project_dir="shop", profile=profile)
 
-docs/profiles.md has a table for each adapter. `Adapter` and the functions that make fields are for those who write
-another one: an entry point of the group `spanline.profiles` registers it, and `spanline.testing` has dbt read it.
-The names below are imported when they are first used: a run without such a profile needs none of them.
+docs/profiles.md has a table for each adapter. `Adapter` and the functions that make fields are for authors of other
+adapters: an entry point in the group `spanline.profiles` registers one, and `spanline.testing` lets dbt read it.
+The names below are imported at their first use: a run without such a profile needs none of them.
 """
 
 from __future__ import annotations

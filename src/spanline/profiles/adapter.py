@@ -1,7 +1,7 @@
-"""What an adapter is here: dbt's fields of a profile, where each is found in a connection, and what is wrong with them.
+"""Adapters: the fields of a dbt profile, where each is found in a connection, and how they are checked.
 
-An adapter is data, with a function only where a field depends on others. Its fields are the adapter's own, named as dbt
-writes them in `profiles.yml`; all of them are listed, as dbt itself accepts any, and drops those that it doesn't know.
+An adapter is data, with a function only if a field depends on others. Its fields have dbt's names in `profiles.yml`.
+All of them are listed, because dbt itself accepts any field and drops unknown ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WORDS: Final[Mapping[object, str]] = {
 
 
 class Wrong(Exception):  # noqa: N818 - it is about a value
-    """What is wrong with a field. `field` is dbt's name of it; the message must hold no value."""
+    """A field is wrong. `field` is dbt's name of it; the message must not contain a value."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -59,7 +59,7 @@ class Field(msgspec.Struct, frozen=True):
     variable: str = ""
 
     def convert(self, value: object) -> object:
-        """The value as what dbt takes for this field; None where it is empty. Raises `Wrong`."""
+        """The value in the form that dbt accepts for this field; None if it is empty. Raises `Wrong`."""
         found = _converted(self.name, value, self.kind)
         if found is None or not self.choices:
             return found
@@ -144,14 +144,14 @@ SCHEMA: Final = text("schema", required=True)
 
 
 def needs(values: Values, names: Iterable[str], what_for: str) -> None:
-    """Raise `Wrong` for the first of these that isn't there."""
+    """Raise `Wrong` for the first of these that is missing."""
     for name in names:
         if values.get(name) is None:
-            raise Wrong(name, f"is missing, which {what_for} needs")
+            raise Wrong(name, f"is missing, and {what_for} needs it")
 
 
 def one_of(values: Values, *names: str) -> str:
-    """The one of these that is there. Raises `Wrong` where there is none, or are several."""
+    """The one of these that is set. Raises `Wrong` if none or several are."""
     found = [name for name in names if values.get(name) is not None]
     if not found:
         raise Wrong(names[0], f"is missing: give one of {', '.join(names)}")
@@ -161,7 +161,7 @@ def one_of(values: Values, *names: str) -> str:
 
 
 def together(values: Values, *names: str) -> bool:
-    """Whether these are there. Raises `Wrong` where some are."""
+    """Whether all of these are set. Raises `Wrong` if only some are."""
     found = [name for name in names if values.get(name) is not None]
     if found:
         needs(values, names, found[0])

@@ -1,4 +1,4 @@
-"""Connection: how to reach a warehouse, with the fields that Airflow gives a connection. No Airflow is needed."""
+"""Connection: how to reach a warehouse, with the fields of an Airflow connection. It does not need Airflow."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def failure(message: str, *, conn_id: str, field: str | None = None) -> DbtProfi
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach a warehouse. What each field means for an adapter says docs/profiles.md.
+    """How to reach a warehouse. docs/profiles.md says what each field means for an adapter.
 
-    `conn_type` is Airflow's connection type, or dbt's name of an adapter. An empty text and port 0 stand for nothing.
-    It shows neither its password nor what is in `extra`.
+    `conn_type` is Airflow's connection type, or dbt's name of an adapter. An empty text and port 0 mean not set.
+    Its `repr` shows neither the password nor the contents of `extra`.
     """
 
     conn_id: str
@@ -60,7 +60,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         named = str(fields.get("conn_id") or conn_id or "connection")
         unknown = sorted(set(map(str, fields)) - {*_NAMES, *_SAID_BY_AIRFLOW, "extra", "extra_dejson"})
         if unknown:
-            raise failure(f"a connection has no {', '.join(unknown)}", conn_id=named, field=unknown[0])
+            raise failure(f"unknown fields of a connection: {', '.join(unknown)}", conn_id=named, field=unknown[0])
         extra = fields.get("extra") or fields.get("extra_dejson") or {}
         return cls(
             conn_id=named,
@@ -121,7 +121,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             host = _host(parts.hostname or "", parts.netloc)
             query = dict(parse_qsl(parts.query, keep_blank_values=True))
         except ValueError:  # whose text may hold a secret
-            raise failure("its URI can't be read: are its parts percent-encoded?", conn_id=conn_id) from None
+            raise failure("its URI cannot be read: are its parts percent-encoded?", conn_id=conn_id) from None
         return cls.from_mapping(
             {
                 "conn_type": "postgres" if conn_type == "postgresql" else conn_type,

@@ -1,7 +1,7 @@
-"""The file that dbt reads a profile from: there from just before dbt is started until dbt has read it, or we are gone.
+"""The file that dbt reads a profile from. It exists from just before dbt starts until dbt has read it, or we are gone.
 
-It holds no secret. Its directory is private, in memory where there is such a place, and locked by who has made it: the
-lock ends with that process, by whatever death, and the next start removes what is locked by nobody.
+It contains no secret. Its directory is private, in memory if possible, and locked by the process that made it. The lock
+ends with that process, however it dies, and the next start removes directories that nobody has locked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Profile: one output of dbt's `profiles.yml`, without a secret, and the secrets, which only dbt's process is given."""
+"""Profile: one output of dbt's `profiles.yml` without secrets, and the secrets, which only dbt's process gets."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _NO_NAME: Final = re.compile(r"[^A-Z0-9]+")
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """A profile made of a connection. `output` is what `profiles.yml` holds, `environment` what dbt's process gets.
+    """A profile made from a connection. `output` goes into `profiles.yml`, `environment` into dbt's process.
 
-    It shows no value of `environment`.
+    Its `repr` shows no value of `environment`.
     """
 
     conn_id: str
@@ -114,7 +114,7 @@ def _checked(field: str, text: str) -> str:
     except UnicodeEncodeError:
         raise Wrong(field, "is not UTF-8 text") from None
     if "\0" in text:
-        raise Wrong(field, "has a NUL in it")
+        raise Wrong(field, "contains NUL")
     return text
 
 

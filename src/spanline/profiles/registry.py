@@ -1,4 +1,4 @@
-"""Which adapters there are: ours, and those of others, by entry point."""
+"""The available adapters: Spanline's, and those that packages register by entry point."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ def find(connection: Connection, name: str | None) -> Adapter:
         return fitting[0]
     if fitting:
         names = ", ".join(adapter.name for adapter in fitting)
-        raise failure(f"{connection.conn_type} may be any of {names}: say which adapter", conn_id=connection.conn_id)
-    what = f"there is no adapter {name}" if name else f"its conn_type is {connection.conn_type or 'missing'}"
+        raise failure(f"{connection.conn_type} fits several adapters, {names}: name one", conn_id=connection.conn_id)
+    of_type = f"unknown conn_type {connection.conn_type}" if connection.conn_type else "its conn_type is missing"
+    what = f"unknown adapter {name}" if name else of_type
     types = [] if name else [kind for adapter in known.values() for kind in adapter.conn_types]
-    raise failure(f"{what}; there are {', '.join(sorted({*known, *types}))}", conn_id=connection.conn_id)
+    raise failure(f"{what}; known are {', '.join(sorted({*known, *types}))}", conn_id=connection.conn_id)
 
 
 def _fitting(known: Mapping[str, Adapter], connection: Connection, name: str | None) -> list[Adapter]:

@@ -1,4 +1,4 @@
-"""Make a profile of a connection: find its fields, check that they are what the adapter needs, write them."""
+"""Make a profile from a connection: find its fields, check that they suit the adapter, write them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def resolve(
     threads: int | None = None,
     schema: str | None = None,
 ) -> Profile:
-    """Return the profile that a connection makes, for dbt's adapter of that name (default: what its type says).
+    """Make a profile from a connection, for dbt's adapter of that name (default: according to the connection's type).
 
-    `target` is the name of the output (default: the step's `--target`, else `default`). `threads` and `schema` hold
-    before those in the connection.
+    `target` is the name of the output (default: the step's `--target`, else `default`). `threads` and `schema` override
+    those in the connection.
     Raises `DbtProfileException`, which names the connection and the field, and never a value.
     """
     known = registry.find(connection, adapter)
@@ -64,7 +64,7 @@ def _check_keys(extra: Mapping[str, object], adapter: Adapter) -> None:
     for key, names in _read_within(adapter).items():
         others = sorted(set(_within(extra.get(key))) - names)
         if others:
-            raise Wrong(key, f"has {', '.join(others)} in it, which {adapter.name} can't be given")
+            raise Wrong(key, f"has {', '.join(others)} in it, which {adapter.name} cannot receive")
 
 
 def _read_within(adapter: Adapter) -> dict[str, set[str]]:

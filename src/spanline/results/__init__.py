@@ -1,1 +1,1 @@
-"""What a run amounts to: its result, its summary, its numbers, its log lines."""
+"""What a run produced: its result, its summary, its numbers, its log lines."""

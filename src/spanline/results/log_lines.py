@@ -1,4 +1,4 @@
-"""Log lines: what in a run is worth a line in a log, as plain data, for OpenTelemetry and for JSON on stdout."""
+"""Log lines of a run as plain data, for OpenTelemetry and for JSON on standard output."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Told = Callable[[str, Failure], str]
 """From a message, and what it is, to what may be said of it."""
 
 ECS_VERSION: Final = "8.11.0"
-"""The version of the Elastic Common Schema whose names the JSON lines have."""
+"""The version of the Elastic Common Schema that the names in the JSON lines follow."""
 _SERVICE: Final = "dbt"
 _BODY: Final = 400
-"""How many characters of a message a line about a node shows; the message itself is in `error.message`."""
+"""How many characters of an error a line about a node shows. The whole message is in `error.message`."""
 _TEXT: Final = 8_192
-"""How many characters of any text a line has at most."""
+"""The largest number of characters of any text in a line."""
 
 _LEVELS: Final[Mapping[str, Severity]] = {"info": "info", "warn": "warn", "error": "error"}
 _WARNED: Final = CUT_OFF | {"warn"}
@@ -48,11 +48,11 @@ _RESTATING: Final = frozenset(
         "SkippingDetails",
     )
 )
-"""dbt's lines that say of a node what the line of its result says."""
+"""dbt's lines that repeat the line of a node's result."""
 _PRINTED: Final = frozenset(
     ("CompiledNode", "DebugCmdOut", "DebugCmdResult", "JinjaLogInfo", "ListCmdOut", "PrintEvent", "ShowNode")
 )
-"""dbt's lines that are what was asked for: the output of a command, and what a macro prints."""
+"""dbt's lines that are requested output: the output of a command, and what a macro prints."""
 
 _Place = tuple[int, int]
 
@@ -62,7 +62,7 @@ def _whole(message: str, _failure: Failure) -> str:
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line. `time` is in nanoseconds since the epoch; the ids are those of the span that it belongs to."""
+    """One line. `time` is in nanoseconds since the epoch; the ids are those of its span."""
 
     time: int
     severity: Severity
@@ -87,7 +87,7 @@ class LogLines:
         self._open: dict[str, _Place] = {}
 
     def __call__(self, event: Event, state: RunState) -> Iterator[LogLine]:
-        """Yield the lines that this event, already applied to the state, gives."""
+        """Yield the lines for this event, which was already applied to the state."""
         make = _MAKERS.get(type(event))
         if make is not None:
             yield from make(self, event, state)
@@ -115,7 +115,7 @@ class LogLines:
             yield from self._result(event, place, unique_id, state)
 
     def _result(self, event: Event, place: _Place, unique_id: str, state: RunState) -> Iterator[LogLine]:
-        """Yield the line of a node's result, once, whether dbt has told of its end or something has cut it short."""
+        """Yield the line of a node's result once, whether dbt reported its end or it was cut off."""
         self._open.pop(unique_id, None)
         node = state.nodes.get(unique_id) or state.hooks.get(unique_id)
         if node is None or (place, unique_id) in self._reported:
@@ -328,6 +328,6 @@ def _cut(text: str, most: int) -> str:
 
 
 def _cut_inside(text: str) -> str:
-    """A trace begins with where it came from and ends with the error: what lies between is cut."""
+    """Cut the middle of a stack trace: its start says where it came from, and its end names the error."""
     kept = (_TEXT - 1) // 2
     return text if len(text) <= _TEXT else f"{text[:kept]}…{text[-kept:]}"

@@ -1,7 +1,7 @@
-"""What a run amounts to in numbers: every metric's name and unit, and its values, made from events.
+"""The metrics of a run: their names and units, and their values, computed from events.
 
-Two sinks write them down, each in its backend's form: `spanline.sinks.otel.metrics` and `spanline.sinks.prometheus`.
-A run is here what one session did. docs/metrics.md says what each metric means.
+Two sinks send them in their backend's format: `spanline.sinks.otel.metrics` and `spanline.sinks.prometheus`.
+Here, a run is one session. docs/metrics.md explains each metric.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ STATUSES: Final = (
     CANCELLED,
     INTERRUPTED,
 )
-"""Statuses of nodes: dbt's, and two of ours."""
+"""Statuses of nodes: dbt's, and two of Spanline's."""
 
 SLOWEST: Final = 20
-"""How many of the slowest nodes are named, beside those that failed."""
+"""How many of the slowest nodes are named, besides the failed ones."""
 
 
 _RUN_SECONDS: Final = (1, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800)
@@ -166,7 +166,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class _Tally(msgspec.Struct):
-    """What has been counted of a session."""
+    """The counts of a session."""
 
     since: int = 0
     at: int = 0
@@ -180,12 +180,12 @@ class _Tally(msgspec.Struct):
 
 
 class Measures:
-    """From events to snapshots: a function of the events so far, and nothing else."""
+    """Make snapshots from events: a pure function of the events so far."""
 
     def __init__(self, *, interval: float | None = None, delta: bool = False, every_node: bool = False) -> None:
-        """A snapshot at the session's end, every `interval` seconds of the journal's time before, and of sinks behind.
+        """Make a snapshot every `interval` seconds of the journal's time, at the session's end, and of sinks after it.
 
-        With `delta` each counts from the one before, else from the session's start. `every_node` names all nodes.
+        With `delta`, each counts from the one before, otherwise from the session's start. `every_node` names all nodes.
         """
         self._interval = interval
         self._delta = delta
@@ -193,7 +193,7 @@ class Measures:
         self._tally = _Tally()
 
     def __call__(self, event: Event, state: RunState) -> Iterator[Snapshot]:
-        """Yield the snapshot that this event, already applied to the state, makes due."""
+        """Yield the snapshot that is due with this event, which was already applied to the state."""
         if isinstance(event, events.SessionStarted):
             self._tally = _Tally(since=state.now, at=state.now)
         elif isinstance(event, (events.NodeStarted, events.NodeFinished, events.NodeSkipped)):
@@ -334,7 +334,7 @@ def _labels(**labels: str) -> Labels:
 
 
 def _rows(node: NodeState) -> int:
-    return max(0, node.rows_affected or 0)  # some adapters say -1 for what they don't know
+    return max(0, node.rows_affected or 0)  # some adapters report -1 for unknown
 
 
 def labels_of(state: RunState) -> Labels:
@@ -342,7 +342,7 @@ def labels_of(state: RunState) -> Labels:
     config, session = state.config, state.session
     steps = session.steps if session is not None else []
     commands = [command_of(argv) for argv in steps]
-    if not any(commands):  # not started by us: dbt says it
+    if not any(commands):  # not started by Spanline: dbt reports it
         commands = [attempt.command for attempt in state.attempts[:1]]
     return _labels(
         project=state.project,

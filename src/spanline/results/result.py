@@ -1,4 +1,4 @@
-"""RunResult: how a run ended, as plain data, and as an exception for those who want one."""
+"""RunResult: how a run ended, as plain data, and as an exception on request."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def success(self) -> bool:
-        """Whether everything went well."""
+        """Whether the run succeeded."""
         return self.outcome == SUCCESS
 
     @property
@@ -135,14 +135,14 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many nodes have which status."""
+        """The number of nodes per status."""
         found: dict[str, int] = {}
         for node in self.nodes:
             found[node.status] = found.get(node.status, 0) + 1
         return found
 
     def raise_for_failure(self) -> RunResult:
-        """Raise what fits the outcome, or return this result where all went well.
+        """Raise the exception for the outcome, or return this result if the run succeeded.
 
         Raises a `DbtException`: docs/errors.md says which.
         """

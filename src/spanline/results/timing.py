@@ -1,4 +1,4 @@
-"""Where a run's time goes: how long nodes wait for a thread, which chain of nodes made the run as long as it was."""
+"""Where a run's time goes: how long nodes wait for a thread, and which chain of nodes determined its length."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _TESTS: Final = frozenset(("test", "unit_test"))
 
 
 def resource_type(unique_id: str) -> str:
-    """The type of resource that a unique id begins with."""
+    """The resource type at the start of a unique id."""
     return unique_id.partition(".")[0]
 
 
 def seconds_of(node: NodeState) -> float:
-    """How long a node took: dbt's word, else (where it was cut off) from its start to its end."""
+    """How long a node took: dbt's figure, or if it was cut off, the time from its start to its end."""
     if node.execution_time or node.started is None or node.finished is None:
         return node.execution_time
     return (node.finished - node.started) / 1e9
 
 
 class Queue:
-    """How long nodes wait from being ready to being started, in one attempt.
+    """How long nodes wait between being ready and starting, in one attempt.
 
-    A node is ready when all that dbt lets it wait for has ended: its upstream nodes in the selection and, under
-    `build`, the tests on them. One that waits for none is ready when the first node starts.
+    A node is ready when everything that dbt makes it wait for has ended: its upstream nodes in the selection and, under
+    `build`, the tests on them. A node that waits for nothing is ready when the first node starts.
     """
 
     def __init__(self) -> None:
@@ -39,13 +39,13 @@ class Queue:
         self._tested: dict[str, int] = {}
 
     def started(self, unique_id: str, at: int, descriptions: Descriptions) -> float:
-        """Take note of a start, and return for how many seconds the node could have started already."""
+        """Record a start, and return how many seconds earlier the node could have started."""
         self._first = self._first or at
         ready = max(self._first, *self._awaited(unique_id, descriptions))
         return max(0.0, (at - ready) / 1e9)
 
     def ended(self, unique_id: str, at: int, descriptions: Descriptions) -> None:
-        """Take note of an end."""
+        """Record an end."""
         self._ended[unique_id] = at
         if resource_type(unique_id) in _TESTS:
             self._tested.update(dict.fromkeys(_upstream(unique_id, descriptions), at))
@@ -62,7 +62,7 @@ class Queue:
 
 
 def critical_path(nodes: Mapping[str, NodeState], descriptions: Descriptions) -> list[NodeState]:
-    """The longest chain of nodes by the time that they took, each upstream of the next."""
+    """The slowest chain of nodes, each upstream of the next."""
     longest: dict[str, float] = {}
     before: dict[str, str | None] = {}
     for node in sorted(ran(nodes), key=lambda node: node.finished or 0):  # upstream nodes end before others start
@@ -79,7 +79,7 @@ def critical_path(nodes: Mapping[str, NodeState], descriptions: Descriptions) ->
 
 
 def time_lost(path: Iterable[NodeState], nodes: Mapping[str, NodeState]) -> dict[str, float]:
-    """Seconds that the path's nodes took beyond the median node of their resource type in the run, by that type."""
+    """Seconds that the path's nodes took beyond the run's median node of their resource type, by resource type."""
     times: dict[str, list[float]] = {}
     for node in ran(nodes):
         times.setdefault(resource_type(node.unique_id), []).append(seconds_of(node))
@@ -92,7 +92,7 @@ def time_lost(path: Iterable[NodeState], nodes: Mapping[str, NodeState]) -> dict
 
 
 def ran(nodes: Mapping[str, NodeState]) -> list[NodeState]:
-    """Those that have started and ended."""
+    """The nodes that have started and ended."""
     return [node for node in nodes.values() if node.started is not None and not node.open]
 
 

@@ -1,7 +1,7 @@
-"""Statistics over the journals of many runs, without any backend: what `spanline stats` says.
+"""Statistics over the journals of many runs, without any backend, for `spanline stats`.
 
-`places` finds the journals, `facts` takes from one what statistics need, `cache` keeps that so that each journal is
-read once, `figures` asks DuckDB, `alerts` judges, `text` prints.
+`places` finds the journals, `facts` extracts what statistics need, `cache` keeps that so that each journal is read
+once, `figures` queries DuckDB, `alerts` evaluates alerts, `text` prints.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ log = logging.getLogger("spanline")
 
 
 def keep_facts(run: RunDirectory) -> None:
-    """Spare statistics the reading of this run's journal. It is never worth an error."""
+    """Save the facts of this run, so that statistics need not read its journal. It never raises."""
     try:
         from spanline.stats.kept import keep_beside  # noqa: PLC0415 - needed when a run has ended, and not before
 

@@ -1,6 +1,6 @@
-"""The three alerts: what the Prometheus rules in the examples say, for those who have no Prometheus.
+"""The three alerts: the same as the Prometheus rules in the examples, without Prometheus.
 
-As there, each job is judged by itself: one that always fails is not lost among the runs of another.
+As there, each job is judged separately: a job that always fails is not hidden by the runs of another.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ WEEK_SECONDS: Final = 7 * _DAY
 _MOST_FAILURES: Final = 0.10
 _MOST_GROWTH: Final = 0.50
 _FEWEST_RUNS: Final = 3
-"""An average of fewer runs is no week to compare a day with."""
+"""With fewer runs, the week's average is not used for comparison."""
 _NAMED: Final = 3
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """Which part of a job's runs didn't succeed."""
+    """The share of a job's runs that did not succeed."""
 
     job: str
     runs: int
@@ -40,7 +40,7 @@ class Average(msgspec.Struct, frozen=True):
 
 
 class Retried(msgspec.Struct, frozen=True):
-    """How often a job was tried again because of errors of a category."""
+    """How often a job was retried because of errors of a category."""
 
     job: str
     category: str
@@ -48,13 +48,13 @@ class Retried(msgspec.Struct, frozen=True):
 
 
 def judge(rates: Sequence[Rate], averages: Sequence[Average], retried: Sequence[Retried]) -> list[Alert]:
-    """Look at each job's failures, at its average times and at its retries by category."""
+    """Evaluate each job's failures, average times, and retries by category."""
     return [_failure_rate(rates), _run_time(averages), _retries(retried)]
 
 
 def _failure_rate(rates: Sequence[Rate]) -> Alert:
     worst = max((rate.failed for rate in rates), default=None)
-    # What is said is what is judged: a tenth is no binary number.
+    # Compare the figure as printed: a tenth has no exact binary form.
     failing = sorted((r for r in rates if round(r.failed, 9) > _MOST_FAILURES), key=lambda r: (-r.failed, r.job))
     if worst is None:
         message = "no run to judge by"
@@ -115,6 +115,6 @@ def _retries(retried: Sequence[Retried]) -> Alert:
 
 
 def _named(said: Sequence[str]) -> str:
-    """The first of what is said of jobs, and how many more there are."""
+    """The first jobs' texts, and how many more there are."""
     more = f" and {len(said) - _NAMED} more" if len(said) > _NAMED else ""
     return "; ".join(said[:_NAMED]) + more

@@ -1,8 +1,8 @@
-"""What was taken from each journal, kept as a file of its own: a journal is read once, whoever asks how often.
+"""The facts of each journal, cached in one file per journal, so that a journal is read only once.
 
-A file's name says which journal it is of and in which state, so it is right or it isn't there. It is as `kept` makes
-it, here or when the session ended: JSON, a fiftieth of the journal, which DuckDB reads nearly as fast as Parquet
-and which costs a tenth of that to write.
+A file's name identifies the journal and its state, so a file is right or does not exist. `kept` makes its content, here
+or when the session ends: JSON, a fiftieth of the journal. DuckDB reads it nearly as fast as Parquet, and writing it
+costs a tenth.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from spanline.system import files
 log = logging.getLogger("spanline")
 
 _FEW: Final = 8
-"""So many journals are read before other processes would have started."""
+"""This number of journals can be read before other processes would have started."""
 _THREADS: Final = 8
 _UNUSED_SECONDS: Final = 3600.0
-"""Another `spanline stats` may be about to read what looks out of date to this one."""
+"""Another `spanline stats` may be about to read a file that looks outdated to this one."""
 
 
 @contextlib.contextmanager
 def opened(place: Place) -> Iterator[Path]:
-    """The folder for what is kept; one of this moment only where nothing can be."""
+    """The cache folder, or a temporary one if the cache can't be written."""
     folder = place.cache / f"v{facts.VERSION}"
     try:
         for each in (place.cache.parent, place.cache, folder):
@@ -54,7 +54,7 @@ def opened(place: Place) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def short_lived() -> Iterator[Path]:
-    """A folder that is removed in the end."""
+    """A folder that is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="spanline-stats-") as folder:
         yield Path(folder)
 
@@ -62,7 +62,7 @@ def short_lived() -> Iterator[Path]:
 def up_to_date(
     place: Place, folder: Path, journals: Sequence[Journal], say: Callable[[str], None]
 ) -> tuple[list[Path], list[str]]:
-    """Read the journals that are not kept as they are now. Returns what is kept, and the runs that can't be read."""
+    """Read the journals that are not in the cache. Returns the cached files, and the runs that can't be read."""
     new = [journal for journal in journals if not _is_kept(_file(folder, journal))]
     if len(new) > _FEW:
         say(f"reading {len(new)} journals that are new or have grown")
@@ -72,7 +72,7 @@ def up_to_date(
 
 
 def tidy(folder: Path, journals: Iterable[Journal]) -> None:
-    """Remove what is of no journal any more."""
+    """Remove files whose journal is gone."""
     valid = {_file(folder, journal).name for journal in journals}
     for file in folder.iterdir():
         if file.name not in valid:
@@ -92,7 +92,7 @@ def _file(folder: Path, journal: Journal) -> Path:
 
 
 def _is_kept(file: Path) -> bool:
-    """Where the machine broke down soon after, it may be there and empty."""
+    """If the machine crashed soon after, the file may exist and be empty."""
     try:
         return file.stat().st_size > 0
     except OSError:
@@ -100,7 +100,7 @@ def _is_kept(file: Path) -> bool:
 
 
 def _read_all(place: Place, folder: Path, journals: Sequence[Journal]) -> list[str]:
-    """Keep what the journals hold; returns the runs whose can't be read."""
+    """Cache the facts of these journals; return the runs whose journal can't be read."""
     read = functools.partial(_read, place, folder)
     pool = _pool(place) if len(journals) > _FEW else None
     if pool is None:
@@ -114,7 +114,7 @@ def _read_all(place: Place, folder: Path, journals: Sequence[Journal]) -> list[s
 
 
 def _read_apart(read: Callable[[Journal], str | None], journals: Iterable[Journal]) -> Iterator[str]:
-    """One after the other, in a process beside this one, so that it is known which it died of."""
+    """Read them one by one in a separate process, so that the journal it died of is known."""
     pool = _processes(1)
     try:
         for journal in journals:
@@ -130,7 +130,7 @@ def _read_apart(read: Callable[[Journal], str | None], journals: Iterable[Journa
 
 
 def _pool(place: Place) -> Executor | None:
-    """Threads wait for a network; reading here is work, for as many processes as there are cores."""
+    """Use threads for a network; local reading is CPU work, so use one process per core."""
     if place.remote:
         return ThreadPoolExecutor(_THREADS)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -144,7 +144,7 @@ def _processes(number: int) -> ProcessPoolExecutor:
 
 
 def _read(place: Place, folder: Path, journal: Journal) -> str | None:
-    """Keep what a journal holds; its run's id where it can't be read."""
+    """Cache the facts of a journal; return its run's id if it can't be read."""
     try:
         content = place.kept(journal)
         if content is None or not kept.fits(content, journal.run_id, journal.size):
@@ -154,5 +154,5 @@ def _read(place: Place, folder: Path, journal: Journal) -> str | None:
     try:
         files.write(_file(folder, journal), content)
     except OSError as error:
-        raise UsageError(f"cannot keep what is found out of journals in {folder}: {error.strerror}") from error
+        raise UsageError(f"cannot write the cache of statistics to {folder}: {error.strerror}") from error
     return None

@@ -1,8 +1,8 @@
-"""What statistics need of one journal: its sessions, retries and node executions, as a small table.
+"""The facts that statistics need from one journal: its sessions, retries and node executions, as a small table.
 
-What events mean is said by the fold (`spanline.state`), here as everywhere. Of a journal of 1,500 nodes one line in
-seven is read, and found by a regular expression before anything is decoded: the rest is queries, logs and columns. Of a
-node's description only what identifies its code is decoded: to the fold it means nothing, which only keeps it.
+The fold (`spanline.journal.state`) says what events mean, here as everywhere. In a journal of 1,500 nodes, only one
+line in seven is decoded, selected by a regular expression: the rest is queries, logs and columns. Of a node's
+description, only what identifies its code is decoded: the fold merely stores descriptions.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Facts(msgspec.Struct):
 
 
 def facts_of(journal: Iterable[bytes]) -> Facts:
-    """Read a journal, which comes in pieces, to its last newline. One without a session has no facts but torn lines."""
+    """Read a journal, given in pieces, to its last newline. Without a session, its only facts are torn lines."""
     reading = _Reading()
     decode = _decoder.decode
     for line in _lines(journal):
@@ -187,7 +187,7 @@ class _Reading:
         self._other(event)
 
     def _runner_died(self, event: events.RunnerDied) -> None:
-        self._state.apply(event)  # whoever found it dead may have come much later
+        self._state.apply(event)  # it may have been found dead much later
 
     def _session_ended(self, event: events.SessionEnded) -> None:
         self._state.apply(event)
@@ -263,9 +263,9 @@ def _codes(descriptions: Mapping[str, _Described]) -> dict[str, int]:
 
 
 def job(session: events.SessionStarted) -> str:
-    """What a run is one of many of: the task of its caller, else the project and dbt's command.
+    """The job of a run: the task of its caller, or the project and dbt's command.
 
-    dbt's global flags are no part of that: with other colours, or less to read, it is the same job.
+    dbt's global flags are not part of it: with other colors, or less output, it is the same job.
     """
     dag, task = session.caller.get("dag_id"), session.caller.get("task_id")
     if dag and task:

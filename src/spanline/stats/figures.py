@@ -1,4 +1,4 @@
-"""What DuckDB makes of the facts of many journals."""
+"""Compute the figures from the facts of many journals, with DuckDB."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _MEMORY: Final = "512MB"
-"""What DuckDB needs beyond this it puts on the disk."""
+"""Beyond this, DuckDB uses the disk."""
 _FACTS: Final = """
 select run_id, unnest(facts.kind) as kind, unnest(facts.name) as name, unnest(facts.status) as status,
        unnest(facts.seconds) as seconds, unnest(facts.moment) as moment, unnest(facts.number) as number
@@ -42,9 +42,9 @@ from others where kind = '{facts.SESSION}' group by run_id
 _RATE: Final = f"count(*) filter (outcome = '{SUCCESS}') / nullif(count(*) filter (outcome <> '{CANCELLED}'), 0)"
 _TO_ITS_END: Final = f"outcome in ('{SUCCESS}', '{FAILURE}')"
 _WHOLE: Final = "status not in ('error', 'runtime error')"
-"""An execution that an error broke off took a time that says little."""
+"""The time of an execution that an error interrupted says little."""
 _TREND: Final = "points >= 3 and span > 0"
-"""Through two points every line fits, and through those of one moment none does."""
+"""A line always fits two points, and never fits points of a single moment."""
 _NODES: Final = f"""
 create table nodes as
 select name as unique_id, count(*) as executions, count(*) filter (status in (select unnest($failed))) as failures,
@@ -101,7 +101,7 @@ class Figures:
         self._do("update runs set counted = started between $start and $until", start=start, until=until)
 
     def close(self) -> None:
-        """Give back what DuckDB holds."""
+        """Release DuckDB's memory."""
         self._database.close()
 
     def not_ended(self) -> list[str]:
@@ -109,7 +109,7 @@ class Figures:
         return [str(row[0]) for row in self._do("select run_id from runs where outcome = ''")]
 
     def settle(self, live: Iterable[str]) -> int:
-        """Leave out the live runs, and return how many they are; of the others without an end the supervisor died."""
+        """Leave out the live runs, and return their number. Others without an end count as died."""
         gone = list(live)
         self._do("delete from runs where run_id in (select unnest($gone::varchar[]))", gone=gone)
         self._do("update runs set outcome = $died where outcome = ''", died=DIED)
@@ -125,7 +125,7 @@ class Figures:
         return self._number("select count(*) from runs")
 
     def torn_lines(self) -> int:
-        """How many lines were no records."""
+        """How many lines were not records."""
         return self._number("select coalesce(sum(number), 0)::bigint from others where kind = $torn", torn=facts.TORN)
 
     def runs(self) -> Runs:
@@ -177,7 +177,7 @@ class Figures:
         return self._rows(SlowNode, query, limit=self._limit)
 
     def flaky_tests(self) -> list[FlakyTest]:
-        """Those that changed their minds most often."""
+        """Those whose result changed most often."""
         return self._rows(FlakyTest, _FLAKY, limit=self._limit)
 
     def retries(self) -> Retries:

@@ -23,9 +23,9 @@ _UNITS: Final = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 def gather(
     place: Place, since: str, limit: int = 10, now: float | None = None, say: Callable[[str], None] = lambda _: None
 ) -> Report:
-    """Report on the runs that began after `since`, with lists of at most `limit`; `say` is told of what takes long.
+    """Report on the runs that began after `since`, with lists of at most `limit`. `say` reports slow work.
 
-    Raises `UsageError` where `since` says nothing, nothing there can be read, or DuckDB isn't installed.
+    Raises `UsageError` if `since` is invalid, nothing can be read, or DuckDB is not installed.
     """
     until = time.time() if now is None else now
     start = moment(since, until)
@@ -34,7 +34,7 @@ def gather(
     except ImportError as error:
         raise UsageError("statistics need DuckDB: pip install 'spanline[stats]'") from error
     known = place.journals()
-    # Where no runs are, no home is to be made.
+    # Do not create a home if there are no runs.
     with cache.opened(place) if known else cache.short_lived() as folder:
         try:
             return _report(place, folder, known, (start, until), limit, say)
@@ -43,7 +43,7 @@ def gather(
         try:
             return _report(place, folder, known, (start, until), limit, say)
         except duckdb.Error as error:
-            raise UsageError(f"DuckDB cannot do it: {str(error).strip().splitlines()[0]}") from error
+            raise UsageError(f"DuckDB failed: {str(error).strip().splitlines()[0]}") from error
 
 
 def moment(since: str, now: float) -> float:
@@ -73,7 +73,7 @@ def _report(
     earliest = min(start, until - alerts.RECENT_SECONDS - alerts.WEEK_SECONDS)
     wanted = {journal.run_id: journal for journal in known if journal.modified >= earliest}
     files, unreadable = cache.up_to_date(place, folder, list(wanted.values()), say)
-    if unreadable and not files:  # what nobody can read would pass for healthy
+    if unreadable and not files:  # unreadable journals would pass for healthy
         raise UsageError(f"none of the {len(unreadable)} journals in {place.name} can be read")
     with contextlib.closing(Figures(files, start, until, limit)) as figures:
         without_session = len(files) - figures.readable()

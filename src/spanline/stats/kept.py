@@ -1,8 +1,8 @@
-"""What is kept of one journal, so that it needn't be read again: its facts, and which state of it they are of.
+"""The saved facts of one journal, so that it need not be read again, and the journal's state at that time.
 
-The supervisor keeps them beside the journal when a session ends, `spanline stats` in its cache. Either way they are
-made of the journal by `facts_of`, and count for nothing once the journal has grown: it is only ever appended to, so its
-size says which state it is in.
+The supervisor saves them next to the journal when a session ends, `spanline stats` in its cache. In both cases,
+`facts_of` makes them from the journal. They are invalid once the journal has grown. A journal is only appended to, so
+its size identifies its state.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spanline.stats.facts import Facts, facts_of
 from spanline.system import files
 
 _PIECE: Final = 1 << 16
-"""Bytes of a journal that are looked at in one go: they fit a core's own cache, and a supervisor hardly feels them."""
+"""Bytes of a journal that are read at a time: they fit a core's own cache, and cost a supervisor little."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 def made_of(run_id: str, journal: Iterable[bytes]) -> bytes:
-    """What is to be kept of a journal, as one line of JSON."""
+    """The facts of a journal to be saved, as one line of JSON."""
     size = 0
 
     def counted() -> Iterator[bytes]:
@@ -62,5 +62,5 @@ def pieces(journal: Path) -> Iterator[bytes]:
 
 
 def keep_beside(run: RunDirectory) -> None:
-    """Keep what statistics need of a run beside its journal, for the first look at it. Raises `OSError`."""
+    """Save the facts of a run next to its journal, for statistics. Raises `OSError`."""
     files.write(run.facts, made_of(run.run_id, pieces(run.journal)))

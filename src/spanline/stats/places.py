@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _SILENT_SECONDS: Final = 300.0
-"""A run whose lease can't be asked is over when its journal has not grown for this long: heartbeats come every 30 s."""
+"""If a run's lease can't be checked, it is over when its journal has not grown for this long (a heartbeat is 30 s)."""
 _REMOTE_PIECE: Final = 8 << 20
 _LARGEST_FACTS: Final = 1 << 25
 """Bytes: a fiftieth of what the journal has."""
@@ -64,19 +64,19 @@ class Place(Protocol):
         """Its content, in pieces. Raises `OSError`."""
 
     def kept(self, journal: Journal) -> bytes | None:
-        """What the run's supervisor has kept beside it, if there is anything; it may be of an earlier state."""
+        """The facts saved next to it by the run's supervisor, if any; they may be of an earlier state."""
 
     def is_live(self, journal: Journal) -> bool:
-        """Whether the run goes on, as far as can be known."""
+        """Whether the run is live, as far as can be known."""
 
     def artifact_sizes(self, run_ids: Iterable[str]) -> Mapping[str, int]:
         """Bytes that the artifacts of each run take."""
 
 
 def place(home: str | None, find_local: Callable[[str | None], Path]) -> Place:
-    """The place that `--home` or `SPANLINE_HOME` names by a URL, or else the local home that `find_local` finds.
+    """The place at the URL in `--home` or `SPANLINE_HOME`, or the local home that `find_local` finds.
 
-    Raises `UsageError` where one is named that isn't there: what nobody has run would pass for healthy.
+    Raises `UsageError` if the named home does not exist: a home without runs would pass for healthy.
     """
     named = home or os.environ.get(settings.HOME) or ""
     if "://" in named:
@@ -184,7 +184,7 @@ class Remote:
         self._sizes, self._kept = {}, {}
         listed = self._listed(runs)
         if not listed and not self._exists():
-            raise UsageError(f"there is no home at {self.name}, or it can't be reached: name one where runs are")
+            raise UsageError(f"there is no home at {self.name}, or it cannot be reached: name a home that has runs")
         for path, info in listed.items():
             run_id, _, inner = path.partition(runs)[2].partition("/")
             if inner == journals.FILE_NAME and _is_run_id(run_id):
@@ -225,7 +225,7 @@ class Remote:
             raise UsageError(f"cannot read {self.name}: {said.replace(query, '…') if query else said}") from error
 
     def read(self, journal: Journal) -> Iterator[bytes]:
-        """Ask for ranges: whole journals of several threads could be more than memory holds."""
+        """Request ranges: whole journals in several threads could exceed the memory."""
         for start in range(0, journal.size, _REMOTE_PIECE):
             end = min(start + _REMOTE_PIECE, journal.size)
             piece = self._range(journal.path, start, end)
@@ -249,11 +249,11 @@ class Remote:
         if start is None or end is None or len(content) <= end - start:
             return content
         if start:
-            raise OSError(f"{self.name} sends whole files where parts are asked for")
+            raise OSError(f"{self.name} sends whole files when asked for parts")
         return content[:end]
 
     def is_live(self, journal: Journal) -> bool:
-        """A lock on another machine can't be asked."""
+        """A lock on another machine can't be checked."""
         return _grows(journal)
 
     def artifact_sizes(self, run_ids: Iterable[str]) -> Mapping[str, int]:

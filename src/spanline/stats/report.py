@@ -1,4 +1,4 @@
-"""The report that `spanline stats` prints: plain data, which `--json` prints as it is."""
+"""The report that `spanline stats` prints: plain data, printed unchanged by `--json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CRITICAL, WARNING, INFO = "critical", "warning", "info"
 
 
 class Runs(msgspec.Struct, frozen=True, kw_only=True):
-    """How many runs ended how. `success_rate` is of those that nobody has cancelled; None where there are none."""
+    """The number of runs by outcome. `success_rate` leaves out runs that somebody cancelled; None if no run is left."""
 
     total: int
     success: int
@@ -25,7 +25,7 @@ class Runs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunTime(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds that runs took which dbt brought to an end, good or bad."""
+    """Seconds taken by the runs that dbt finished, whether they succeeded or failed."""
 
     runs: int
     mean: float | None
@@ -73,7 +73,7 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlakyTest(msgspec.Struct, frozen=True, kw_only=True):
-    """A test that changed its mind on the same code: how often, and how often so within one run, to pass after all."""
+    """A test whose result changed on the same code: how often, and how often it failed and then passed in one run."""
 
     unique_id: str
     executions: int
@@ -91,7 +91,7 @@ class Artifacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Runs that are in no figure, and lines that are no records."""
+    """Runs that are not in the figures, and lines that are not records."""
 
     under_way: int
     unreadable: int

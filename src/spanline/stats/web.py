@@ -1,4 +1,4 @@
-"""A home on a web server: none of its answers is read further than one may be, or waited for longer."""
+"""A home on a web server: the size of each answer and the time to wait for it are limited."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the operating system gives: processes, standard streams, files."""
+"""The operating system: processes, standard streams, files."""

@@ -1,6 +1,6 @@
-"""Files of a run: opened as what they are, read within bounds, written whole or not at all, for their owner alone.
+"""Files of a run: only regular files are opened, reads are bounded, writes are atomic and for the owner alone.
 
-Everything below a home is read and written by this module (and by the runner's, on which it stands).
+Everything below a home is read and written by this module, and by the runner's module that it uses.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ T = TypeVar("T")
 PRIVATE: Final = 0o600
 _SMALL: Final = 1 << 16
 ROOT: Final = 0
-"""Root's user id: what is root's may be trusted, as root may change anything."""
+"""Root's user id. Root's files are trusted, because root may change anything."""
 
 
 def open_to_read(path: Path, *, follow: bool = False) -> BinaryIO:
-    """Open a file; with `follow`, also through a link. Raises `OSError`, also where it is no regular file."""
+    """Open a file; with `follow`, also through a link. Raises `OSError`, also if it is not a regular file."""
     return os.fdopen(open_file(path, os.O_RDONLY, follow=follow), "rb")
 
 
 def open_to_append(path: Path, mode: int = PRIVATE) -> BinaryIO:
-    """Open a file to write at its end, which is made where it isn't there. Raises `OSError`, as above."""
+    """Open a file for appending, and create it if needed. Raises `OSError`, as above."""
     return os.fdopen(open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode), "ab")
 
 
 def read(path: Path, limit: int = _SMALL, *, follow: bool = False, trusted: bool = False) -> bytes:
     """The content of a file of at most `limit` bytes.
 
-    One that is to be `trusted` must belong to this user or to root.
-    Raises `OSError`, also where it is longer, or no regular file.
+    With `trusted`, it must belong to this user or to root.
+    Raises `OSError`, also if it is longer, or not a regular file.
     """
     with open_to_read(path, follow=follow) as file:
         found = os.fstat(file.fileno())
@@ -52,12 +52,12 @@ def read(path: Path, limit: int = _SMALL, *, follow: bool = False, trusted: bool
 
 
 def read_json(path: Path, kind: type[T], limit: int = _SMALL, *, follow: bool = False, trusted: bool = False) -> T:
-    """What a file holds as JSON. Raises `OSError` as `read` does, and where it holds no such thing."""
+    """The content of a JSON file. Raises `OSError` as `read` does, and if the content is invalid."""
     content = read(path, limit, follow=follow, trusted=trusted)
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise OSError(errno.EINVAL, f"it makes no sense: {error}", str(path)) from error
+        raise OSError(errno.EINVAL, f"invalid content: {error}", str(path)) from error
 
 
 def read_start(path: Path, size: int = _SMALL) -> bytes:
@@ -74,9 +74,9 @@ def read_end(path: Path, size: int = _SMALL) -> bytes:
 
 
 def write(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Write a file that appears whole, in place of what was there, with this mode whatever the umask.
+    """Write a file atomically, in place of an existing one, with this mode whatever the umask.
 
-    Raises `OSError`, and leaves nothing half written.
+    If it raises `OSError`, nothing half written remains.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -91,7 +91,7 @@ def write(path: Path, content: bytes, mode: int = PRIVATE) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file, which may be a link to one, to a place where there is none. Raises `OSError`."""
+    """Copy a file, or the file that a link leads to, to a new path. Raises `OSError`."""
     with (
         open_to_read(source, follow=True) as original,
         os.fdopen(open_file(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file,
@@ -100,7 +100,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def make_folder(path: Path, *, parents: bool = True) -> None:
-    """Make a folder for its owner alone, with `parents` those above it as usual; one that is there stays as it is.
+    """Create a folder for its owner alone, and its `parents` with the usual mode. An existing folder stays as it is.
 
     Raises `OSError`.
     """
@@ -108,12 +108,12 @@ def make_folder(path: Path, *, parents: bool = True) -> None:
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
-    except FileExistsError as error:  # what is there is a file: "File exists" would send one looking for a folder
+    except FileExistsError as error:  # it is a file: "File exists" would make the user look for a folder
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from error
 
 
 def check_owner(folder: Path, *, or_root: bool = True) -> None:
-    """Raise `PermissionError` where a folder is neither this user's nor root's: its owner may put anything into it."""
+    """Raise `PermissionError` unless a folder is this user's or root's: its owner may put anything into it."""
     _check_owner(folder.stat().st_uid, folder, or_root=or_root)
 
 

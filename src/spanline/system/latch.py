@@ -6,10 +6,10 @@ import threading
 
 
 class Latch:
-    """`threading.Event`, for those who may be interrupted by a signal whose handler waits for it as well.
+    """A `threading.Event` that works if a signal handler waits for it above a thread that waits for it too.
 
-    An event has a lock that its waiters take: a handler that comes just then waits for the thread that it interrupts.
-    Here nobody holds anything while he waits, and whether it is set is known without any lock.
+    An event has a lock that its waiters take. A handler that runs at that moment waits for the thread that it
+    interrupts. A latch's waiters hold nothing while they wait, and no lock is needed to see whether it is set.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Latch:
         self._closed.acquire()
 
     def set(self) -> None:
-        """Set it: once, by the one thread whose it is."""
+        """Set it: once, by the one thread that owns it."""
         self._set = True
         self._closed.release()
 
@@ -27,7 +27,7 @@ class Latch:
         return self._set
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is set, for at most so many seconds, and return whether it is."""
+        """Wait until it is set, for at most this number of seconds, and return whether it is."""
         if not self._set and self._closed.acquire(timeout=timeout):
-            self._closed.release()  # for the next who waits
+            self._closed.release()  # for the next waiter
         return self._set

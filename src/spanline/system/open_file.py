@@ -1,4 +1,4 @@
-"""A file that is opened once and stays open: what is in it is there for us, though somebody remove it meanwhile."""
+"""A file that is opened once and stays open, so its content remains readable even if somebody removes it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from spanline.runner.shared.files import open_file
 
 
 class OpenFile:
-    """A file to be read, open from the moment that it is there for as long as this lives.
+    """A file for reading, open from the moment that it exists for as long as this object lives.
 
-    It has no position and takes no lock: threads may use it side by side, and a signal handler above any of them.
+    It has no position and takes no lock, so threads may share it, and a signal handler may use it above any of them.
     """
 
     def __init__(self, path: Path, fd: int | None = None) -> None:
-        """`fd` is a descriptor of the file where there is one, of which this has its own copy."""
+        """`fd` is an existing descriptor of the file, if any. This object makes its own copy."""
         self.path = path
         self._fds: list[int] = []
-        """One, or several where several had it opened at the same moment."""
+        """One, or several if several threads opened it at the same moment."""
         if fd is not None:
             self._fds.append(os.dup(fd))
-        with contextlib.suppress(OSError):  # who wants to read it is told
+        with contextlib.suppress(OSError):  # reading it will raise
             _ = self.fd
 
     def __del__(self) -> None:
@@ -31,7 +31,7 @@ class OpenFile:
 
     @property
     def fd(self) -> int | None:
-        """Its descriptor; None where it isn't there yet. Raises `OSError` where it can't be opened."""
+        """Its descriptor; None if it does not exist yet. Raises `OSError` if it can't be opened."""
         if not self._fds:
             try:
                 self._fds.append(open_file(self.path, os.O_RDONLY))
@@ -41,12 +41,12 @@ class OpenFile:
 
     @property
     def size(self) -> int:
-        """How many bytes it has; none where it isn't there yet. Raises `OSError`."""
+        """Its size in bytes; 0 if it does not exist yet. Raises `OSError`."""
         return os.fstat(self.fd).st_size if self.fd is not None else 0
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was there, and its path no longer leads to it."""
+        """Whether it existed, and its path no longer leads to it."""
         if not self._fds:
             return False
         try:

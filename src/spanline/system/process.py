@@ -1,4 +1,4 @@
-"""Processes: what a fork must not keep, which process a pid is, and how to start one that outlives us."""
+"""Processes: what a fork must not keep, which process a pid names, and how to start one that outlives us."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from spanline.system import files
 
 _private_fds: Final[set[int]] = set()
 _forks: Final = threading.RLock()
-"""Held by whoever forks, and by whoever makes a descriptor that no fork may keep."""
+"""Held while forking, and while creating a descriptor that no fork may keep."""
 
 
 @contextmanager
 def no_forks() -> Iterator[None]:
-    """Have no thread of this process fork meanwhile."""
+    """Prevent all threads of this process from forking meanwhile."""
     with _forks:
         yield
 
 
 def private_pipe() -> tuple[int, int]:
-    """A pipe whose write end, the second, is closed in every fork of this process: it must end with *us*."""
+    """A pipe whose write end (the second) is closed in every fork of this process: it must end with *us*."""
     with _forks:
         read, write = os.pipe()
         keep_from_forks(write)
@@ -36,7 +36,7 @@ def private_pipe() -> tuple[int, int]:
 
 
 def keep_from_forks(fd: int) -> None:
-    """Have this descriptor closed in every fork of this process: a lease or lifeline must end with *us*."""
+    """Close this descriptor in every fork of this process: a lease or lifeline must end with *us*."""
     _private_fds.add(fd)
 
 
@@ -59,7 +59,7 @@ os.register_at_fork(before=_forks.acquire, after_in_parent=_forks.release, after
 
 @functools.cache
 def boot_id() -> str:
-    """Names the boot of this system, which its monotonic clock counts from; empty where the system doesn't say."""
+    """The id of this system's boot, from which its monotonic clock counts; empty if the system does not tell."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -67,9 +67,9 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started, in whatever unit the system has: two processes of one pid differ in it.
+    """When a process started, in the system's own unit: two processes with the same pid differ in it.
 
-    None if it is gone, also where nobody has taken note of that yet.
+    None if it is gone, even if it is still a zombie.
     """
     try:
         fields = process_tree.stat(pid)
@@ -79,7 +79,7 @@ def start_time(pid: int) -> str | None:
 
 
 def last_line(log: Path | None) -> str:
-    """The last that a process has said in its log; nothing where it said nothing."""
+    """The end of a process's log; empty if the log is."""
     try:
         lines = files.read_end(log).decode(errors="replace").strip().splitlines() if log is not None else []
     except OSError:
@@ -96,9 +96,9 @@ def spawn_detached(
     pass_fds: tuple[int, ...] = (),
     stdin: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `module.main(arguments)` in a session of its own, with nothing of our stdio, outliving us.
+    """Start `module.main(arguments)` in a new session, without our standard streams, so that it outlives us.
 
-    What it says goes to the `log`, if there is one.
+    Its output goes to the `log`, if there is one.
     """
     # `-m` and `-c` put the working directory first on sys.path, where a file of the project could hide a module.
     code = (
@@ -114,6 +114,6 @@ def spawn_detached(
             pass_fds=pass_fds,
             start_new_session=True,
         )
-    # Somebody must wait for it, or it stays a zombie of a caller that lives on.
+    # Somebody must wait for it, or it stays a zombie while the caller lives.
     threading.Thread(target=started.wait, name="spanline-reaper", daemon=True).start()
     return started

@@ -1,6 +1,6 @@
-"""What Spanline prints, all of it: nothing that would control a terminal is sent there. dbt's own output is dbt's.
+"""All output of Spanline, without characters that control a terminal. dbt's own output does not pass here.
 
-Text goes through `runner.visible`; in JSON the same characters are escaped, which changes nothing of what it says.
+Text goes through `runner.visible`. In JSON the same characters are escaped, which changes no value.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from spanline.runner.shared.visible import HIDDEN, in_line, visible
 
 _IN_JSON: Final = re.compile(f"[\t\n{HIDDEN}]")
 _SPACES: Final = "\t\n\r"
-"""Those that may stand between the values of JSON, and as they are nowhere else."""
+"""Characters that may appear between the values of JSON, but not unescaped inside them."""
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print text of one line or several, to standard output or error. Raises `OSError` where nobody reads it."""
+    """Print one or more lines of text to standard output or error. Raises `OSError` if nobody reads it."""
     stream = sys.stderr if err else sys.stdout
     stream.write(f"{visible(text)}\n")
     stream.flush()
 
 
 def say_line(text: str, *, err: bool = False) -> None:
-    """Print one line, whatever is in it."""
+    """Print one line, whatever it contains."""
     say(in_line(text), err=err)
 
 
 def say_json(encoded: bytes) -> None:
-    """Print a line of JSON. Raises `OSError` where nobody reads it."""
+    """Print a line of JSON. Raises `OSError` if nobody reads it."""
     sys.stdout.write(json_line(encoded).decode())
     sys.stdout.flush()
 
 
 def json_line(encoded: bytes) -> bytes:
-    """A line of JSON to be printed, with its newline: the same value."""
+    """A line of JSON for printing, with its newline and the same value."""
     text = encoded.decode(errors="replace")
     return f"{_IN_JSON.sub(_escaped, text)}\n".encode()
 
@@ -54,20 +54,20 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 class Errors(io.TextIOBase):
-    """Standard error as a stream, for what writes there by itself: handlers of logs, exporters."""
+    """Standard error as a stream, for code that writes there directly: log handlers, exporters."""
 
     def write(self, text: str) -> int:
-        """Write the text, shown."""
+        """Write the text, with control characters made visible."""
         sys.stderr.write(visible(text))
         return len(text)
 
     def flush(self) -> None:
-        """Have it seen."""
+        """Flush the stream."""
         sys.stderr.flush()
 
 
 def show_exceptions() -> None:
-    """Have what nobody has caught printed as everything else."""
+    """Print uncaught exceptions like everything else."""
 
     def show(_kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
         traceback.print_exception(error, file=Errors())
@@ -80,7 +80,7 @@ def show_exceptions() -> None:
 
 
 def log_to_errors() -> None:
-    """Have all logs of this process, one of ours that nobody watches, on its standard error: a file."""
+    """Send all logs of this background process to its standard error, which is a file."""
     show_exceptions()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", handlers=[logging.StreamHandler(Errors())]

@@ -1,1 +1,1 @@
-"""The adapters, a module for each package of dbt's (`ADAPTERS`): what their packages read, found by running them."""
+"""The adapters, one module per dbt package (`ADAPTERS`): the fields that each package reads, found by running it."""

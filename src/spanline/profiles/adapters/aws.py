@@ -12,7 +12,7 @@ REFUSED = {
     "assume_role_with_web_identity_federation": "dbt assumes a role by name only",
     "assume_role_with_web_identity_token_file": "dbt assumes a role by name only",
     "assume_role_with_web_identity_federation_audience": "dbt assumes a role by name only",
-    "s3_config_file": "dbt reads none: give the keys as login and password",
+    "s3_config_file": "dbt does not read it: give the keys as login and password",
 }
 METHOD = Field("assume_role_method")
 

@@ -22,7 +22,7 @@ _METHODS = ("oauth", "oauth-secrets", "service-account", "service-account-json",
 
 
 def finish(values: Values, _connection: Connection) -> Values:
-    """The method follows from what is given (`oauth` where no key is), and the project from the key's JSON."""
+    """The method follows from the fields given (`oauth` without a key), and the project from the key's JSON."""
     if "keyfile" in values or "keyfile_json" in values:
         implied = {"keyfile": "service-account", "keyfile_json": "service-account-json"}
         values.setdefault("method", implied[one_of(values, "keyfile", "keyfile_json")])
@@ -86,11 +86,11 @@ ADAPTERS = (
         finish=finish,
         ignored=("api_resource_configs", "labels"),
         refused={
-            "key_secret_name": "dbt-bigquery asks no secret manager: give keyfile_dict, which Airflow can keep in one",
-            "key_secret_project_id": "dbt-bigquery asks no secret manager: give keyfile_dict",
-            "is_anonymous": "dbt-bigquery doesn't go unnamed",
-            "idp_issuer_url": "dbt-bigquery knows no client credentials: see its method external-oauth-wif",
-            "idp_extra_params": "dbt-bigquery knows no client credentials",
+            "key_secret_name": "not supported: give keyfile_dict, which Airflow can keep in a secret manager",
+            "key_secret_project_id": "dbt-bigquery does not read secret managers: give keyfile_dict",
+            "is_anonymous": "dbt-bigquery has no anonymous access",
+            "idp_issuer_url": "dbt-bigquery does not support client credentials: see its method external-oauth-wif",
+            "idp_extra_params": "dbt-bigquery does not support client credentials",
             "use_legacy_sql": "dbt writes GoogleSQL",
         },
     ),

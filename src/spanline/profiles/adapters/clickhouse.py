@@ -7,7 +7,7 @@ from spanline.profiles.connection import Connection
 
 
 def finish(values: Values, _connection: Connection) -> Values:
-    """`compress`, by which Airflow asks for LZ4, becomes `compression`."""
+    """`compress`, Airflow's option for LZ4, becomes `compression`."""
     if values.get("compress"):
         values.setdefault("compression", "lz4")
     return values

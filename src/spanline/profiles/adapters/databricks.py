@@ -22,7 +22,7 @@ _AZURE = "dbt-databricks logs in to Azure by a client's id and secret"
 
 
 def finish(values: Values, connection: Connection) -> Values:
-    """A password without a login is a token; both are a service principal's where `extra` says so."""
+    """A password without a login is a token. Both belong to a service principal if `extra` says so."""
     values["host"] = str(values.get("host", "")).partition("://")[2] or values.get("host")
     values["host"] = str(values["host"] or "").rstrip("/") or None
     principal = {"azure_": "azure_tenant_id" in values, "": values.get("service_principal_oauth") is True}

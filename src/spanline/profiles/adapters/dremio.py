@@ -18,7 +18,7 @@ from spanline.profiles.connection import Connection
 
 
 def finish(values: Values, connection: Connection) -> Values:
-    """Dremio Cloud where there is a project, or a host of dremio.cloud: a password is a token then. Else software."""
+    """Dremio Cloud if there is a project or a host of dremio.cloud; a password is then a token. Otherwise software."""
     host = connection.host
     if "cloud_host" in values or "cloud_project_id" in values or str(host).endswith("dremio.cloud"):
         if "software_host" in values:

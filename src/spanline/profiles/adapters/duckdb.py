@@ -29,7 +29,7 @@ class Plugin(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 def finish(values: Values, connection: Connection) -> Values:
-    """A password is a token of MotherDuck's, where the connection's schema is the database; else it is dbt's schema."""
+    """A password is a MotherDuck token; the connection's schema is then the database, otherwise dbt's schema."""
     kept = values.get("secrets")
     if isinstance(kept, list) and not all(isinstance(one, dict) and "type" in one for one in kept):
         raise Wrong("secrets", "has one without a type")

@@ -7,7 +7,7 @@ from spanline.profiles.connection import Connection
 
 
 def finish(values: Values, connection: Connection) -> Values:
-    """`dsn` is made of host and port (8563). A password, an access token or a refresh token."""
+    """`dsn` is made from host and port (8563). A password, an access token or a refresh token."""
     if connection.host:
         port = f":{connection.port or 8563}" if ":" not in connection.host else ""
         values.setdefault("dsn", f"{connection.host}{port}")

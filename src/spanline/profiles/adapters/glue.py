@@ -45,9 +45,9 @@ ADAPTERS = (
         ignored=aws.IGNORED,
         refused={
             **aws.REFUSED,
-            "assume_role_method": "boto3 assumes no role but that of a profile of AWS's",
-            "assume_role_kwargs": "boto3 assumes no role but that of a profile of AWS's",
-            "endpoint_url": "dbt-glue asks AWS itself",
+            "assume_role_method": "boto3 only assumes the role of an AWS profile",
+            "assume_role_kwargs": "boto3 only assumes the role of an AWS profile",
+            "endpoint_url": "dbt-glue always connects to AWS",
         },
     ),
 )

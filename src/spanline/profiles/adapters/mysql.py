@@ -7,7 +7,7 @@ from spanline.profiles.connection import Connection
 
 
 def finish(values: Values, connection: Connection) -> Values:
-    """Beside a socket no host is needed."""
+    """With a socket, no host is needed."""
     if "unix_socket" in values:
         values.setdefault("server", connection.host or "localhost")
     return values
@@ -32,7 +32,7 @@ ADAPTERS = tuple(
         finish=finish,
         ignored=("client", "cursor", "aws_conn_id"),
         refused={
-            "iam": "dbt-mysql can't ask AWS for a token",
+            "iam": "dbt-mysql cannot get tokens from AWS",
             "ssl": "dbt-mysql has no fields for certificates",
             "ssl_mode": "dbt-mysql has no field for it",
         },

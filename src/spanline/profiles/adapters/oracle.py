@@ -22,7 +22,7 @@ _WALLET = "dbt-oracle finds a wallet by the variable TNS_ADMIN"
 
 
 def finish(values: Values, connection: Connection) -> Values:
-    """By host and service, `tns_name` (as which a host without port and service counts), or `connection_string`."""
+    """By host and service, `tns_name` (a host without port and service counts as one), or `connection_string`."""
     if "service" not in values and "connection_string" not in values and connection.port is None:
         values.setdefault("tns_name", values.pop("host", None))
     ways = without(values, "host") if "tns_name" in values or "connection_string" in values else values
@@ -59,7 +59,7 @@ ADAPTERS = (
         ignored=("events", "expire_time", "fetch_decimals", "fetch_lobs", "module", "pool_name"),
         refused={
             "sid": "dbt-oracle connects to a service: give service_name, or dsn",
-            "mode": "dbt-oracle logs in as no SYSDBA",
+            "mode": "dbt-oracle cannot log in as SYSDBA",
             "thick_mode": _THICK,
             "thick_mode_lib_dir": _THICK,
             "thick_mode_config_dir": _THICK,

@@ -34,9 +34,9 @@ ADAPTERS = (
         finish=finish,
         ignored=("cursor", "aws_conn_id", "azure_conn_id", "cluster-identifier", "workgroup-name"),
         refused={
-            "iam": "dbt-postgres can't ask AWS or Azure for a token",
-            "redshift": "the adapter redshift knows IAM",
-            "redshift-serverless": "the adapter redshift knows IAM",
+            "iam": "dbt-postgres cannot get tokens from AWS or Azure",
+            "redshift": "use the adapter redshift, which supports IAM",
+            "redshift-serverless": "use the adapter redshift, which supports IAM",
         },
     ),
 )

@@ -23,11 +23,11 @@ _BY_IDENTITY_CENTER = {
     "browser_identity_center": ("idc_region", "issuer_url"),
     "oauth_token_identity_center": ("token_endpoint",),
 }
-_AWS = "dbt-redshift assumes no role: name a profile of AWS's, with iam_profile, that does"
+_AWS = "dbt-redshift does not assume roles: name an AWS profile that does, with iam_profile"
 
 
 def finish(values: Values, _connection: Connection) -> Values:
-    """With `iam`, the cluster is what the host begins with, unless it is named; all but `iam_role` needs a user."""
+    """With `iam`, the cluster is the first part of the host, unless it is named; all but `iam_role` needs a user."""
     method = str(values.setdefault("method", "iam" if values.get("iam") else "database"))
     if method == "database":
         needs(values, ["user", "password"], method)

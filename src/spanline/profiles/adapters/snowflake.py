@@ -28,7 +28,7 @@ _OAUTH = "dbt-snowflake gets tokens from Snowflake itself, with a refresh_token:
 
 
 def finish(values: Values, _connection: Connection) -> Values:
-    """Beside a private key the password is its passphrase; beside `refresh_token`, it and the login are a client's."""
+    """With a private key, the password is its passphrase; with `refresh_token`, login and password are the client's."""
     account, region = values.get("account"), values.get("region")
     if account and region and not str(account).endswith(f".{region}"):
         values["account"] = f"{account}.{region}"
@@ -40,7 +40,7 @@ def finish(values: Values, _connection: Connection) -> Values:
     if authenticator == "programmatic_access_token":
         values.setdefault("token", values.pop("password", None))
     if "token" in values and authenticator not in _BY_TOKEN:
-        raise Wrong("authenticator", f"is missing, which a token needs: one of {', '.join(_BY_TOKEN)}")
+        raise Wrong("authenticator", f"is missing, and a token needs it: one of {', '.join(_BY_TOKEN)}")
     if authenticator == "workload_identity":
         needs(values, ["workload_identity_provider"], authenticator)
     elif authenticator in _BY_TOKEN:
@@ -137,9 +137,9 @@ ADAPTERS = (
             "token_endpoint": _OAUTH,
             "oauth_username": _OAUTH,
             "oauth_password": _OAUTH,
-            "token_file_path": "dbt-snowflake reads no file: give the token",
-            "proxy_user": "dbt-snowflake logs in to no proxy",
-            "proxy_password": "dbt-snowflake logs in to no proxy",
+            "token_file_path": "dbt-snowflake does not read files: give the token",
+            "proxy_user": "dbt-snowflake does not log in to proxies",
+            "proxy_password": "dbt-snowflake does not log in to proxies",
         },
     ),
 )

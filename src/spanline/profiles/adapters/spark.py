@@ -56,8 +56,8 @@ ADAPTERS = (
         finish=finish,
         ignored=("run_set_variable_statements", "use_beeline", "principal", "queue"),
         refused={
-            "high_availability": "dbt-spark asks no ZooKeeper",
-            "proxy_user": "dbt-spark acts for nobody else",
+            "high_availability": "dbt-spark does not support ZooKeeper",
+            "proxy_user": "dbt-spark cannot act for another user",
         },
     ),
 )

@@ -9,7 +9,7 @@ from spanline.profiles.connection import Connection
 
 
 def finish(values: Values, connection: Connection) -> Values:
-    """The host is the file of the schema; its directory is that of the others."""
+    """The host is the file of the schema; its directory holds the other files."""
     schema, path = str(values["schema"]), connection.host
     if path is not None:
         values.setdefault("schemas_and_paths", {schema: path})

@@ -76,10 +76,10 @@ def finish_by(ways: Ways, default: str | None = None) -> Callable[[Values, Conne
     """What checks that all is there for one of these ways; `default` is the one where nothing says which."""
 
     def finish(values: Values, _connection: Connection) -> Values:
-        """`authentication` says how. Without it a tenant makes login and password a service principal's, else SQL's."""
+        """`authentication` says how. Default: a service principal's login with a tenant, otherwise SQL's."""
         if values.get("windows_login"):
             if "sql" not in ways:
-                raise Wrong("windows_login", "is nothing that this adapter knows")
+                raise Wrong("windows_login", "is not supported by this adapter")
             if "password" in values:
                 raise Wrong("windows_login", "contradicts the password: give one of them")
             return {**values, "authentication": "sql"}  # else dbt-synapse's own default goes before Windows
