@@ -419,7 +419,7 @@ def queries_of(unique_id: str, found: Sequence[Event]) -> list[str]:
 
 def test_what_an_event_could_not_hold_is_recorded_all_the_same(failed_fast: Invocation) -> None:
     (result,) = failed_fast.of(events.TestResult)
-    assert (result.unique_id, result.status, result.failing_rows) == ("test.shop.huge", "fail", HUGE)
+    assert (result.unique_id, result.status, result.failures) == ("test.shop.huge", "fail", HUGE)
     finished = failed_fast.by_node(events.NodeFinished)
     assert failed_fast.results["test.shop.huge"]["failures"] == HUGE
     for unique_id in ("model.shop.gate", "test.shop.huge"):
