@@ -412,7 +412,7 @@ def test_what_takes_too_long_is_cancelled(project: Project, limits: dict[str, fl
     assert said in str(result.error)
     with pytest.raises(spanline.DbtTimeout, match=said) as raised:
         result.raise_for_failure()
-    assert "timeout: give it more time" in str(raised.value)
+    assert "timeout: allow more time" in str(raised.value)
     assert raised.value.category == "timeout"
     named = "node_timeout" in limits
     assert raised.value.failed == (("model.shop.gate",) if named else ())

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Final
 
 from spanline import events
 from spanline._version import __version__
-from spanline.artifacts import collect
-from spanline.dbt import run_results
 from spanline.dbt.project import project_name
 from spanline.dbt.repository import find_repository
 from spanline.home import lease
@@ -31,9 +29,8 @@ from spanline.home.spec import RunSpec
 from spanline.home.storage import storage_options_of
 from spanline.journal import ids
 from spanline.journal.appender import Appender, PatientAppender
-from spanline.journal.progress import Progress, Restriction
-from spanline.journal.reader import Reader
-from spanline.journal.state import CANCELLED, TIME_OUT, AttemptState, RunState
+from spanline.journal.progress import Restriction
+from spanline.journal.state import CANCELLED, AttemptState, RunState
 from spanline.profiles.file import ProfileFile, sweep
 from spanline.runner.shared import exit_codes, settings
 from spanline.runner.shared.secrets import secrets_of_mapping
@@ -45,12 +42,16 @@ from spanline.stats import keep_facts
 from spanline.supervisor import trace_context
 from spanline.supervisor.attempt import TICK, Ending, Launch, Order, QueryComments, Runner, death
 from spanline.supervisor.cancel import CancelOrder, Orders
+from spanline.supervisor.changes import Changes
 from spanline.supervisor.column_resolver import ResolverProcess, start_resolver
 from spanline.supervisor.full_disk import end_of_attempt, rest_of
 from spanline.supervisor.heartbeat import Silence
+from spanline.supervisor.keeping import keep_artifacts
 from spanline.supervisor.lineage_parent import lineage_parent
 from spanline.supervisor.profile import given
-from spanline.system import files, process
+from spanline.supervisor.session_journal import SessionJournal
+from spanline.supervisor.time_limits import TimeLimits
+from spanline.system import process
 from spanline.system.open_file import OpenFile
 from spanline.system.stdio import Stdio
 
@@ -147,47 +148,44 @@ class Supervisor:
         self._profile_file: ProfileFile | None = None
         self._foreground = foreground
         self._detached = detached
-        self._appender = PatientAppender(directory.journal, f"supervisor-{os.getpid()}")
-        self.journal = OpenFile(directory.journal, self._appender.fd)
+        self._journal = SessionJournal(directory)
         # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
         self._orders = Orders(directory)
-        self._state = RunState()
-        self._progress = Progress()
-        self._reader = Reader(self.journal)
         self._resumes = resumes
-        self._catch_up()
-        self.session = self._state.session_number + 1
+        self._journal.catch_up()
+        self.session = self._journal.state.session_number + 1
         """The number of the session within its run."""
-        self._checksums = {
-            unique_id: checksum
-            for step in self._progress.steps.values()
-            for unique_id, checksum in step.checksums.items()
-        }
-        self._told_gone: frozenset[str] = frozenset()
+        self._changes = Changes(self._journal.progress)
+        self._time_limits = TimeLimits(spec.limits)
         self._verdict: Verdict | None = None
         self._beat_at = time.monotonic()
-        self._silence = Silence(self.journal)
-        self._lost = ""
+        self._silence = Silence(self._journal.file)
         self._deliveries: Deliveries | None = None
         self._git: threading.Thread | None = None
         self._resolver: ResolverProcess | None = None
-        self._time_out_at: float | None = None
-        self._timed_out = False
         self.undelivered: dict[str, int] = {}
         """What each sink had not delivered when the session ended."""
-        self.unwritten: list[events.Event] = []
+
+    @property
+    def journal(self) -> OpenFile:
+        """The journal's file."""
+        return self._journal.file
+
+    @property
+    def unwritten(self) -> Sequence[events.Event]:
         """What the journal should hold at its end, and had no room for."""
+        return self._journal.unwritten
 
     def run(self) -> int:
         """Do the session and return its exit code. An error of our own ends the session too, and is raised.
 
         What becomes of the run's directory meanwhile changes nothing of what dbt has done, nor of its exit code.
         """
-        self._appender.redactor.add(self._secrets())
+        self._journal.appender.redactor.add(self._secrets())
         with contextlib.suppress(OSError):  # nobody's run depends on it
             sweep()
         open_session(
-            self._appender,
+            self._journal.appender,
             self._spec,
             self.session,
             self._trace,
@@ -217,22 +215,22 @@ class Supervisor:
         `caller_gone` is a descriptor that reads end-of-file then. Returns the session's exit code.
         """
         self.session = 1  # it has begun already
-        self._appender.redactor.add(self._secrets())
+        self._journal.appender.redactor.add(self._secrets())
         self._begin_beside()
 
         def wait() -> int:
             while not _has_ended(caller_gone, TICK):
                 self._beat()
-            self._catch_up()
-            attempt = self._state.attempt
-            self._appender.locate(self.session, 1, 1)
+            self._journal.catch_up()
+            attempt = self._journal.state.attempt
+            self._journal.locate(self.session, 1, 1)
             if attempt is None or attempt.exit_code is None:
                 died = events.RunnerDied(detail="the process that called dbt ended before dbt did")
-                for event in end_of_attempt(self._state, died):
-                    self._appender.append(event)
-                self._settle()
+                for event in end_of_attempt(self._journal.state, died):
+                    self._journal.append(event)
+                self._journal.settle()
                 return exit_codes.ERROR if attempt is None or attempt.exit_code is None else attempt.exit_code
-            self._appender.append(events.AttemptEnded(exit_code=attempt.exit_code))
+            self._journal.append(events.AttemptEnded(exit_code=attempt.exit_code))
             self._keep_artifacts(attempt)
             return attempt.exit_code
 
@@ -243,23 +241,24 @@ class Supervisor:
         try:
             code = work()
         finally:
-            self._catch_up()
-            self._appender.locate(self.session, 0, 0)
-            self._stop_resolver(_COLUMNS_SECONDS if self._state.nodes else 0.0)
+            self._journal.catch_up()
+            self._journal.locate(self.session, 0, 0)
+            self._stop_resolver(_COLUMNS_SECONDS if self._journal.state.nodes else 0.0)
             if self._git is not None:
                 self._git.join(_GIT_SECONDS)
-            outcome = self._state.outcome(code)
+            outcome = self._journal.state.outcome(code)
             if outcome == CANCELLED:
-                log.warning("cancelled: %d of %d nodes were completed", self._state.completed, self._state.total)
-            self._appender.append(events.SessionEnded(outcome=outcome, exit_code=code))
-            self._settle()
-            self._appender.sync()
+                state = self._journal.state
+                log.warning("cancelled: %d of %d nodes were completed", state.completed, state.total)
+            self._journal.append(events.SessionEnded(outcome=outcome, exit_code=code))
+            self._journal.settle()
+            self._journal.appender.sync()
             try:
                 self._do_after(self._finish_deliveries, "the delivery of run %s could not be ended: %s")
                 self._do_after(self._upload, "the artifacts of run %s could not be stored: %s")
             finally:
-                self._look_for_loss()
-                self._appender.close()
+                self._journal.look_for_loss()
+                self._journal.appender.close()
                 keep_facts(self.directory)
                 self._lease.release()
         return code
@@ -267,8 +266,8 @@ class Supervisor:
     def _begin_beside(self) -> None:
         """Begin what goes on beside dbt, once: not before dbt's process, which would wait for all that is imported."""
         if self._deliveries is None:
-            self._deliveries = Deliveries(self.directory, self.journal)
-            self._resolver = start_resolver(self.directory, self._appender.fd, self.session, os.environ)
+            self._deliveries = Deliveries(self.directory, self._journal.file)
+            self._resolver = start_resolver(self.directory, self._journal.appender.fd, self.session, os.environ)
             # Who asks for a cancel mustn't wait for git.
             self._git = threading.Thread(target=self._tell_repository, name="spanline-git", daemon=True)
             self._git.start()
@@ -281,12 +280,12 @@ class Supervisor:
 
     def _finish_deliveries(self) -> None:
         def tell(cursors: Mapping[str, Cursor]) -> None:
-            self._catch_up()
-            self._appender.append(delivery_ended(self.journal, cursors, self._state))
-            self._settle()
+            self._journal.catch_up()
+            self._journal.append(delivery_ended(self._journal.file, cursors, self._journal.state))
+            self._journal.settle()
 
         # Where no attempt was begun, they have not been either.
-        deliveries = self._deliveries or Deliveries(self.directory, self.journal)
+        deliveries = self._deliveries or Deliveries(self.directory, self._journal.file)
         cursors = deliveries.finish(flush_seconds(), tell)
         self.undelivered = {name: cursor.undelivered for name, cursor in cursors.items() if not cursor.complete}
         self._deliveries = None  # they have taken most of the memory
@@ -305,8 +304,8 @@ class Supervisor:
             return self._new_cancel_order()
 
         told = upload(self.directory, storage, self._storage_options, self._environment, stop)
-        self._appender.append(told)
-        self._settle()
+        self._journal.append(told)
+        self._journal.settle()
         if told.error is not None:
             log.warning(
                 "the artifacts were not stored: %s; `spanline upload %s` tries again", told.error, self._spec.run_id
@@ -318,23 +317,23 @@ class Supervisor:
     def _stop_resolver(self, timeout: float) -> None:
         if self._resolver is not None:
             reason = self._resolver.finish(timeout)
-            self._appender.append(events.ColumnResolverStopped(reason=reason))
+            self._journal.append(events.ColumnResolverStopped(reason=reason))
             self._resolver = None
 
     def _steps(self) -> int:
-        self._catch_up()
-        self._time_out_at = None if self._spec.limits.timeout is None else time.monotonic() + self._spec.limits.timeout
+        self._journal.catch_up()
+        self._time_limits.begin()
         code = 0
         for step, argv in enumerate(self._spec.steps, 1):
-            before = self._progress.steps.get(step)
+            before = self._journal.progress.steps.get(step)
             if before is not None and before.done:
                 continue
-            self._appender.locate(self.session, step, 0)
-            self._appender.append(events.StepStarted(argv=argv))
+            self._journal.locate(self.session, step, 0)
+            self._journal.append(events.StepStarted(argv=argv))
             code = self._step(step, argv)
             if code != 0:
                 break
-            if self._state.cancelling and step < len(self._spec.steps):
+            if self._journal.state.cancelling and step < len(self._spec.steps):
                 return exit_codes.ERROR  # asked for too late for this step, in time for the next
         return code
 
@@ -348,16 +347,15 @@ class Supervisor:
         def once() -> int:
             nonlocal number
             number += 1
-            self._catch_up()
-            if self._state.cancelling or self._orders.given:
+            self._journal.catch_up()
+            if self._journal.state.cancelling or self._orders.given:
                 return exit_codes.ERROR  # while waiting for this attempt
             restriction = self._restriction(step)
             code = self._attempt(step, number, argv, restriction)
-            self._catch_up()
-            self._tell_changes()
-            self._tell_gone(step)
+            self._journal.catch_up()
+            self._tell_changes(step)
             # What was left out is still not done.
-            left = progress.unfinished if (progress := self._progress.steps.get(step)) is not None else []
+            left = progress.unfinished if (progress := self._journal.progress.steps.get(step)) is not None else []
             return 1 if code == 0 and left and restriction is not None else code
 
         if self._spec.limits.retry_limit == 1:
@@ -367,22 +365,22 @@ class Supervisor:
         return int(attempts(self._spec.limits, self._worth_another, self._announce, self._sleep)(once))
 
     def _restriction(self, step: int) -> Restriction | None:
-        progress = self._progress.steps.get(step)
+        progress = self._journal.progress.steps.get(step)
         lost = self._verdict.lost if self._verdict is not None else ()
         return progress.restriction(without=lost) if progress is not None else None
 
     def _worth_another(self, code: int) -> bool:
         from spanline.supervisor.retry import verdict  # noqa: PLC0415 - see `_step`
 
-        attempt = self._state.attempt
-        if code == 0 or attempt is None or self._state.cancelling or attempt.died is not None:
+        attempt = self._journal.state.attempt
+        if code == 0 or attempt is None or self._journal.state.cancelling or attempt.died is not None:
             return False
-        self._verdict = verdict(self._state, attempt, partial=self._spec.limits.retry_partial)
+        self._verdict = verdict(self._journal.state, attempt, partial=self._spec.limits.retry_partial)
         return self._verdict.again
 
     def _announce(self, seconds: float) -> None:
         reason = self._verdict.reason if self._verdict is not None else ""
-        self._appender.append(events.RetryScheduled(delay=seconds, reason=reason))
+        self._journal.append(events.RetryScheduled(delay=seconds, reason=reason))
         log.warning("the attempt failed: %s; trying again in %.1f s", reason, seconds)
 
     def _sleep(self, seconds: float) -> None:
@@ -392,38 +390,28 @@ class Supervisor:
             self._tick()
             time.sleep(TICK)
 
-    def _tell_changes(self) -> None:
-        """Say which nodes' code isn't what it was when the run was begun."""
-        if not self._checksums:
-            return
-        now = {key: node.checksum for key, node in self._state.descriptions.items() if node.checksum}
-        changed = sorted(key for key, old in self._checksums.items() if now.get(key, old) != old)
+    def _tell_changes(self, step: int) -> None:
+        """Say what isn't in the project as it was when the run was begun."""
+        changed = self._changes.changed(self._journal.state.descriptions)
         if changed:
-            self._checksums.update((key, now[key] or "") for key in changed)
             log.warning("the code has changed since this run began: %s", _named(changed))
-
-    def _tell_gone(self, step: int) -> None:
-        """Say what this run was to do, and no longer can."""
-        progress = self._progress.steps.get(step)
-        gone = progress.gone if progress is not None else frozenset()
-        new = sorted(gone - self._told_gone)
-        if new:
-            self._told_gone |= gone
+        gone = self._changes.gone(self._journal.progress, step)
+        if gone:
             log.warning(
                 "no longer in the project, or disabled: %s (what is there by another name isn't run; --full does all)",
-                _named(new),
+                _named(gone),
             )
 
     def _tell_repository(self) -> None:
         """Say where the project's code is, while dbt is being imported."""
         found = find_repository(Path(self._spec.project_dir))
         if found is not None:
-            self._appender.append(found)
+            self._journal.append(found)
 
     # --- one attempt ----------------------------------------------------------------------------------------------
 
     def _attempt(self, step: int, attempt: int, argv: Sequence[str], restriction: Restriction | None) -> int:
-        self._appender.locate(self.session, step, attempt)
+        self._journal.locate(self.session, step, attempt)
         known = self._environment_of(step, attempt)
         with given(self._profile, Path(self._spec.project_dir), argv, known) as (environment, self._profile_file):
             launch = Launch(
@@ -433,11 +421,11 @@ class Supervisor:
                 stdio=self._stdio,
                 foreground=self._foreground,
                 lease_fd=self._lease.fd,
-                journal_fd=self._appender.fd,
+                journal_fd=self._journal.appender.fd,
             )
             with Runner(launch) as runner:
                 unfinished = len(restriction.unfinished) if restriction is not None else None
-                self._appender.append(
+                self._journal.append(
                     events.AttemptStarted(argv=list(argv), pid=runner.pid, python=launch.python, unfinished=unfinished)
                 )
                 runner.give(self._order(step, attempt, argv, restriction))
@@ -489,65 +477,37 @@ class Supervisor:
         """Remove the profile's file as soon as dbt parses the project: it has read it then."""
         if self._profile_file is None:
             return
-        self._catch_up()
-        attempt = self._state.attempt
+        self._journal.catch_up()
+        attempt = self._journal.state.attempt
         if attempt is not None and attempt.under_way and attempt.phase is not None:
             self._profile_file.remove()
             self._profile_file = None
 
     def _tell_killed(self) -> None:
-        self._appender.append(events.RunnerKilled(reason="the grace period is over"))
-
-    def _settle(self) -> None:
-        """Write what there was no room for; what there is none for now either is at least known here."""
-        self._catch_up()
-        for event in self._appender.settle():
-            self._state.apply(event)
-            self._progress.apply(event)
-            self.unwritten.append(event)
-        self._catch_up()
+        self._journal.append(events.RunnerKilled(reason="the grace period is over"))
 
     def _beat(self) -> None:
         now = time.monotonic()
         if now > self._beat_at + _BEAT_SECONDS:
             self._beat_at = now
             self._lease.beat()
-        self._look_for_loss()
+        self._journal.look_for_loss()
         if self._silence.lasts(now):
-            self._appender.append(events.Heartbeat())
+            self._journal.append(events.Heartbeat())
             self._silence.broken(now)
         if self._resolver is not None and self._resolver.ended:
             self._stop_resolver(0.0)
 
-    def _look_for_loss(self) -> None:
-        if not self._lost and self.journal.is_gone:
-            self._lose(self.directory.loss)
-
-    def _lose(self, what: str) -> None:
-        """Say it once: dbt goes on, and so does the delivery, as far as the journal can be read."""
-        if not self._lost:
-            self._lost = what
-            log.warning("%s", what)
-
     def _look_for_time_out(self) -> None:
         """Order a cancel of our own where the session, or a node, takes longer than it may."""
-        now, limit = time.monotonic(), self._spec.limits.node_timeout
-        if self._time_out_at is not None and now > self._time_out_at:
-            self._time_out_at = None
-            self._time_out(f"the run took longer than {self._spec.limits.timeout:g} s")
-        if limit is None or self._timed_out:
-            return
-        self._catch_up()
-        clock, passed = self._state.clock, time.monotonic_ns() - self._state.clock.mono
-        for node in self._state.open_nodes:
-            if node.started is not None and passed > node.started - clock.time + limit * 1e9:
-                self._time_out(f"{node.unique_id} took longer than {limit:g} s", node.unique_id)
-                return
+        order = self._time_limits.exceeded(self._known)
+        if order is not None:
+            log.warning("%s: it is cancelled", order.reason)
+            self.cancel(order)
 
-    def _time_out(self, reason: str, unique_id: str | None = None) -> None:
-        self._timed_out = True
-        log.warning("%s: it is cancelled", reason)
-        self.cancel(CancelOrder(by=TIME_OUT, reason=reason, unique_id=unique_id))
+    def _known(self) -> RunState:
+        self._journal.catch_up()
+        return self._journal.state
 
     def _new_cancel(self) -> float | None:
         """The grace of a cancel that was asked for since the last look, which is journalled then."""
@@ -555,76 +515,44 @@ class Supervisor:
         if order is None:
             return None
         grace = self._spec.limits.grace if order.grace is None else order.grace
-        self._appender.append(
+        self._journal.append(
             events.CancelRequested(by=order.by, reason=order.reason, grace=grace, unique_id=order.unique_id)
         )
         return grace
 
     def _conclude(self, ending: Ending) -> int:
         """Say how the runner ended, and keep dbt's artifacts."""
-        self._settle()
+        self._journal.settle()
         code = ending.returncode
-        attempt = self._state.attempt
+        attempt = self._journal.state.attempt
         if ending.stopped:
             self._append_rest(ending.stopped)
         if ending.exit_code is not None and code >= 0:
             code = ending.exit_code  # not Python's, another where dbt's output could not be written to the end
-            self._appender.append(events.AttemptEnded(exit_code=code))
+            self._journal.append(events.AttemptEnded(exit_code=code))
         elif attempt is not None and attempt.exit_code is not None and code >= 0:
-            self._appender.append(events.AttemptEnded(exit_code=code))
+            self._journal.append(events.AttemptEnded(exit_code=code))
         else:
-            self._appender.append(death(code, self.directory.faults, killed=self._state.killed))
+            self._journal.append(death(code, self.directory.faults, killed=self._journal.state.killed))
             code = exit_codes.ERROR
-        self._settle()
+        self._journal.settle()
         if attempt is not None and not ending.stopped:
             self._keep_artifacts(attempt)
         return code
 
     def _append_rest(self, why: str) -> None:
         """End what the runner could not: as dbt's results say, where they are of this invocation."""
-        self._appender.make_room()
-        self._appender.append(events.JournalStopped(reason=why))
-        rest = rest_of(self._state)
+        self._journal.appender.make_room()
+        self._journal.append(events.JournalStopped(reason=why))
+        rest = rest_of(self._journal.state)
         for event in rest.ends if rest is not None else ():
-            self._appender.append(event)
+            self._journal.append(event)
 
     def _keep_artifacts(self, attempt: AttemptState) -> None:
-        self._look_for_loss()
-        if self._lost:
-            return
-        place = self.directory.artifacts(attempt.session, attempt.step, attempt.attempt)
-        try:
-            for folder in (place.parent, place):  # not the run's own directory, should it be gone by now
-                files.make_folder(folder, parents=False)
-        except OSError as error:
-            log.warning("dbt's artifacts are not kept: %s", error)
-            return
-        for path in map(Path, self._state.artifacts.values()):
-            try:
-                kept = collect.keep(path, place, attempt.invocation_id)
-                if kept is not None:
-                    self._tell_kept(kept)
-            except (OSError, collect.Mixed) as error:
-                log.warning("cannot keep %s: %s", path, error)
-        results = place / run_results.FILE_NAME
-        if attempt.selection and not results.exists():
-            try:
-                files.make_folder(place, parents=False)
-                run_results.write(self._state, attempt, results)
-                self._tell_kept(results)
-            except OSError as error:
-                log.warning("cannot write %s: %s", results, error)
-
-    def _tell_kept(self, file: Path) -> None:
-        self._appender.append(events.ArtifactKept(name=file.name, size=file.stat().st_size))
-
-    def _catch_up(self) -> None:
-        try:
-            for record in self._reader.read():
-                self._state.apply(record.event)
-                self._progress.apply(record.event)
-        except OSError as error:
-            self._lose(f"the journal {self.journal.path} can't be read any more: {error.strerror or error}")
+        self._journal.look_for_loss()
+        if not self._journal.lost:
+            for kept in keep_artifacts(self.directory, self._journal.state, attempt):
+                self._journal.append(kept)
 
 
 def _named(unique_ids: Sequence[str]) -> str:
