@@ -11,12 +11,21 @@ from spanline.artifacts import collect
 from spanline.dbt import run_results
 from spanline.home.home import RunDirectory
 from spanline.journal.state import AttemptState, RunState
+from spanline.supervisor.session_journal import SessionJournal
 from spanline.system import files
 
 log = logging.getLogger("spanline")
 
 
-def keep_artifacts(directory: RunDirectory, state: RunState, attempt: AttemptState) -> Iterator[events.ArtifactKept]:
+def keep_artifacts(directory: RunDirectory, journal: SessionJournal, attempt: AttemptState) -> None:
+    """Keep the artifacts of an attempt, unless the run's directory is gone, and journal that."""
+    journal.look_for_loss()
+    if not journal.lost:
+        for kept in _keep(directory, journal.state, attempt):
+            journal.append(kept)
+
+
+def _keep(directory: RunDirectory, state: RunState, attempt: AttemptState) -> Iterator[events.ArtifactKept]:
     """Keep the artifacts of an attempt, and say of each that it is kept. What can't be kept is only warned of."""
     place = directory.artifacts(attempt.session, attempt.step, attempt.attempt)
     try:
