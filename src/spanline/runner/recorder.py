@@ -249,6 +249,7 @@ class Recorder:
             self._batches_planned(data)
         unique_id = data.node_info.unique_id
         if batch is not None:
+            self._stopwatch.note_parts(unique_id)
             self._stopwatch.start((unique_id, threading.get_ident()))
             return
         self._stopwatch.start(unique_id)
