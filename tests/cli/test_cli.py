@@ -596,6 +596,7 @@ def test_closed_streams_change_nothing_but_what_is_seen(
     assert last_run(project).result().counts == {"success": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["| true", "> /dev/full"])
 def test_lines_that_nobody_reads_leave_the_exit_code_dbts(project: Project, output: str) -> None:
     script = f'"$0" "$@" {output}; echo "${{PIPESTATUS[0]}}" >&2'

@@ -99,6 +99,7 @@ def asked() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         yield address, found
 
 
+@pytest.mark.slow
 def test_a_transport_is_handed_to_the_supervisor_and_no_file(
     project: Project, asked: tuple[str, list[tuple[str, str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

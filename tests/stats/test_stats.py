@@ -204,6 +204,7 @@ def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
+@pytest.mark.slow
 def test_retries_are_counted_by_category(project: Project) -> None:
     project.write("models/locked.sql", LOCKED)
     other = project.path / "other.duckdb"

@@ -292,6 +292,7 @@ def test_async_http_sends_everything_before_the_run_ends(send: Send, backend: Ba
     assert sorted(backend.kinds) == sorted(SENT)
 
 
+@pytest.mark.slow
 def test_what_async_http_could_not_send_is_not_called_delivered(send: Send) -> None:
     cursor = send({"type": "async_http", "url": "http://127.0.0.1:9", "retry": {"total": 0}})
     assert not cursor.complete

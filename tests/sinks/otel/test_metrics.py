@@ -248,7 +248,7 @@ def test_a_run_that_exceeds_its_time_limit_is_counted_as_timed_out(project: Proj
     textfiles = tmp_path / "textfiles"
     textfiles.mkdir()
     environment = {"GATE": str(tmp_path / "never"), "SPANLINE_PROMETHEUS_TEXTFILE": str(textfiles)}
-    done = project.spanline("--timeout", "4", "dbt", "run", "-s", "gate", **environment)
+    done = project.spanline("--timeout", "4", "--grace", "1", "dbt", "run", "-s", "gate", **environment)
     assert done.returncode not in (0, None)
     (ended,) = [event for event in journal(last_run(project)) if isinstance(event, events.SessionEnded)]
     assert ended.outcome == "cancelled"
