@@ -20,7 +20,6 @@ from sqlglot.dialects.dialect import Dialect, UsingColumnOrder
 
 from spanline.lineage.dialects import Spelling
 from spanline.lineage.edges import (
-    CONDITIONAL,
     FILTER,
     GROUP_BY,
     IDENTITY,
@@ -29,19 +28,21 @@ from spanline.lineage.edges import (
     SORT,
     TRANSFORMATION,
     WINDOW,
-    Field,
     Kinds,
     Lineage,
-    add,
     through,
 )
 from spanline.lineage.expressions import aggregates, flat, parts_of, star_of
-from spanline.lineage.limits import TooMuch
+from spanline.lineage.pivots import Pivots
+from spanline.lineage.references import References
+from spanline.lineage.relations import Relations
 from spanline.lineage.schema import Relation, Schema
 from spanline.lineage.scopes import NO_CTES, NOWHERE, Ctes, Output, Rows, Scope, Unlisted
+from spanline.lineage.set_operations import compared, united
+from spanline.lineage.stars import beside, like, numbered
+from spanline.lineage.sums import Sums
 from spanline.lineage.unaliased import Unaliased
 
-_MOST_STEPS: Final = 5_000_000
 _MOST_ROUNDS: Final = 32
 _MOST_REPEATED: Final = 1_000
 _CLAUSES: Final = (
@@ -53,16 +54,6 @@ _CLAUSES: Final = (
     ("sort", SORT),
     ("cluster", SORT),
 )
-_COUNT_TYPES: Final = {
-    "athena": "BIGINT",
-    "bigquery": "INT64",
-    "databricks": "BIGINT",
-    "duckdb": "BIGINT",
-    "postgres": "BIGINT",
-    "redshift": "BIGINT",
-    "spark": "BIGINT",
-    "trino": "BIGINT",
-}
 _WORD: Final = re.compile(r"\w+")
 _FLATTENED: Final = ("SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS")
 
@@ -71,20 +62,24 @@ class Walk:
     """Reads one query; see `query`."""
 
     def __init__(self, dialect: Dialect, schema: Schema, this: Relation | None, name: Unaliased) -> None:
-        self.relations: dict[Relation, None] = {}
         self._dialect = dialect
         self._spell = Spelling(dialect)
         self._name = name
-        self._schema = schema
-        self._this = None if this is None else schema.find(this)
-        self._tables: dict[Relation, Rows] = {}
-        self._steps = 0
+        self._sums = Sums()
+        self._relations = Relations(schema, this, self._sums)
+        self._references = References(dialect, self._spell, self._sums)
+        self._pivots = Pivots(self._spell, self._sums, self.lineage)
+
+    @property
+    def relations(self) -> Iterable[Relation]:
+        """The relations that the query names, in order, without its own."""
+        return self._relations.named
 
     # --- queries --------------------------------------------------------------------------------------------------
 
     def query(self, node: exp.Expr, outer: Scope | None = None, ctes: Ctes = NO_CTES) -> Rows:
         """What a query gives, read inside another one or by itself."""
-        self._spend(1)
+        self._sums.spend(1)
         clause = node.args.get("with_")
         if clause is not None:
             ctes = self._with(clause, outer, ctes)
@@ -103,7 +98,7 @@ class Walk:
             if self._reads_itself(cte, clause):
                 known[name] = self._recursive(cte, outer, known)
             else:
-                known[name] = self.query(cte.this, outer, known).renamed(self._alias_columns(cte))
+                known[name] = self.query(cte.this, outer, known).renamed(self._references.alias_columns(cte))
         return known
 
     def _reads_itself(self, cte: exp.CTE, clause: exp.With) -> bool:
@@ -125,7 +120,7 @@ class Walk:
         anchor = cte.this
         while isinstance(anchor, exp.SetOperation):
             anchor = anchor.this
-        name, names = cte.alias.lower(), self._alias_columns(cte)
+        name, names = cte.alias.lower(), self._references.alias_columns(cte)
         rows = self.query(anchor, outer, ctes).renamed(names)
         for _ in range(_MOST_ROUNDS):
             before = rows
@@ -139,7 +134,7 @@ class Walk:
         self._read_from(select, scope)
         self._define(select, scope)
         rows = self._projections(select, scope)
-        rows.whole = self._sum(
+        rows.whole = self._sums.of(
             (
                 *self._joined(scope),
                 *self._clauses(select, scope, rows),
@@ -205,7 +200,7 @@ class Walk:
             return rows
         scope = Scope(None, NO_CTES)
         scope.add("", "", rows)
-        whole = self._sum(((rows.whole, IDENTITY), *self._ordered(node, scope, rows)))
+        whole = self._sums.of(((rows.whole, IDENTITY), *self._ordered(node, scope, rows)))
         return Rows(rows.columns, unlisted=rows.unlisted, strays=rows.strays, whole=whole)
 
     # --- set operations -------------------------------------------------------------------------------------------
@@ -222,51 +217,12 @@ class Walk:
             right = self.query(operation.expression, outer, ctes)
             named = bool(operation.args.get("by_name") or operation.args.get("on"))
             if not isinstance(operation, exp.Union):
-                branches = [self._compared(self._united(branches, by_name), right)]
+                branches = [compared(united(branches, self._sums, by_name=by_name), right, self._sums)]
             elif named == by_name:
                 branches.append(right)
             else:
-                branches, by_name = [self._united(branches, by_name), right], named
-        return self._united(branches, by_name)
-
-    def _united(self, branches: Sequence[Rows], by_name: bool) -> Rows:
-        """UNION; by name too where columns aren't listed, since nobody knows the places of the others then."""
-        if len(branches) == 1:
-            return branches[0]
-        unlisted = self._all_unlisted([branch.unlisted for branch in branches if branch.unlisted is not None])
-        columns: Iterable[Sequence[Output | None]]
-        if by_name or unlisted is not None:
-            names: dict[str, str] = {}
-            for column in itertools.chain.from_iterable(branch.columns for branch in branches):
-                names.setdefault(column.name.lower(), column.name)
-            self._spend(len(names) * len(branches))
-            columns = ([branch.column(name) for branch in branches] for name in names.values())
-        else:
-            columns = itertools.zip_longest(*(branch.columns for branch in branches))
-        strays = self._all_unlisted([branch.strays for branch in branches if branch.strays is not None])
-        whole = self._sum([(branch.whole, IDENTITY) for branch in branches])
-        return Rows([self._any_of(each) for each in columns], unlisted=unlisted, strays=strays, whole=whole)
-
-    def _any_of(self, columns: Sequence[Output | None]) -> Output:
-        """The column that holds, row by row, one of these."""
-        present = [column for column in columns if column is not None]
-        types = {column.type for column in present}
-        lineage = self._sum([(column.lineage, IDENTITY) for column in present])
-        return Output(present[0].name, lineage, types.pop() if len(types) == 1 else None)
-
-    def _all_unlisted(self, unlisted: Sequence[Unlisted]) -> Unlisted | None:
-        if not unlisted:
-            return None
-        if any(each is NOWHERE for each in unlisted):
-            return NOWHERE
-        relations = dict.fromkeys(relation for each in unlisted for relation in each.relations)
-        return Unlisted(tuple(relations), self._sum([(each.lineage, IDENTITY) for each in unlisted]))
-
-    def _compared(self, left: Rows, right: Rows) -> Rows:
-        """EXCEPT and INTERSECT: the rows of the left, filtered by a look at both."""
-        compared = [(column.lineage, FILTER) for column in (*left.columns, *right.columns)]
-        whole = self._sum([(left.whole, IDENTITY), (right.whole, IDENTITY), *compared])
-        return Rows(left.columns, unlisted=left.unlisted, strays=left.strays, whole=whole)
+                branches, by_name = [united(branches, self._sums, by_name=by_name), right], named
+        return united(branches, self._sums, by_name=by_name)
 
     # --- FROM -----------------------------------------------------------------------------------------------------
 
@@ -308,7 +264,7 @@ class Walk:
 
     def _equate(self, join: exp.Join, before: int, scope: Scope) -> None:
         """USING and NATURAL: make one column of the two sides', that of the side that always has it, else of both."""
-        self._spend(len(scope.sources))
+        self._sums.spend(len(scope.sources))
         left = Scope(None, NO_CTES)
         left.sources = dict(itertools.islice(scope.sources.items(), before))
         left.settled = scope.settled
@@ -326,8 +282,8 @@ class Walk:
 
     def _merge(self, key: str, join: exp.Join, both: Sequence[Output], scope: Scope) -> None:
         if join.side == "FULL":
-            merged = self._any_of(both)
-            merged = merged._replace(lineage=self._sum([(merged.lineage, TRANSFORMATION)]))
+            merged = self._sums.any_of(both)
+            merged = merged._replace(lineage=self._sums.of([(merged.lineage, TRANSFORMATION)]))
         else:
             merged = both[-1] if join.side == "RIGHT" else both[0]
         scope.settled[key] = merged
@@ -337,7 +293,7 @@ class Walk:
     def _array_join(self, join: exp.Join, scope: Scope) -> None:
         """ClickHouse: the members of an array take the place of the array, or stand beside it under an alias."""
         for array in (join.this, *join.expressions):
-            members = self._sum([(self.lineage(array, scope), TRANSFORMATION)])
+            members = self._sums.of([(self.lineage(array, scope), TRANSFORMATION)])
             name = array.alias_or_name
             scope.settled[name.lower()] = Output(name, members)
 
@@ -347,8 +303,8 @@ class Walk:
             return self._unnested(node, scope)
         rows = self._unaliased(node, scope)
         for pivot in node.args.get("pivots") or ():
-            rows = self._pivoted(rows, pivot).renamed(self._alias_columns(pivot))
-        return rows.renamed(self._alias_columns(node))
+            rows = self._pivots.pivoted(rows, pivot).renamed(self._references.alias_columns(pivot))
+        return rows.renamed(self._references.alias_columns(node))
 
     def _unaliased(self, node: exp.Expr, scope: Scope) -> Rows:
         if isinstance(node, exp.Table):
@@ -362,7 +318,7 @@ class Walk:
             return self._values(node, scope)
         if isinstance(node, (exp.Final, exp.Pivot)):
             rows = self._rows(node.this, scope)
-            return self._pivoted(rows, node) if isinstance(node, exp.Pivot) else rows
+            return self._pivots.pivoted(rows, node) if isinstance(node, exp.Pivot) else rows
         return self._made(node, self.lineage(node, scope))
 
     def _bracketed(self, node: exp.Expr, outer: Scope | None, ctes: Ctes) -> Rows:
@@ -372,7 +328,7 @@ class Walk:
         inner = Scope(outer, ctes)
         self._source(node, inner)
         rows = self._expand(exp.Star(), None, inner, set())
-        return Rows(rows.columns, unlisted=rows.unlisted, strays=rows.strays, whole=self._sum(self._joined(inner)))
+        return Rows(rows.columns, unlisted=rows.unlisted, strays=rows.strays, whole=self._sums.of(self._joined(inner)))
 
     def _joined(self, scope: Scope) -> Iterator[tuple[Lineage, Kinds]]:
         """What decides which rows the sources of a scope give together."""
@@ -383,7 +339,7 @@ class Walk:
     def _table(self, table: exp.Table, scope: Scope) -> Rows:
         side_by_side = table.args.get("rows_from")
         if side_by_side:
-            return self._made(table, self._sum([(self.lineage(each, scope), IDENTITY) for each in side_by_side]))
+            return self._made(table, self._sums.of([(self.lineage(each, scope), IDENTITY) for each in side_by_side]))
         if not isinstance(table.this, (exp.Identifier, exp.Dot)):
             return self._made(table.this, self.lineage(table.this, scope))
         names = [self._spell(part) for part in table.parts]
@@ -392,45 +348,19 @@ class Walk:
             if cte is not None:
                 return cte
         database, schema, identifier = (None, None, *names)[-3:]
-        return self._relation((database, schema, identifier or ""))
-
-    def _relation(self, named: Relation) -> Rows:
-        """A table or a view. The model's own is no input: what it holds is of earlier runs, whatever it is read for."""
-        relation = self._schema.find(named)
-        rows = self._tables.get(relation)
-        if rows is None:
-            own = self._this is not None and self._schema.same(relation, self._this)
-            if not own:
-                self.relations[relation] = None
-            rows = self._tables[relation] = self._own() if own else self._foreign(relation)
-        return rows
-
-    def _foreign(self, relation: Relation) -> Rows:
-        others = Unlisted((relation,))
-        columns = self._schema.columns(relation)
-        if columns is None:
-            return Rows((), unlisted=others)
-        self._spend(len(columns))
-        listed = [Output(name, {Field(relation, name): IDENTITY}, type_) for name, type_ in columns]
-        return Rows(listed, strays=others) if self._schema.complete(relation) else Rows(listed, unlisted=others)
-
-    def _own(self) -> Rows:
-        columns = self._schema.columns(self._this) if self._this is not None else None
-        if columns is None:
-            return Rows((), unlisted=Unlisted())
-        return Rows([Output(name, NOTHING, type_) for name, type_ in columns])
+        return self._relations.rows((database, schema, identifier or ""))
 
     def _made(self, function: exp.Expr, lineage: Lineage) -> Rows:
         """What a function in FROM gives: columns that are all made of its arguments, named by the alias if at all."""
-        made = Unlisted((), self._sum([(lineage, TRANSFORMATION)]))
+        made = Unlisted((), self._sums.of([(lineage, TRANSFORMATION)]))
         names = [column.name for column in function.find_all(exp.OpenJSONColumnDef, exp.JSONColumnDef)]
         if isinstance(self._dialect, Snowflake) and isinstance(function, exp.TableFromRows):
             names = list(_FLATTENED) if isinstance(function.this, exp.Explode) else names
         return Rows((), unlisted=made).renamed(names)
 
     def _unnested(self, unnest: exp.Unnest, scope: Scope) -> Rows:
-        arrays = [self._sum([(self.lineage(array, scope), TRANSFORMATION)]) for array in unnest.expressions]
-        made = Unlisted((), self._sum([(array, IDENTITY) for array in arrays]))
+        arrays = [self._sums.of([(self.lineage(array, scope), TRANSFORMATION)]) for array in unnest.expressions]
+        made = Unlisted((), self._sums.of([(array, IDENTITY) for array in arrays]))
         names = self._unnested_names(unnest)
         if len(arrays) == len(names) > 1:
             columns = [Output(name, array) for name, array in zip(names, arrays, strict=True)]
@@ -455,56 +385,8 @@ class Walk:
         rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in values.expressions]
         cells = itertools.zip_longest(*([Output("", self.lineage(cell, scope)) for cell in row] for row in rows))
         name, first = ("col", 0) if isinstance(self._dialect, DuckDB) else ("column", 1)
-        columns = [self._any_of(each)._replace(name=f"{name}{place}") for place, each in enumerate(cells, first)]
+        columns = [self._sums.any_of(each)._replace(name=f"{name}{place}") for place, each in enumerate(cells, first)]
         return Rows(columns)
-
-    # --- PIVOT ----------------------------------------------------------------------------------------------------
-
-    def _pivoted(self, rows: Rows, pivot: exp.Pivot) -> Rows:
-        scope = Scope(None, NO_CTES)
-        scope.add("", "", rows)
-        return self._unpivot(rows, pivot, scope) if pivot.args.get("unpivot") else self._pivot(rows, pivot, scope)
-
-    def _pivot(self, rows: Rows, pivot: exp.Pivot, scope: Scope) -> Rows:
-        """A column for each value of a field and each aggregate, and those that neither uses, grouped by.
-
-        DuckDB's PIVOT … ON … USING … names the fields in `expressions`; nobody but the database knows its columns.
-        """
-        aggregations = pivot.args.get("using") or (pivot.expressions if pivot.args.get("fields") else [])
-        keys = pivot.args.get("fields") or pivot.expressions
-        fields = [(self.lineage(key.this if isinstance(key, exp.In) else key, scope), CONDITIONAL) for key in keys]
-        values = [self._sum([(self.lineage(each, scope), IDENTITY), *fields]) for each in aggregations] or [NOTHING]
-        used = {column.name.lower() for each in (*aggregations, *keys) for column in each.find_all(exp.Column)}
-        kept = [column for column in rows.columns if column.name.lower() not in used]
-        group = pivot.args.get("group")
-        if group is not None:
-            kept = [Output(key.alias_or_name, self.lineage(key, scope)) for key in group.expressions]
-        names = [self._spell(name) for name in pivot.args.get("columns") or ()]
-        made = [Output(name, values[place % len(values)]) for place, name in enumerate(names)]
-        unlisted = rows.unlisted if group is None else None
-        if not names:
-            unlisted = Unlisted((), self._sum([(value, IDENTITY) for value in values])) if unlisted is None else NOWHERE
-        whole = self._sum([(rows.whole, IDENTITY), *((column.lineage, GROUP_BY) for column in kept)])
-        return Rows([*kept, *made], unlisted=unlisted, whole=whole)
-
-    def _unpivot(self, rows: Rows, pivot: exp.Pivot, scope: Scope) -> Rows:
-        """A row for each of the given columns: its name in one column, its value in another."""
-        into = pivot.args.get("into")
-        fields = pivot.args.get("fields") or ()
-        groups = [list(flat(each)) for field in fields for each in field.expressions]
-        names = [field.this for field in fields]
-        values = [value for each in pivot.expressions for value in flat(each)] if fields else []
-        if not fields:  # DuckDB's UNPIVOT … ON … INTO
-            groups = [list(flat(each)) for each in pivot.expressions]
-            names = [into.this] if into is not None else [exp.to_identifier("name")]
-            values = into.expressions if into is not None else [exp.to_identifier("value")]
-        used = {column.name.lower() for group in groups for column in group}
-        kept = [column for column in rows.columns if column.name.lower() not in used]
-        made = [Output(self._spell(name), NOTHING) for name in names]
-        for place, value in enumerate(values):
-            members = [(self.lineage(group[place], scope), IDENTITY) for group in groups if place < len(group)]
-            made.append(Output(self._spell(value), self._sum(members)))
-        return Rows([*kept, *made], unlisted=rows.unlisted, whole=rows.whole)
 
     # --- MATCH_RECOGNIZE -------------------------------------------------------------------------------------------
 
@@ -518,18 +400,18 @@ class Walk:
         keys = match.args.get("partition_by") or ()
         order = match.args.get("order")
         ordered = order.expressions if order is not None else ()
-        window = self._sum([(self.lineage(each, scope), WINDOW) for each in (*keys, *ordered)])
+        window = self._sums.of([(self.lineage(each, scope), WINDOW) for each in (*keys, *ordered)])
         measures = [
-            column._replace(lineage=self._sum([(column.lineage, IDENTITY), (window, IDENTITY)]))
+            column._replace(lineage=self._sums.of([(column.lineage, IDENTITY), (window, IDENTITY)]))
             for measure in match.args.get("measures") or ()
             for column in self._projected(measure.this, scope)
         ]
         of_all = match.text("rows").upper().startswith("ALL")
         kept = rows.columns if of_all else [column for key in keys for column in self._projected(key, scope)]
         defined = [(self.lineage(each.this, scope), FILTER) for each in match.args.get("define") or ()]
-        whole = self._sum([(rows.whole, IDENTITY), (window, FILTER), *defined])
+        whole = self._sums.of([(rows.whole, IDENTITY), (window, FILTER), *defined])
         made = Rows([*kept, *measures], unlisted=rows.unlisted if of_all else None, whole=whole)
-        return made.renamed(self._alias_columns(match))
+        return made.renamed(self._references.alias_columns(match))
 
     # --- SELECT ---------------------------------------------------------------------------------------------------
 
@@ -546,7 +428,7 @@ class Walk:
                     return Rows(self._distinguished(rows.columns), unlisted=rows.unlisted, strays=rows.strays)
                 columns.extend(rows.columns)
                 starred.update(column.name.lower() for column in rows.columns)
-                unlisted, strays = _beside(unlisted, rows.unlisted), _beside(strays, rows.strays)
+                unlisted, strays = beside(unlisted, rows.unlisted), beside(strays, rows.strays)
             elif isinstance(projection, exp.Columns):
                 unlisted = NOWHERE  # DuckDB's COLUMNS('regular expression')
             else:
@@ -554,23 +436,23 @@ class Walk:
         return Rows(self._distinguished(columns), unlisted=unlisted, strays=strays)
 
     def _distinguished(self, columns: Sequence[Output]) -> Sequence[Output]:
-        return _numbered(columns) if isinstance(self._dialect, DuckDB) else columns
+        return numbered(columns) if isinstance(self._dialect, DuckDB) else columns
 
     def _projected(self, projection: exp.Expr, scope: Scope) -> Iterator[Output]:
         """The column of a projection; of `explode(x) AS (a, b)` and its like, more than one."""
         if isinstance(projection, (exp.Aliases, exp.QueryTransform)):
             schema = projection.args.get("schema") or projection
-            lineage = self._sum([(self.lineage(projection, scope), TRANSFORMATION)])
+            lineage = self._sums.of([(self.lineage(projection, scope), TRANSFORMATION)])
             yield from (Output(self._spell(name), lineage) for name in schema.expressions)
             return
         inner = projection.unalias().unnest()
         if isinstance(inner, exp.Column):
-            output = self._column(inner, scope)
+            output = self._references.column(inner, scope)
             if self._spell.folds and isinstance(inner.this, exp.Identifier):
                 output = output._replace(name=self._spell(inner.this))
         else:
             name = "" if isinstance(projection, exp.Alias) else self._name(inner)
-            output = Output(name, self.lineage(inner, scope), self._type(inner, scope))
+            output = Output(name, self.lineage(inner, scope), self._references.type_of(inner, scope))
         if isinstance(projection, exp.Alias):
             output = output._replace(name=self._spell(projection.args["alias"]))
             scope.aliases[output.name.lower()] = output
@@ -591,12 +473,12 @@ class Walk:
         given = {*starred, *(key for key, _ in columns)}
         repeats = self._repeats(sources)
         for rows in sources:
-            self._spend(len(rows.columns))
+            self._sums.spend(len(rows.columns))
             keyed = [(column.name.lower(), column) for column in rows.columns]
             fresh = [each for each in keyed if each[0] not in given or (repeats and each[0] not in merged)]
             columns += [(key, scope.settled[key] if key in merged else column) for key, column in fresh]
             given.update(key for key, _ in fresh)
-            unlisted, strays = _beside(unlisted, rows.unlisted), _beside(strays, rows.strays)
+            unlisted, strays = beside(unlisted, rows.unlisted), beside(strays, rows.strays)
         outputs = self._changed(star, columns, unlisted, scope) if changed else [column for _, column in columns]
         return Rows(outputs, unlisted=unlisted, strays=strays)
 
@@ -615,8 +497,8 @@ class Walk:
         source = scope.source(qualifier)
         if source is not None:
             return [source]
-        column = self._named(qualifier, scope)
-        return [Rows((), unlisted=Unlisted((), self._sum([(column.lineage, TRANSFORMATION)])))]
+        column = self._references.named(qualifier, scope)
+        return [Rows((), unlisted=Unlisted((), self._sums.of([(column.lineage, TRANSFORMATION)])))]
 
     def _changed(
         self, star: exp.Star, columns: Sequence[tuple[str, Output]], unlisted: Unlisted | None, scope: Scope
@@ -625,11 +507,11 @@ class Walk:
         left_out = {column.name.lower() for column in star.args.get("except_") or ()}
         pattern = star.args.get("ilike")
         if pattern is not None:
-            like = _like(pattern.name)
-            left_out.update(key for key, _ in columns if not like.fullmatch(key))
+            matches = like(pattern.name)
+            left_out.update(key for key, _ in columns if not matches.fullmatch(key))
         changes: dict[str, Output] = {}
         for replacement in star.args.get("replace") or ():
-            lineage, type_ = self.lineage(replacement, scope), self._type(replacement.this, scope)
+            lineage, type_ = self.lineage(replacement, scope), self._references.type_of(replacement.this, scope)
             name = self._spell(replacement.args["alias"])
             changes[name.lower()] = Output(name, lineage, type_)
         by_key = dict(reversed(columns))
@@ -649,13 +531,13 @@ class Walk:
         waiting = [(root, IDENTITY)]
         while waiting:
             node, kinds = waiting.pop()
-            self._steps += 1
+            self._sums.steps += 1
             leaf = self._leaf(node, scope)
             if leaf is None:
                 waiting.extend(reversed([(part, through(kinds, inner)) for part, inner in parts_of(node)]))
             elif leaf:
                 found.append((leaf, kinds))
-        return self._sum(found)
+        return self._sums.of(found)
 
     def _leaf(self, node: exp.Expr, scope: Scope) -> Lineage | None:
         """The lineage of what is looked up as a whole; None for what has parts."""
@@ -663,81 +545,17 @@ class Walk:
             return _window_named(node, scope)
         star = star_of(node)
         if star is not None:
-            return self._sum((column.lineage, IDENTITY) for column in self._expand(star, node, scope, set()).columns)
+            return self._sums.of(
+                (column.lineage, IDENTITY) for column in self._expand(star, node, scope, set()).columns
+            )
         if isinstance(node, exp.Column):
-            return self._column(node, scope).lineage
+            return self._references.column(node, scope).lineage
         if isinstance(node, exp.Query):
             rows = self.query(node, scope, scope.ctes)
-            return self._sum([(rows.whole, IDENTITY), *((column.lineage, IDENTITY) for column in rows.columns)])
+            return self._sums.of([(rows.whole, IDENTITY), *((column.lineage, IDENTITY) for column in rows.columns)])
         if isinstance(node, exp.Exists) and isinstance(node.this, exp.Query):
             return self.query(node.this, scope, scope.ctes).whole
         return None
-
-    def _column(self, column: exp.Column, scope: Scope) -> Output:
-        if not isinstance(column.this, exp.Identifier):  # Snowflake's t.$1
-            return Output(column.name, NOTHING)
-        return self._named([self._spell(part) for part in column.parts], scope)
-
-    def _named(self, parts: Sequence[str], scope: Scope) -> Output:
-        """What a dotted name means: a column of the source before it, or a field inside a column."""
-        for place in range(len(parts) - 1, 0, -1):
-            rows = scope.source(parts[:place])
-            found = rows.column(parts[place]) if rows is not None else None
-            if found is not None:
-                return found if place == len(parts) - 1 else self._part(found, parts[-1])
-        found = self._bare(parts[0], scope)
-        return found if len(parts) == 1 else self._part(found, parts[-1])
-
-    def _bare(self, name: str, scope: Scope) -> Output:
-        """What a name alone means; that of a source is its whole row, in PostgreSQL and BigQuery."""
-        self._spend(len(scope.sources))
-        if name.upper() in self._dialect.PSEUDOCOLUMNS:
-            return scope.listed(name) or Output(name, NOTHING)
-        found = scope.resolve(name)
-        if found is not None:
-            return found
-        row = scope.source([name])
-        if row is not None:
-            return Output(name, self._sum((each.lineage, TRANSFORMATION) for each in row.columns))
-        return scope.stray(name) or Output(name, NOTHING)
-
-    def _part(self, column: Output, name: str) -> Output:
-        return Output(name, self._sum([(column.lineage, TRANSFORMATION)]))
-
-    def _type(self, node: exp.Expr, scope: Scope) -> str | None:
-        """The type of an expression, where it is as good as written there."""
-        node = node.unnest()
-        if isinstance(node, exp.Cast):
-            return node.to.sql(self._dialect)
-        if isinstance(node, exp.Count):
-            return _COUNT_TYPES.get(type(self._dialect).__name__.lower())
-        if isinstance(node, (exp.Max, exp.Min)):
-            node = node.this
-        return self._column(node, scope).type if isinstance(node, exp.Column) else None
-
-    def _alias_columns(self, node: exp.Expr) -> list[str]:
-        alias = node.args.get("alias")
-        return [self._spell(name) for name in alias.columns] if isinstance(alias, exp.TableAlias) else []
-
-    # --- adding up ------------------------------------------------------------------------------------------------
-
-    def _sum(self, parts: Iterable[tuple[Lineage, Kinds]]) -> Lineage:
-        """The lineage of what is made of parts; of an only part its own, so that columns passed on share theirs."""
-        present = [part for part in parts if part[0]]
-        if not present:
-            return NOTHING
-        if len(present) == 1 and present[0][1] == IDENTITY:
-            return present[0][0]
-        total: dict[Field, Kinds] = {}
-        for lineage, kinds in present:
-            self._spend(len(lineage))
-            add(total, lineage, kinds)
-        return total
-
-    def _spend(self, steps: int) -> None:
-        self._steps += steps
-        if self._steps > _MOST_STEPS:
-            raise TooMuch(f"more than {_MOST_STEPS} steps")
 
 
 def _is_source(node: exp.Expr) -> bool:
@@ -745,33 +563,6 @@ def _is_source(node: exp.Expr) -> bool:
     if isinstance(node, exp.Subquery):
         return bool(node.alias or node.args.get("joins"))
     return isinstance(node, exp.Table)
-
-
-def _like(pattern: str) -> re.Pattern[str]:
-    """What ILIKE means by a pattern."""
-    wild = {"%": ".*", "_": "."}
-    return re.compile("".join(wild.get(each) or re.escape(each) for each in pattern), re.IGNORECASE | re.DOTALL)
-
-
-def _numbered(columns: Sequence[Output]) -> Sequence[Output]:
-    """The columns with a number behind a name that an earlier one has: DuckDB's `id`, `id_1`, `id_2`."""
-    if len({column.name.lower() for column in columns}) == len(columns):
-        return columns
-    taken: dict[str, int] = {}  # names, and the last number that each was given
-    numbered = []
-    for column in columns:
-        name = column.name
-        while name and name.lower() in taken:
-            taken[column.name.lower()] += 1
-            name = f"{column.name}_{taken[column.name.lower()]}"
-        taken[name.lower()] = 0
-        numbered.append(column._replace(name=name))
-    return numbered
-
-
-def _beside(one: Unlisted | None, other: Unlisted | None) -> Unlisted | None:
-    """The columns that aren't listed of two sources side by side."""
-    return NOWHERE if one is not None and other is not None else one or other
 
 
 def _alias(node: exp.Expr) -> str:
