@@ -120,6 +120,7 @@ def test_what_is_passed_for_a_run_reaches_dbt_and_nobody_else(project: Project, 
 # --- steps
 
 
+@pytest.mark.slow
 def test_steps_are_done_in_order(project: Project) -> None:
     run = project.start(["seed", "-s", "raw_customers"], ["run", "-s", "customers"])
     result = run.wait(DEADLINE)

@@ -265,6 +265,7 @@ def test_a_bucket_that_is_not_there_is_named(make_run: MakeRun, s3: tuple[Storag
     assert run.upload.is_dir()
 
 
+@pytest.mark.slow
 def test_a_store_that_never_answers_is_left_in_time(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploading, "_TO_STAGE", 4.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -401,6 +401,7 @@ def test_cancel_of_a_run_that_is_over_changes_nothing(kept: Project) -> None:
     assert runs_of(kept)[-1].directory.journal.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_listed_with_the_time_of_its_beginning(project: Project) -> None:
     run = project.run("run", "--select", "fragile", "--vars", "{break: true}")
     began = run.state.started

@@ -16,6 +16,7 @@ from tests.support.project import DEADLINE, Project
 from tests.support.waiting import eventually
 
 
+@pytest.mark.slow
 def test_a_killed_dbt_leaves_results_that_dbt_can_read_and_retry(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

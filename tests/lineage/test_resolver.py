@@ -805,6 +805,7 @@ def test_a_resolver_ends_with_a_supervisor_that_is_killed(project: Project, rece
     assert not [event for event in journal(run) if isinstance(event, events.ColumnResolverStopped)]
 
 
+@pytest.mark.slow
 def test_the_first_run_and_the_next_tell_the_same_columns(project: Project, receiver: Receiver) -> None:
     runs = []
     for _ in range(2):

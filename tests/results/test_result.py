@@ -192,12 +192,14 @@ def test_what_cannot_be_compiled_is_named_with_its_file(project: Project) -> Non
     assert first.startswith("dbt run: model unclosed (models/unclosed.sql, line 4): unexpected '}'")
 
 
+@pytest.mark.slow
 def test_a_database_in_a_folder_that_is_not_there(project: Project) -> None:
     error = raised(project.run("run", environment={"SHOP_DB": "nosuch/folder/shop.duckdb"}).result())
     assert type(error) is spanline.DbtProfileException
     assert re.match(r'dbt run: IO Error: Cannot open file "\S+": No such file or directory\n', str(error))
 
 
+@pytest.mark.slow
 def test_a_warehouse_that_is_not_there(project: Project) -> None:
     project.write("elsewhere/profiles.yml", _ELSEWHERE)
     command = ("run", "--profiles-dir", "elsewhere", "-s", "customers")

@@ -174,6 +174,7 @@ def test_a_microbatch_model_is_one_run(project: Project, receiver: Receiver) -> 
     assert len(receiver.lineage) == MESSAGES_OF_ONE_MODEL
 
 
+@pytest.mark.slow
 def test_several_steps_are_one_session(project: Project, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_URL", receiver.url)
     run = project.start(["seed", "-s", "raw_customers"], ["run", "-s", "customers"])
@@ -380,6 +381,7 @@ def test_what_is_rejected_is_named_with_the_backends_reason(
     assert "--all sends them again" in done.stdout.decode()
 
 
+@pytest.mark.slow
 def test_a_backend_that_hangs_holds_up_the_end_no_longer_than_one_has_said(
     project: Project, receiver: Receiver
 ) -> None:

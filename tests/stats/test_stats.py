@@ -846,6 +846,7 @@ def test_a_session_leaves_what_statistics_need_of_it(project: Project) -> None:
     assert (unread.runs, unread.slowest_nodes) == (with_all.runs, with_all.slowest_nodes)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_leaves_them_of_all_its_sessions(project: Project) -> None:
     project.write("models/fragile.sql", "select id{{ env_var('COLUMN', '') }} from {{ ref('orders') }}")
     assert project.spanline("dbt", "run", "-s", "orders", "fragile", COLUMN=", no_such_column").returncode == 1
@@ -1116,6 +1117,7 @@ def test_journals_of_which_none_can_be_read_are_not_healthy(written: Written) ->
     assert b"none of the 1 journals" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_home_in_s3_has_the_same_figures(with_artifacts: Written, tmp_path: Path) -> None:
     pytest.importorskip("moto.server")
     s3fs = pytest.importorskip("s3fs")

@@ -254,6 +254,7 @@ def test_a_backend_that_takes_no_traces_keeps_none_from_the_file(
     assert (cursor.delivered, cursor.rejected, cursor.undelivered) == (0, len(names), 0)
 
 
+@pytest.mark.slow
 def test_the_console_prints_a_span_once_while_the_backend_is_down(project: Project, receiver: Receiver) -> None:
     receiver.status = 500
     done = project.spanline(

@@ -248,6 +248,7 @@ def test_a_good_run_has_nothing_above_info(project: Project, receiver: Receiver)
     assert not [record for record in found if "error.type" in attributes(record)]
 
 
+@pytest.mark.slow
 def test_dbts_own_warnings_and_the_callers_trace(project: Project, receiver: Receiver) -> None:
     text = (project.path / "dbt_project.yml").read_text()
     project.write("dbt_project.yml", text.replace("  shop:\n", "  shop:\n    nowhere: {+tags: [x]}\n", 1))

@@ -535,6 +535,7 @@ def test_a_run_continues_the_series_of_the_one_before(failing: tuple[Project, Re
         assert ("unique_id" in keys) == (name == "dbt.last_run.node.duration")
 
 
+@pytest.mark.slow
 def test_how_far_the_sinks_have_come_is_exported_behind_the_run_and_again_after_a_replay(
     project: Project, receiver: Receiver, start_receiver: Callable[[], Receiver]
 ) -> None:
@@ -569,6 +570,7 @@ def test_how_far_the_sinks_have_come_is_exported_behind_the_run_and_again_after_
     assert isinstance(journal(last_run(project))[-1], events.DeliveryEnded)
 
 
+@pytest.mark.slow
 def test_of_a_backend_of_metrics_that_stays_down_is_told_once(project: Project, receiver: Receiver) -> None:
     receiver.status = 503
     environment = {**receiver.otel_environment, "SPANLINE_FLUSH_TIMEOUT": "1"}
@@ -777,6 +779,7 @@ def test_a_file_that_is_none_of_ours_is_written_anew(write: Callable[..., Sample
     assert write(20, "success")["dbt_run_results_total"] == {labels(outcome="success"): 1}
 
 
+@pytest.mark.slow
 def test_what_sinks_owe_is_in_the_file_until_a_replay_has_sent_it(
     project: Project, receiver: Receiver, folder: Path
 ) -> None:

@@ -155,6 +155,7 @@ def test_times_are_those_of_the_events(build: Trace, happened: list[Event]) -> N
     assert (root.start_time, root.end_time) == (happened[0].time, happened[-1].time)
 
 
+@pytest.mark.slow
 def test_each_step_of_several_is_a_level(project: Project) -> None:
     steps = [["run", "-s", "customers"], ["test", "-s", "never"]]
     run = start(steps, project_dir=project.path, stdio=SILENT)
