@@ -17,7 +17,6 @@ from spanline.journal.clock import Clock
 from spanline.journal.reader import Reader
 from spanline.journal.state import RunState, state_of
 from spanline.results.from_state import result_of
-from spanline.runner import stopwatch
 from spanline.stats.facts import SESSION, facts_of
 from spanline.supervisor.replay import close_abandoned
 from spanline.system import process
@@ -124,16 +123,3 @@ def test_a_live_session_has_taken_what_its_clock_says() -> None:
     assert set_forward.now() - started == pytest.approx(SECOND, abs=SECOND)
     elsewhere = Clock(1, started, BOOTED, "another")
     assert elsewhere.now() - started == pytest.approx(HOUR, abs=SECOND)
-
-
-@pytest.mark.parametrize("ahead", [-HOUR, HOUR], ids=["back", "forward"])
-def test_what_dbt_has_timed_by_a_clock_that_was_set_is_timed_again(monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
-    watch = stopwatch.Stopwatch()
-    clocks = [(NOON, BOOTED), (NOON, BOOTED), (NOON + 2 * SECOND, BOOTED + 2 * SECOND)]
-    clocks.append((NOON + ahead + 3 * SECOND, BOOTED + 3 * SECOND))
-    monkeypatch.setattr(stopwatch, "both_clocks", lambda: clocks.pop(0))
-    watch.start("before")
-    watch.start("during")
-    assert watch.stop("before", 1.9) == 1.9
-    assert watch.stop("during", 3 + ahead / SECOND) == 3
-    assert watch.stop("unknown", 0.5) == 0.5

@@ -6,6 +6,19 @@ import pytest
 
 from spanline.runner.stopwatch import Stopwatch
 
+HOUR = 3_600_000_000_000
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize("ahead", [-HOUR, HOUR], ids=["back", "forward"])
+def test_what_dbt_has_timed_by_a_clock_that_was_set_is_timed_again(ahead: int) -> None:
+    readings = [(HOUR, 0), (HOUR, 0), (HOUR + 2 * SECOND, 2 * SECOND), (HOUR + ahead + 3 * SECOND, 3 * SECOND)]
+    stopwatch = Stopwatch(lambda: readings.pop(0))
+    stopwatch.start("before")
+    stopwatch.start("during")
+    assert stopwatch.stop("before", 1.9) == 1.9
+    assert stopwatch.stop("during", 3 + ahead / SECOND) == 3
+
 
 @pytest.mark.parametrize("dbts", [3600.2, -3599.8])
 def test_a_clock_that_was_set_before_dbt_told_of_the_beginning_is_not_believed(dbts: float) -> None:

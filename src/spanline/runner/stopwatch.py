@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Callable
 
 from .shared.writer import both_clocks
 
@@ -16,13 +17,15 @@ set in between."""
 class Stopwatch:
     """Times what goes on side by side, each by a key of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, clocks: Callable[[], tuple[int, int]] = both_clocks) -> None:
+        """`clocks` tells the system's clock and the monotonic one, in nanoseconds."""
+        self._clocks = clocks
         self._began: dict[Hashable, tuple[int, int]] = {}
         self._in_parts: set[Hashable] = set()
 
     def start(self, key: Hashable) -> None:
         """Note that this begins."""
-        self._began[key] = both_clocks()
+        self._began[key] = self._clocks()
 
     def note_parts(self, key: Hashable) -> None:
         """Note that dbt adds up parts of this, which may overlap: it may say more than has passed."""
@@ -33,7 +36,7 @@ class Stopwatch:
         began = self._began.pop(key, None)
         if began is None:
             return seconds
-        system, monotonic = (now - then for now, then in zip(both_clocks(), began))
+        system, monotonic = (now - then for now, then in zip(self._clocks(), began))
         passed = monotonic / 1e9
         if abs(system - monotonic) >= _TOLERANCE:
             return passed
