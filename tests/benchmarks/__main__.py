@@ -30,17 +30,18 @@ def main() -> None:
     results = Results(environment=environment_facts(), groups=[])
     with tempfile.TemporaryDirectory(prefix="spanline-benchmark-") as folder:
         work = Path(folder)
-        template = _prepared(work / "project", options.models, tools)
-        if "callback" in options.cases:
-            _say("callback")
-            results.callback = measure_callback(template.copy(work / "run"))
+        many = [case for case in chosen if not case.few]
+        few = [case for case in chosen if case.few]
         if "help" in options.cases:
             _say("help")
             results.help_seconds = list(_help_seconds(tools))
-        many = [case for case in chosen if not case.few]
-        few = [case for case in chosen if case.few]
-        if many:
-            results.groups.append(_compare(_with_plain(many), template, options.repeat, tools, work))
+        if many or "callback" in options.cases:
+            template = _prepared(work / "project", options.models, tools)
+            if "callback" in options.cases:
+                _say("callback")
+                results.callback = measure_callback(template.copy(work / "run"))
+            if many:
+                results.groups.append(_compare(_with_plain(many), template, options.repeat, tools, work))
         if few:
             small = _prepared(work / "small", options.few_models, tools)
             results.groups.append(_compare(_with_plain(few), small, options.repeat, tools, work))
