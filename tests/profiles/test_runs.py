@@ -142,7 +142,7 @@ def test_a_run_of_a_connection_is_resumed_with_that_again_or_with_a_profiles_dir
     assert [node.unique_id for node in broken.failed_nodes] == ["model.shop.fragile"]
     connected.write("models/fragile.sql", "select 1 as id")
 
-    with pytest.raises(UsageError, match="made of the connection 'warehouse', of which no secret is kept: give"):
+    with pytest.raises(UsageError, match="made of the connection 'warehouse', of which no secret is kept: pass"):
         retry(broken.run_id, home_dir=home)
     said = connected.spanline("retry", broken.run_id)
     assert said.returncode == 2
@@ -182,7 +182,7 @@ def test_two_places_for_a_profile_and_names_that_only_dbt_knows_are_errors_of_us
         start(connected, ["run"], ["test", "--profiles-dir", "."])
     project_file = connected.path / "dbt_project.yml"
     project_file.write_text(project_file.read_text().replace("profile: shop", "profile: \"{{ env_var('X') }}\""))
-    with pytest.raises(UsageError, match="name one with --profile"):
+    with pytest.raises(UsageError, match="pass dbt.s --profile"):
         start(connected, ["run"])
     assert not connected.home.exists()
 

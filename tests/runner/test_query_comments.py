@@ -116,7 +116,7 @@ def test_an_operations_statement_names_the_session(
 ) -> None:
     project.write("macros/ask.sql", "{% macro ask() %}{% do run_query('select 1 as asked;') %}{% endmacro %}")
     dbt(project, "dbt", "run-operation", "ask", **environment)
-    assert spans_of(project, receiver) == {("", "dbt run-operation")}
+    assert spans_of(project, receiver) == {("", "dbt run-operation shop")}
     (sql,) = [sql for _, sql in statements(project) if "asked" in sql]
     assert sql.endswith("'*/;")
 
@@ -169,7 +169,7 @@ def test_a_second_attempt_has_spans_of_its_own(
         dbt(project, *options, "dbt", "run", "-s", "locked", code=1, OTHER=str(other), **environment)
     found = spans_of(project, receiver)
     assert nodes_of(found) == {"operation", "model"}
-    assert {span for node, span in found if not node} == {"dbt run", "attempt"}
+    assert {span for node, span in found if not node} == {"dbt run shop", "attempt"}
     matches = [OURS.search(sql) for node, sql in statements(project) if node == "model.shop.locked"]
     assert len({ours.groups() for ours in matches if ours is not None}) == 2
 
