@@ -182,7 +182,7 @@ def test_two_places_for_a_profile_and_names_that_only_dbt_knows_are_errors_of_us
         start(connected, ["run"], ["test", "--profiles-dir", "."])
     project_file = connected.path / "dbt_project.yml"
     project_file.write_text(project_file.read_text().replace("profile: shop", "profile: \"{{ env_var('X') }}\""))
-    with pytest.raises(UsageError, match="pass dbt.s --profile"):
+    with pytest.raises(UsageError, match="pass dbt's --profile"):
         start(connected, ["run"])
     assert not connected.home.exists()
 

@@ -58,6 +58,10 @@ def hidden(text: str) -> set[str]:
     }
 
 
+def test_no_hidden_character_of_unicode_is_left() -> None:
+    assert [hex(code) for code in range(sys.maxunicode + 1) if hidden(visible(chr(code)))] == []
+
+
 @given(st.text(st.characters(exclude_categories=[])))
 def test_nothing_hidden_is_left_and_nothing_else_is_changed(text: str) -> None:
     assert hidden(visible(text)) == set()
