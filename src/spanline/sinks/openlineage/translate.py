@@ -246,7 +246,7 @@ class Translator:
         command = _command(state, event.step)
         of_run = {**facets.of_node(state, unique_id, key[:3]), "parent": self._parent(state)}
         expects = self._options.columns and command not in _NOT_BUILDING and _has_columns(node)
-        run = _Open(key, ids.lineage_run_id(state.run_id, *key), command, of_run, event.time, expects)
+        run = _Open(key, ids.lineage_run_id(state.run_id, *key), command, of_run, state.now, expects)
         self._open[key] = run
         if expects and self._resolving:
             self._untold[key] = run
