@@ -49,7 +49,7 @@ class ArtifactsNotFound(UsageError):  # noqa: N818
 class DbtException(SpanlineError):  # noqa: N818
     """A run did not succeed.
 
-    `run_id` names it, and is empty where none was begun; `failed` are the unique ids of the nodes that failed.
+    `run_id` names it, and is empty where none was begun; `failed_nodes` are the unique ids of the nodes that failed.
     `category` says what went wrong (a category of `spanline.failures`) and `transient` whether another attempt can
     help: where nodes failed differently, both are those of the most permanent failure.
     """
@@ -59,13 +59,13 @@ class DbtException(SpanlineError):  # noqa: N818
         message: str,
         *,
         run_id: str = "",
-        failed: Sequence[str] = (),
+        failed_nodes: Sequence[str] = (),
         category: str = "unknown",
         transient: bool = False,
     ) -> None:
         super().__init__(message)
         self.run_id = run_id
-        self.failed = tuple(failed)
+        self.failed_nodes = tuple(failed_nodes)
         self.category = category
         self.transient = transient
 
@@ -106,7 +106,10 @@ class DbtCancelled(DbtException):
 
 
 class DbtTimeout(DbtException):
-    """The run, or one of its nodes, took longer than it may, and was cancelled. That node is the last of `failed`."""
+    """The run, or one of its nodes, took longer than allowed and was cancelled.
+
+    The node is the last of `failed_nodes`.
+    """
 
 
 class RunnerDied(DbtException):

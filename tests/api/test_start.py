@@ -264,7 +264,7 @@ def test_failed_nodes_raise_a_runtime_exception_that_names_them(project: Project
     result = project.run("build", "-s", "fragile+ never", "--vars", "{break: true, fail_test: true}").result()
     with pytest.raises(spanline.DbtRuntimeException, match=result.run_id) as raised:
         result.raise_for_failure()
-    assert set(raised.value.failed) == {"model.shop.fragile", "test.shop.never"}
+    assert set(raised.value.failed_nodes) == {"model.shop.fragile", "test.shop.never"}
     assert raised.value.run_id == result.run_id
     assert {node.cause for node in result.nodes if node.status == "skipped"} == {"model.shop.fragile"}
 

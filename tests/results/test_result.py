@@ -57,7 +57,7 @@ def test_a_node_that_fails_in_the_warehouse_is_named_with_its_file_its_line_and_
     project.write("models/bad_cast.sql", "{{ config(materialized='table') }}\n" + _CAST)
     error = raised(project.run("run", "-s", "+bad_cast").result())
     assert type(error) is spanline.DbtRuntimeException
-    assert (error.category, error.transient, error.failed) == ("data", False, ("model.shop.bad_cast",))
+    assert (error.category, error.transient, error.failed_nodes) == ("data", False, ("model.shop.bad_cast",))
     first, *_ = str(error).splitlines()
     where = "model.shop.bad_cast (models/bad_cast.sql, line 3 of the compiled code): "
     assert first.startswith(where), "the file has a macro in that line"
@@ -148,7 +148,7 @@ def test_tests_alone_that_fail_are_told_from_nodes_that_do(project: Project) -> 
     error = raised(project.run("build", "-s", "never", "--vars", "{fail_test: true}").result())
     assert type(error) is spanline.DbtTestFailed
     assert isinstance(error, spanline.DbtRuntimeException)
-    assert (error.category, error.failed) == ("data", ("test.shop.never",))
+    assert (error.category, error.failed_nodes) == ("data", ("test.shop.never",))
 
 
 def test_a_profile_that_is_not_there(project: Project) -> None:

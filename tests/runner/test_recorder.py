@@ -471,7 +471,7 @@ def test_fail_fast_cancels_what_runs_beside_what_has_failed(failed_fast: Invocat
 def test_the_failure_and_nothing_that_it_has_cancelled_decides_the_exception(failed_fast: Invocation) -> None:
     with pytest.raises(DbtTestFailed) as raised:
         failed_fast.run.result().raise_for_failure()
-    assert raised.value.failed == ("test.shop.huge",)
+    assert raised.value.failed_nodes == ("test.shop.huge",)
     assert (raised.value.category, raised.value.transient) == ("data", False)
     assert f"Got {HUGE} results" in str(raised.value)
 

@@ -415,7 +415,7 @@ def test_what_takes_too_long_is_cancelled(project: Project, limits: dict[str, fl
     assert "timeout: allow more time" in str(raised.value)
     assert raised.value.category == "timeout"
     named = "node_timeout" in limits
-    assert raised.value.failed == (("model.shop.gate",) if named else ())
+    assert raised.value.failed_nodes == (("model.shop.gate",) if named else ())
     assert ("(models/gate.py)" in str(raised.value)) is named
 
 

@@ -158,7 +158,7 @@ def exception_of(result: RunResult) -> DbtException:
     error = kind(
         _message(result),
         run_id=result.run_id,
-        failed=[*(node.unique_id for node in result.failed_nodes), *filter(None, [result.timed_out_node])],
+        failed_nodes=[*(node.unique_id for node in result.failed_nodes), *filter(None, [result.timed_out_node])],
         category=_OF_OUTCOME.get(kind) or (failure.category if failure is not None else UNKNOWN),
         transient=failure is not None and failure.transient and kind not in _OF_OUTCOME,
     )
