@@ -58,6 +58,7 @@ def test_run_returns_the_result_of_a_run_that_is_over(project: Project, capfd: p
     assert "Completed successfully" in capfd.readouterr().out, "dbt's output is the caller's"
 
 
+@pytest.mark.slow
 def test_the_environment_that_a_run_is_given_may_name_its_parent_in_lineage(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,7 @@ def test_without_a_project_the_error_is_dbts_and_the_run_is_kept_in_the_users_ho
     assert [path.name for path in empty.iterdir()] == ["logs"], "dbt's own"
 
 
+@pytest.mark.slow
 def test_an_environment_and_a_working_directory_are_passed_on(project: Project) -> None:
     below = project.path / "models"
     said = command([SPANLINE, "dbt", "--quiet", "ls", "-s", "gate"], below, {"GATE": "x", "SHOP_DB": "other.duckdb"})

@@ -123,6 +123,7 @@ def listed(project: Project, *args: str) -> list[str]:
     return sorted(json.loads(line)["unique_id"] for line in done.stdout.splitlines())
 
 
+@pytest.mark.slow
 def test_the_selection_is_what_dbt_ls_lists(build: Invocation) -> None:
     kinds = ("model", "seed", "snapshot", "test", "unit_test")
     types = [word for kind in kinds for word in ("--resource-type", kind)]
@@ -504,6 +505,7 @@ def test_no_result_is_lost_however_dbt_is_told_to_handle_its_warnings(
     assert "" not in invocation.run.state.nodes
 
 
+@pytest.mark.slow
 def test_source_freshness_is_journalled_as_dbt_found_it(copy_project: Callable[[], Project]) -> None:
     project = copy_project()
     project.run("run-operation", "say", "--args", "{text: hello}")

@@ -12,6 +12,7 @@ from tests.support.project import Project
 from tests.support.receivers import Receiver
 
 
+@pytest.mark.slow
 def test_what_a_backend_refuses_is_told_without_the_key_to_it(project: Project, receiver: Receiver) -> None:
     # 401 is no verdict on the event: it is owed, and the client's error, which quotes the address, says why.
     receiver.status = 401

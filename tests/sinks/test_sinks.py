@@ -164,6 +164,7 @@ def test_what_was_sent_is_what_the_journal_means(build: Delivered) -> None:
     assert sorted(map(json.dumps, sent)) == sorted(map(json.dumps, lineage_of(build.events)))
 
 
+@pytest.mark.slow
 def test_a_microbatch_model_is_one_run(project: Project, receiver: Receiver) -> None:
     period = ("--event-time-start", "2020-01-01", "--event-time-end", "2020-01-04")
     done = project.spanline(

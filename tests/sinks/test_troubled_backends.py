@@ -270,6 +270,7 @@ def test_a_time_out_sends_nothing_again_at_once_and_fewer_at_once(
     assert len(backend.received) == len(both("session", *names)) + 1
 
 
+@pytest.mark.slow
 def test_without_a_time_out_configured_an_answer_may_take_as_long_as_those_of_a_loaded_marquez(
     tmp_path: Path, backend: Backend
 ) -> None:

@@ -275,6 +275,7 @@ def test_a_project_that_cannot_be_read_is_an_error(project: Project, receiver: R
     assert "depends on a node named 'nothing'" in body(said)
 
 
+@pytest.mark.slow
 def test_a_stale_source_says_how_stale(project: Project, receiver: Receiver) -> None:
     assert project.spanline("dbt", "run", "-s", "customers").returncode == 0  # its hook makes the source
     assert project.spanline("dbt", "source", "freshness", **receiver.otel_environment).returncode == 1
