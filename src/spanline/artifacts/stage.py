@@ -135,8 +135,7 @@ def _state_of(directory: RunDirectory) -> RunState:
 def _last_of_each(directory: RunDirectory) -> list[Path]:
     """The artifacts that the run's invocations have left, by name the last."""
     found: dict[str, Path] = {}
-    folders = [folder for folder in (directory.path / "artifacts").glob("*-*-*") if folder.is_dir()]
-    for folder in sorted(folders, key=lambda folder: [int(number) for number in folder.name.split("-")]):
+    for folder in directory.kept_artifacts():
         found.update((file.name, file) for file in folder.glob("*.json"))
     return [found[name] for name in sorted(found)]
 

@@ -35,9 +35,6 @@ class RunDirectory(msgspec.Struct, frozen=True):
 
     path: Path
 
-    def __fspath__(self) -> str:
-        return str(self.path)
-
     @property
     def run_id(self) -> str:
         """The run's id, which is the directory's name."""
@@ -110,11 +107,14 @@ class RunDirectory(msgspec.Struct, frozen=True):
         """The artifacts of one invocation."""
         return self.path / "artifacts" / f"{session}-{step}-{attempt}"
 
+    def kept_artifacts(self) -> list[Path]:
+        """The directories of artifacts that there are, in the order of their invocations."""
+        found = (path for path in (self.path / "artifacts").glob("*-*-*") if path.is_dir())
+        return sorted(found, key=lambda path: [int(number) for number in path.name.split("-")])
+
     def last_artifact(self, name: str) -> Path | None:
         """One of dbt's artifacts, of the last invocation of which it was kept."""
-        kept = (path for path in (self.path / "artifacts").glob("*-*-*") if (path / name).is_file())
-        last = max(kept, key=lambda path: [int(number) for number in path.name.split("-")], default=None)
-        return None if last is None else last / name
+        return next((path / name for path in reversed(self.kept_artifacts()) if (path / name).is_file()), None)
 
     @property
     def loss(self) -> str:
