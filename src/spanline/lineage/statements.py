@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from spanline.events import Relation
@@ -33,11 +34,10 @@ _SUMMARY: Final = 255
 
 def operation(sql: str) -> str:
     """What the SQL begins with, after blanks and comments, in capitals: `SELECT`, `CREATE TABLE`."""
-    begin = _begin(sql)
-    found = _WORD.match(sql, begin)
+    found = _WORD.match(sql, _begin(sql))
     if found is None:
         return ""
-    head = _HEAD.match(sql, begin)
+    head = _head(sql)
     return " ".join(filter(None, (found[0], head and head["kind"]))).upper()
 
 
@@ -58,7 +58,7 @@ def summary(sql: str, reads: Iterable[Relation]) -> str:
 
 def changes(sql: str, name: str) -> bool:
     """Whether it is plainly the relation of this name, as dbt writes it, that the statement makes or changes."""
-    found = _HEAD.match(sql, _begin(sql))
+    found = _head(sql)
     return found is not None and _stands(sql, name, found.end())
 
 
@@ -73,7 +73,7 @@ def replaces(sql: str, name: str) -> bool:
 
 def _target(sql: str) -> list[str]:
     """The last part of the name of what the statement makes, changes or calls."""
-    head = _HEAD.match(sql, _begin(sql))
+    head = _head(sql)
     name = _NAME.match(sql, head.end()) if head is not None else None
     if head is None or name is None or (head["kind"] or "").upper() in _PASSING:
         return []
@@ -103,6 +103,12 @@ def _places(sql: str, name: str) -> Iterator[int]:
 
 def _stands(sql: str, name: str, at: int) -> bool:
     return sql.startswith(name, at) and not _GOES_ON.match(sql, at + len(name))
+
+
+@lru_cache(maxsize=16)
+def _head(sql: str) -> re.Match[str] | None:
+    """What stands before a name, if anything does. Several questions are asked of one statement in a row."""
+    return _HEAD.match(sql, _begin(sql))
 
 
 def _begin(sql: str) -> int:
