@@ -75,57 +75,16 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "spanline.errors"),
-    **dict.fromkeys(
-        (
-            "attach",
-            "retry",
-            "run",
-            "start",
-            "upload",
-        ),
-        "spanline.api.start",
-    ),
+    **dict.fromkeys(("attach", "retry", "run", "start", "upload"), "spanline.api.start"),
     "Run": "spanline.api.run",
-    **dict.fromkeys(
-        (
-            "Failure",
-            "classify",
-        ),
-        "spanline.failures.classify",
-    ),
+    **dict.fromkeys(("Failure", "classify"), "spanline.failures.classify"),
     "Category": "spanline.failures.matching",
     "RunDirectory": "spanline.home.home",
-    **dict.fromkeys(
-        (
-            "LimitArguments",
-            "Limits",
-        ),
-        "spanline.home.limits",
-    ),
-    **dict.fromkeys(
-        (
-            "Redaction",
-            "Storage",
-        ),
-        "spanline.home.storage",
-    ),
+    **dict.fromkeys(("LimitArguments", "Limits"), "spanline.home.limits"),
+    **dict.fromkeys(("Redaction", "Storage"), "spanline.home.storage"),
     "Record": "spanline.journal.reader",
-    **dict.fromkeys(
-        (
-            "AttemptState",
-            "NodeState",
-            "Outcome",
-            "RunState",
-        ),
-        "spanline.journal.state",
-    ),
-    **dict.fromkeys(
-        (
-            "NodeResult",
-            "RunResult",
-        ),
-        "spanline.results.result",
-    ),
+    **dict.fromkeys(("AttemptState", "NodeState", "Outcome", "RunState"), "spanline.journal.state"),
+    **dict.fromkeys(("NodeResult", "RunResult"), "spanline.results.result"),
     "Stdio": "spanline.system.stdio",
     "callback": "spanline.api.callback",
 }

@@ -19,9 +19,8 @@ def openlineage() -> Sink | None:
         return None
     file = os.environ.get(settings.OPENLINEAGE_CONFIG)
     if file and not Path(file).is_file() and not os.environ.get(settings.OPENLINEAGE_URL):
-        raise LookupError(
-            f"{settings.OPENLINEAGE_CONFIG} names {file}, and there is no such file"
-        )  # the client would print all
+        # Without this the client would print all events.
+        raise LookupError(f"{settings.OPENLINEAGE_CONFIG} names {file}, and there is no such file")
     from spanline.sinks.openlineage import OpenLineageSink  # noqa: PLC0415 - see the module's docstring
 
     return OpenLineageSink()

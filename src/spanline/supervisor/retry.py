@@ -85,8 +85,5 @@ def attempts(
 def _stop(limits: Limits) -> StopBaseT:
     after_attempts = tenacity.stop_after_attempt(limits.retry_limit)
     # `before`: an attempt that would begin too late isn't waited for.
-    return (
-        after_attempts
-        if limits.retry_within is None
-        else after_attempts | tenacity.stop_before_delay(limits.retry_within)
-    )
+    within = limits.retry_within
+    return after_attempts if within is None else after_attempts | tenacity.stop_before_delay(within)

@@ -136,9 +136,8 @@ class _Recipient:
     def __init__(self, exporter: _Exporter) -> None:
         self.exporter = exporter
         self.is_failing = False
-        self._settled: dict[
-            int, tuple[object, Rejected | None]
-        ] = {}  # by identity: kept, so that no other has the same
+        # By identity; the payload is kept, so that no other has the same.
+        self._settled: dict[int, tuple[object, Rejected | None]] = {}
 
     def owed(self, payloads: Sequence[object]) -> Sequence[object]:
         """Those that it has neither taken nor refused."""

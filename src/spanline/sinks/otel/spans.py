@@ -55,12 +55,6 @@ _PARSES_NOTHING: Final = frozenset(("clean", "debug", "deps", "docs serve", "ini
 """Commands of dbt's that have no phases of their own."""
 
 
-class _Phase(msgspec.Struct, frozen=True):
-    name: str
-    place: Place
-    started: int
-
-
 class _Delivery(msgspec.Struct, frozen=True):
     """What goes on from the session's end, and whose word it is that it is over: a replay has a delivery of its own."""
 
@@ -69,7 +63,7 @@ class _Delivery(msgspec.Struct, frozen=True):
 
 
 class _Level(msgspec.Struct, frozen=True):
-    """A step or an attempt under way."""
+    """A step, an attempt, a phase or a part of one, under way."""
 
     name: str
     place: Place
@@ -129,8 +123,8 @@ class Translator:
         self._sampling = sampling
         self._step: _Level | None = None
         self._attempt: _Level | None = None
-        self._phase: _Phase | None = None
-        self._part: _Phase | None = None
+        self._phase: _Level | None = None
+        self._part: _Level | None = None
         self._idle = 0
         self._delivery: _Delivery | None = None
         self._open_nodes: dict[str, tuple[Place, SpanContext]] = {}
@@ -199,7 +193,7 @@ class Translator:
         name = conventions.PHASES.get(event.phase, event.phase)
         self._enter(name, event, state)
         if name == conventions.EXECUTE:
-            self._part = _Phase(conventions.PREPARE, (event.step, event.attempt), state.now)
+            self._part = _Level(conventions.PREPARE, (event.step, event.attempt), state.now)
 
     def _dbt_finished(self, event: events.DbtFinished, state: RunState) -> Iterable[Message]:
         yield from self._close_phase(state)
@@ -227,7 +221,7 @@ class Translator:
             yield self._level(level, self._above(state), state)
 
     def _enter(self, phase: str, event: Event, state: RunState) -> None:
-        self._phase = _Phase(phase, (event.step, event.attempt), state.now)
+        self._phase = _Level(phase, (event.step, event.attempt), state.now)
 
     def _close_phase(self, state: RunState) -> Iterator[Message]:
         for unique_id in list(self._open_nodes):
@@ -248,11 +242,11 @@ class Translator:
             part, self._part = self._part, None
             yield self._of_phase(part, self._context_of(self._phase, state), state)
 
-    def _of_phase(self, phase: _Phase, above: SpanContext, state: RunState) -> Message:
+    def _of_phase(self, phase: _Level, above: SpanContext, state: RunState) -> Message:
         own = self._context_of(phase, state)
         return Message(self._span(phase.name, own, above, of_place(phase.place), (phase.started, state.now)))
 
-    def _context_of(self, phase: _Phase, state: RunState) -> SpanContext:
+    def _context_of(self, phase: _Level, state: RunState) -> SpanContext:
         return self._context(state, *phase.place, "phase", phase.name)
 
     def _level(self, level: _Level, above: SpanContext, state: RunState) -> Message:
@@ -278,7 +272,7 @@ class Translator:
     def _beside_nodes(self, state: RunState) -> SpanContext:
         """The span of what is none of a node's: that of what comes before the first, or after the last, or above."""
         if self._part is None and self._phase is not None and self._idle:
-            self._part = _Phase(conventions.FINISH, self._phase.place, self._idle)
+            self._part = _Level(conventions.FINISH, self._phase.place, self._idle)
         return self._context_of(self._part, state) if self._part is not None else self._phase_or_above(state)
 
     def _leave_preparation(self, state: RunState) -> Iterator[Message]:
@@ -380,8 +374,8 @@ class Translator:
 
     def _query_started(self, event: events.QueryStarted, state: RunState) -> Iterable[Message]:
         place = (event.step, event.attempt)
-        of_node = event.unique_id in self._open_nodes if event.unique_id else False
-        above = self._context(state, *place, event.unique_id) if of_node else self._beside_nodes(state)
+        in_node = event.unique_id in self._open_nodes if event.unique_id else False
+        above = self._context(state, *place, event.unique_id) if in_node else self._beside_nodes(state)
         self._queries[event.writer, event.query] = Query(
             event.query, state.now, event.sql, event.unique_id, place, above
         )
