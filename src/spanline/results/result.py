@@ -35,7 +35,7 @@ EXCEPTIONS: Final[Mapping[str, type[DbtException]]] = {
 }
 """By category; every other one is a `DbtRuntimeException`. docs/errors.md has the same table."""
 
-_ADVICE: Final[Mapping[str, str]] = {
+ADVICE: Final[Mapping[str, str]] = {
     "compilation": "fix the project",
     "parsing": "fix the project",
     "profile": "fix the profile (`dbt debug` checks it)",
@@ -51,6 +51,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "resource": "use a larger warehouse, or reduce what the query does",
     "internal": "read dbt's log",
 }
+"""What to do, by category."""
 
 _OF_OUTCOME: Final[Mapping[type[DbtException], str]] = {
     RunnerDied: "internal",
@@ -185,11 +186,11 @@ def _message(result: RunResult) -> str:
     said = result.error or "dbt failed"
     again = f"`spanline retry {result.run_id}` resumes the run"
     if result.timed_out:  # whatever else has failed before
-        return f"{said}\ntimeout: {_ADVICE['timeout']}; then {again}"
+        return f"{said}\ntimeout: {ADVICE['timeout']}; then {again}"
     failure = result.failure
     if failure is not None and failure.rule == _USAGE:
         return f"{said}\n{failure.category} (permanent): change dbt's arguments"
-    if failure is None or failure.category not in _ADVICE:
+    if failure is None or failure.category not in ADVICE:
         return f"{said}\n{again}"
     how = "transient" if failure.transient else "permanent"
-    return f"{said}\n{failure.category} ({how}): {_ADVICE[failure.category]}; then {again}"
+    return f"{said}\n{failure.category} ({how}): {ADVICE[failure.category]}; then {again}"
