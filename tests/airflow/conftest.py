@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +15,10 @@ from tests.support.airflow_site import AIRFLOW, Site
 from tests.support.receivers import Receiver
 
 DAGS = Path(__file__).parent / "dags"
+
+# Airflow makes its home where it is first imported.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="spanline-airflow-")
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 if not AIRFLOW.exists():
     collect_ignore_glob = ["test_*.py"]

@@ -18,6 +18,7 @@ from spanline.airflow.hook import DbtHook
 from spanline.airflow.task_log import TaskLog, log, log_summary
 from spanline.airflow.task_result import DbtTaskResult
 from spanline.airflow.trigger import BY, DbtExecutionTrigger
+from spanline.home.spec import RunSpec
 from spanline.journal.state import DIED
 from spanline.lineage import names
 from spanline.runner.shared import settings
@@ -212,13 +213,17 @@ class DbtOperator(BaseOperator):
         )
         if not steps:
             raise UsageError("give the operator a `dbt_command`, or `steps`")
-        run = hook.start(
-            steps,
-            caller=caller,
-            environment=lineage.variables(context),
-            run_id=self._starting,
-            resume=self.resume,
-        )
+        if last is not None and self._is_done(last, steps, hook, context):
+            log.info(f"run {last.id} has succeeded since the last try ended")
+            run = last
+        else:
+            run = hook.start(
+                steps,
+                caller=caller,
+                environment=lineage.variables(context),
+                run_id=self._starting,
+                resume=self.resume,
+            )
         self._run = run
         if self._killed:
             run.cancel(by=BY, reason="the task was killed while the run began")
@@ -226,6 +231,18 @@ class DbtOperator(BaseOperator):
         self._push_links(run, context)
         log.info(f"run {run.id}, session {run.session}", run_id=run.id, directory=str(run.directory.path))
         return run
+
+    def _is_done(self, last: spanline.Run, steps: list[list[str]], hook: DbtHook, context: Context) -> bool:
+        """Whether the run of an earlier try, whose worker has vanished, was brought to a good end without it.
+
+        After a clear Airflow counts on from the tries that there were: then what succeeded is asked for anew.
+        """
+        task_instance = context["ti"]
+        first_try = task_instance.max_tries - self.retries + 1
+        if not self.resume or task_instance.try_number <= first_try or last.live or not last.is_complete:
+            return False
+        spec = RunSpec.load(last.directory.spec)
+        return spec.steps == steps and hook.variables().items() <= spec.environment.items()
 
     def _may_defer(self) -> bool:
         """Whether the supervisor outlives this task's process, so that the task may end meanwhile."""

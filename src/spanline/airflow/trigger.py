@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 import spanline
+from spanline.airflow.task_log import TaskLog
 from spanline.errors import SpanlineError
 from spanline.journal.state import CANCELLED, DIED, SUCCESS
 
@@ -72,8 +73,9 @@ class DbtExecutionTrigger(BaseTrigger):
         return self._of_result(await asyncio.to_thread(run.result))
 
     async def _end(self, run: spanline.Run) -> None:
-        async for _ in run.aevents(min(_POLL_SECONDS, self.check_interval)):
-            pass
+        tell = TaskLog(run.session)
+        async for event, state in run.astates(min(_POLL_SECONDS, self.check_interval)):
+            tell(event, state)
 
     def _of_result(self, result: RunResult) -> dict[str, object]:
         status = {SUCCESS: "success", CANCELLED: "cancelled", DIED: "died"}.get(result.outcome, "error")

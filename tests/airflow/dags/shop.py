@@ -31,7 +31,7 @@ with DAG("deferred", schedule=None):
     DbtOperator(task_id="dbt", dbt_command="run", deferrable=True, **SHOP, **URLS, **RETRIED)
 
 with DAG("timed", schedule=None):
-    DbtOperator(task_id="dbt", dbt_command="run", execution_timeout=timedelta(seconds=8), **SHOP)
+    DbtOperator(task_id="dbt", dbt_command="run", execution_timeout=timedelta(seconds=12), **SHOP)
 
 with DAG("timed_deferred", schedule=None):
-    DbtOperator(task_id="dbt", dbt_command="run", execution_timeout=timedelta(seconds=8), deferrable=True, **SHOP)
+    DbtOperator(task_id="dbt", dbt_command="run", execution_timeout=timedelta(seconds=12), deferrable=True, **SHOP)
