@@ -298,7 +298,8 @@ def _taken_over(run: Run) -> lease.Lease | None:
 def is_ending(run: Run) -> bool:
     """Whether its session is or will soon be over: its supervisor is gone, or it is being cancelled."""
     state = run.state
-    if state.cancelling or state.ended is not None:
+    # An order stands in its file a moment before the journal tells of it.
+    if state.cancelling or state.ended is not None or run.directory.cancel.exists():
         return True
     session = state.session
     return session is not None and session.host == platform.node() and _is_gone(session.pid, run.directory)

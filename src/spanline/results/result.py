@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -183,7 +184,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         """
         named = _NAMED
         found = self._summary(named)
-        while named and len(msgspec.json.encode(found)) > _SUMMARY_BYTES:
+        while named and len(json.dumps(found)) > _SUMMARY_BYTES:
             named //= 2
             found = self._summary(named)
         return found
