@@ -24,6 +24,10 @@ _CHUNK: Final = 1 << 17
 """Bytes per read. With eight times as many, reading takes a sixth more time, and megabytes to hold the lines."""
 POLL_SECONDS: Final = 0.03
 """How often a follower looks for more. It reads a burst at once, which costs a quarter less than at 10 ms."""
+ASYNC_POLL_SECONDS: Final = 1.0
+_FIRST_WAIT: Final = 0.05
+_LONGER: Final = 1.5
+"""How an event loop's follower looks: at first after `_FIRST_WAIT` seconds, each time so many times longer."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -138,8 +142,11 @@ def follow(reader: Reader, ended: Callable[[], bool], poll: float = POLL_SECONDS
         yield from burst
 
 
-async def afollow(reader: Reader, ended: Callable[[], bool], poll: float = 0.05) -> AsyncIterator[Record]:
-    """`follow` for an event loop. It never blocks the loop for longer than the read of one chunk."""
+async def afollow(reader: Reader, ended: Callable[[], bool], poll: float = ASYNC_POLL_SECONDS) -> AsyncIterator[Record]:
+    """`follow` for an event loop. It never blocks the loop for longer than the read of one chunk.
+
+    The longer nothing comes, the less often it looks, down to every `poll` seconds: hundreds may share a loop.
+    """
     import asyncio  # noqa: PLC0415 - a tenth of what `spanline dbt` takes to begin, which has no event loop
 
     while True:
@@ -149,5 +156,7 @@ async def afollow(reader: Reader, ended: Callable[[], bool], poll: float = 0.05)
             await asyncio.sleep(0)
         if last:
             return
+        wait = min(_FIRST_WAIT, poll)
         while not reader.has_more() and not ended():
-            await asyncio.sleep(poll)
+            await asyncio.sleep(wait)
+            wait = min(wait * _LONGER, poll)

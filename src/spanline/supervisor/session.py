@@ -137,12 +137,12 @@ class Supervisor:
         self._foreground = foreground
         self._detached = detached
         self._journal = SessionJournal(directory)
-        # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
-        self._orders = Orders(directory)
         self._resumes = resumes
         self._journal.catch_up()
         self.session = self._journal.state.session_number + 1
         """The number of the session within its run."""
+        # One that is asked for from now on, were it before `run`, holds.
+        self._orders = Orders(directory, first=self.session == 1)
         self._beat_at = time.monotonic()
         self._look_at = 0.0
         self._silence = Silence(self._journal.file)
