@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.cases import Tools, clean_environment
-from tests.benchmarks.project import Template
+from tests.benchmarks.project import generated
 
 _PARSED: Final = 500
 _SAMPLE_SECONDS: Final = 0.002
@@ -51,7 +51,7 @@ def _options() -> argparse.Namespace:
 
 
 def _write(path: Path, project: Path, models: int) -> tuple[int, int]:
-    template = Template(project, min(models, _PARSED))
+    template = generated(project, min(models, _PARSED))
     template.prepare(Tools.of_this_interpreter(None).dbt, clean_environment())
     manifest = json.loads((project / "target" / "manifest.json").read_text())
     sections = {name: json.dumps(manifest[name]) for name in ("nodes", "parent_map", "child_map")}

@@ -22,7 +22,7 @@ from spanline.system.open_file import OpenFile
 FILE_NAME: Final = "journal.jsonl"
 _CHUNK: Final = 1 << 17
 """Bytes per read. With eight times as many, reading takes a sixth more time, and megabytes to hold the lines."""
-POLL_SECONDS: Final = 0.025
+POLL_SECONDS: Final = 0.03
 """How often a follower looks for more. It reads a burst at once, which costs a quarter less than at 10 ms."""
 ASYNC_POLL_SECONDS: Final = 1.0
 _FIRST_WAIT: Final = 0.05
