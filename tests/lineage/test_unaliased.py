@@ -142,7 +142,7 @@ def test_redshift_names(expression: str, expected: list[str]) -> None:
     assert names(expression, "redshift") == expected
 
 
-@pytest.mark.parametrize("adapter", ["snowflake", "duckdb", "bigquery", "vertica", "databricks"])
+@pytest.mark.parametrize("adapter", ["snowflake", "bigquery", "vertica", "databricks"])
 def test_of_other_warehouses_nothing_is_guessed(adapter: str) -> None:
     for expression in ("count(*)", "coalesce(x, y)", "case when x > 1 then 1 else y end", "x + 1", "(select 1)"):
         assert names(expression, adapter) == []

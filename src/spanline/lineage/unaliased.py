@@ -1,17 +1,20 @@
 """What the warehouse calls a column that the SQL gives no alias, where that is certain.
 
 PostgreSQL's rule is `FigureColname` in its parse_target.c. Redshift's is that of PostgreSQL 8, but it rewrites many of
-its own functions before.
+its own functions before. DuckDB's has a module of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib import metadata
 from typing import Final, NamedTuple
 
 from sqlglot import exp
-from sqlglot.dialects import Postgres
+from sqlglot.dialects import DuckDB, Postgres
 
+from spanline.lineage import duckdb_names
 from spanline.lineage.dialects import Spelling, dialect_for
 
 
@@ -77,10 +80,44 @@ class Unaliased:
         self._rule = _RULES.get(adapter.lower()) or _Rule(casts=isinstance(dialect, Postgres))
         self._spell = Spelling(dialect)
         self._sql = sql
+        self._duckdb = duckdb_names.Names(sql, duckdb_version()) if isinstance(dialect, DuckDB) else None
 
     def __call__(self, node: exp.Expr) -> str:
         """The name of a projection that is no column."""
+        if self._duckdb is not None:
+            return self._by_place(node, self._duckdb)
         return self._name(node).text
+
+    def is_alias(self, alias: exp.Expr) -> bool:
+        """Whether an alias is one to the warehouse, too: to sqlglot the `_000` in `1_000` is, and EXPORT_STATE."""
+        start = alias.args["alias"].meta.get("start")
+        if not isinstance(start, int):
+            return True
+        before = self._sql[:start]
+        if before[-1:].isalnum() or before.endswith("."):
+            return False
+        is_state = self._duckdb is not None and alias.alias.lower() == "export_state"
+        return not is_state or before.rstrip().lower().endswith(("as", "'", '"'))
+
+    def of_sign(self, column: exp.Expr) -> str | None:
+        """The name of a column behind a `+`, which sqlglot leaves out; None where there is none."""
+        place = _place(column)
+        if place is None or not self._sql[:place].rstrip(" \n\t(").endswith("+"):
+            return None
+        if self._duckdb is not None:
+            return self._duckdb.at(place)
+        return _NONE.text if self._rule.functions is not None else ""
+
+    def _by_place(self, node: exp.Expr, names: duckdb_names.Names) -> str:
+        """The name of what stands at the place of the node, or beside one of its neighbours whose place is known."""
+        select = node.find_ancestor(exp.Select)
+        projections = [each.unalias().unnest() for each in select.expressions] if select is not None else [node]
+        own = next((at for at, each in enumerate(projections) if each is node), None)
+        for at, each in sorted(enumerate(projections), key=lambda pair: pair[1] is not node):
+            place = _place(each)
+            if place is not None and own is not None:
+                return names.at(place, own - at)
+        return names.only(own) if own is not None else ""
 
     def _name(self, node: exp.Expr) -> _Name:
         found = None
@@ -152,6 +189,28 @@ class Unaliased:
         start, end = node.meta.get("start"), node.meta.get("end")
         name = self._sql[start : end + 1] if start is not None and end is not None else ""
         return name.lower() if name.isidentifier() else ""
+
+
+@cache
+def duckdb_version() -> int:
+    """The major version of DuckDB beside which this runs; 1, by whose rules fewer names are certain, if none is."""
+    try:
+        return int(metadata.version("duckdb").partition(".")[0])
+    except (metadata.PackageNotFoundError, ValueError):
+        return 1
+
+
+def _place(node: exp.Expr) -> int | None:
+    """Where some of an expression stands in the SQL, outside of queries in it."""
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        start = each.meta.get("start")
+        if isinstance(start, int):
+            return start
+        if not isinstance(each, exp.Query):
+            waiting.extend(each.iter_expressions())
+    return None
 
 
 _IN_FULL: Final = _Rule(casts=True, functions=lambda _: True, whole=True)
