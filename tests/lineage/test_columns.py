@@ -766,7 +766,7 @@ UNNAMED = [
     (
         "postgres",
         "select o.extras.upper(drink), (o.extras).*, extract(day from ordered_at) from main.orders o",
-        ["upper"],
+        ["upper", "extract"],
     ),
 ]
 

@@ -23,6 +23,7 @@ _COLUMNS: Final = """
     select n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
     from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
     where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'v', 'm', 'f', 'p') and lower(c.relname) = any(%s)
+        and (pg_table_is_visible(c.oid) or lower(n.nspname) = any(%s))
     order by (n.nspname in ('pg_catalog', 'information_schema')), c.oid, a.attnum
 """
 
@@ -65,7 +66,7 @@ class Database:
             return None
         words = sorted({word.lower() for word in _WORD.findall(sql)})
         found: dict[tuple[str | None, str, str], list[tuple[str, str]]] = {}
-        for schema, table, column, type_ in self.run(_COLUMNS, words):
+        for schema, table, column, type_ in self.run(_COLUMNS, words, words):
             found.setdefault((None, schema, table), []).append((column, type_))
         return Answer(
             dialect="postgres",
