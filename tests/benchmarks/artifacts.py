@@ -143,7 +143,7 @@ def _work(mode: str, path: Path) -> Callable[[], float]:
 
 def _storing(mode: str, path: Path) -> Callable[[], float]:
     from spanline.artifacts.redact import Cutter, Values
-    from spanline.artifacts.stage import _mapped, _write
+    from spanline.artifacts.stage import compress, mapped
     from spanline.home.storage import Redaction
 
     texts = {"env_vars": ["a-token-that-is-nowhere"], "vars": ["model_000_" if "found" in mode else "nowhere-either"]}
@@ -152,7 +152,7 @@ def _storing(mode: str, path: Path) -> Callable[[], float]:
     def store() -> float:
         cutter = Cutter(Redaction(), Values(secrets=texts))
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            stored = _write(Path(folder), path.name, codec, cutter.artifact(path.name, _mapped(path)))
+            stored = compress(Path(folder), path.name, codec, cutter.artifact(path.name, mapped(path)))
         return 1 - stored.stored / stored.size
 
     return store

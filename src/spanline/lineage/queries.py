@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from sqlglot import exp
-from sqlglot.dialects import TSQL, DuckDB, Oracle, Snowflake
+from sqlglot.dialects import TSQL, DuckDB, Oracle, Postgres, Snowflake
 from sqlglot.dialects.dialect import Dialect, UsingColumnOrder
 
 from spanline.lineage.dialects import Spelling
@@ -38,8 +38,8 @@ from spanline.lineage.references import References
 from spanline.lineage.relations import Relations
 from spanline.lineage.schema import Relation, Schema
 from spanline.lineage.scopes import NO_CTES, NOWHERE, Ctes, Output, Rows, Scope, Unlisted
-from spanline.lineage.set_operations import compared, united
-from spanline.lineage.stars import beside, like, numbered
+from spanline.lineage.set_operations import compared, distinct, united
+from spanline.lineage.stars import beside, chosen, like, named_after, numbered, pattern_of
 from spanline.lineage.sums import Sums
 from spanline.lineage.unaliased import Unaliased
 
@@ -159,9 +159,15 @@ class Walk:
             if clause is not None:
                 yield self.lineage(clause, scope), kinds
         limit = select.args.get("limit")
-        distinct = select.args.get("distinct")
+        unique = select.args.get("distinct")
         keys = limit.args.get("expressions") if limit is not None else None  # ClickHouse's LIMIT n BY
-        on = distinct.args.get("on") if distinct is not None else None
+        on = unique.args.get("on") if unique is not None else None
+        if unique is not None and on is None:
+            yield from ((column.lineage, GROUP_BY) for column in rows.columns)
+        for clause in (limit, select.args.get("offset")):
+            number = clause.args.get("expression") if clause is not None else None
+            if number is not None:
+                yield self.lineage(number, scope), FILTER  # it may be a query
         for key in (*(keys or ()), *(flat(on) if on is not None else ())):
             yield self._key(key, scope, rows), GROUP_BY
 
@@ -222,6 +228,8 @@ class Walk:
                 branches.append(right)
             else:
                 branches, by_name = [united(branches, self._sums, by_name=by_name), right], named
+            if operation.args.get("distinct") and isinstance(operation, exp.Union):
+                branches = [distinct(united(branches, self._sums, by_name=by_name), self._sums)]
         return united(branches, self._sums, by_name=by_name)
 
     # --- FROM -----------------------------------------------------------------------------------------------------
@@ -343,20 +351,23 @@ class Walk:
         if not isinstance(table.this, (exp.Identifier, exp.Dot)):
             return self._made(table.this, self.lineage(table.this, scope))
         names = [self._spell(part) for part in table.parts]
-        if len(names) == 1:
-            cte = scope.ctes.get(names[0].lower())
+        if len(names) == 1 or (len(names) == 2 and names[0].lower() == "recurring"):  # DuckDB's USING KEY
+            cte = scope.ctes.get(names[-1].lower())
             if cte is not None:
                 return cte
         database, schema, identifier = (None, None, *names)[-3:]
         return self._relations.rows((database, schema, identifier or ""))
 
     def _made(self, function: exp.Expr, lineage: Lineage) -> Rows:
-        """What a function in FROM gives: columns that are all made of its arguments, named by the alias if at all."""
+        """What a function in FROM gives: columns that are all made of its arguments, named by the alias if at all.
+
+        Its arguments decide, too, how many rows there are beside those of its neighbours.
+        """
         made = Unlisted((), self._sums.of([(lineage, TRANSFORMATION)]))
         names = [column.name for column in function.find_all(exp.OpenJSONColumnDef, exp.JSONColumnDef)]
         if isinstance(self._dialect, Snowflake) and isinstance(function, exp.TableFromRows):
             names = list(_FLATTENED) if isinstance(function.this, exp.Explode) else names
-        return Rows((), unlisted=made).renamed(names)
+        return Rows((), unlisted=made, whole=self._sums.of([(lineage, JOIN)])).renamed(names)
 
     def _unnested(self, unnest: exp.Unnest, scope: Scope) -> Rows:
         arrays = [self._sums.of([(self.lineage(array, scope), TRANSFORMATION)]) for array in unnest.expressions]
@@ -371,7 +382,8 @@ class Walk:
             columns.append(
                 Output(self._spell(offset) if isinstance(offset, exp.Identifier) else "offset", made.lineage)
             )
-        return Rows(columns, strays=made) if names else Rows(columns, unlisted=made)
+        whole = self._sums.of([(made.lineage, JOIN)])
+        return Rows(columns, strays=made, whole=whole) if names else Rows(columns, unlisted=made, whole=whole)
 
     def _unnested_names(self, unnest: exp.Unnest) -> list[str]:
         """What the members of arrays are called; none where `*` gives their fields, as BigQuery's does."""
@@ -429,11 +441,46 @@ class Walk:
                 columns.extend(rows.columns)
                 starred.update(column.name.lower() for column in rows.columns)
                 unlisted, strays = beside(unlisted, rows.unlisted), beside(strays, rows.strays)
-            elif isinstance(projection, exp.Columns):
-                unlisted = NOWHERE  # DuckDB's COLUMNS('regular expression')
+            elif (listing := self._listing(projection)) is not None:
+                made = self._for_each(listing, projection, scope)
+                columns.extend(made.columns)
+                unlisted = beside(unlisted, made.unlisted)
             else:
                 columns.extend(self._projected(projection, scope))
         return Rows(self._distinguished(columns), unlisted=unlisted, strays=strays)
+
+    def _listing(self, projection: exp.Expr) -> exp.Columns | None:
+        """DuckDB's COLUMNS in a projection, which makes a column of each that it lists; `*COLUMNS` makes one of all."""
+        if not isinstance(self._dialect, DuckDB):
+            return None
+        found = projection.find(exp.Columns)
+        return None if found is None or found.args.get("unpack") else found
+
+    def _for_each(self, listing: exp.Columns, projection: exp.Expr, scope: Scope) -> Rows:
+        """The columns of a projection that has COLUMNS in it."""
+        listed = self._listed(listing, scope)
+        if listed is None:
+            return Rows((), unlisted=NOWHERE)
+        columns = []
+        for column in listed.columns:
+            scope.chosen = column.lineage
+            name = named_after(projection.alias, column.name, pattern_of(listing)) or column.name
+            of_column = projection.unalias() is listing
+            columns.append(Output(name, self.lineage(projection, scope), column.type if of_column else None))
+        scope.chosen = None
+        return Rows(columns, unlisted=listed.unlisted)
+
+    def _listed(self, listing: exp.Columns, scope: Scope) -> Rows | None:
+        """The columns that COLUMNS lists; None where only DuckDB knows."""
+        star = star_of(listing)
+        if star is not None:
+            return self._expand(star, None, scope, set())
+        if isinstance(listing.this, exp.Column) and isinstance(listing.this.this, exp.Star):
+            return self._expand(listing.this.this, listing.this, scope, set())
+        every = self._expand(exp.Star(), None, scope, set())
+        columns = chosen(listing, every.columns)
+        by_pattern = isinstance(listing.this, exp.Literal)
+        return None if columns is None else Rows(columns, unlisted=every.unlisted if by_pattern else None)
 
     def _distinguished(self, columns: Sequence[Output]) -> Sequence[Output]:
         return numbered(columns) if isinstance(self._dialect, DuckDB) else columns
@@ -446,14 +493,18 @@ class Walk:
             yield from (Output(self._spell(name), lineage) for name in schema.expressions)
             return
         inner = projection.unalias().unnest()
+        is_named = isinstance(projection, exp.Alias) and self._name.is_alias(projection)
         if isinstance(inner, exp.Column):
             output = self._references.column(inner, scope)
-            if self._spell.folds and isinstance(inner.this, exp.Identifier):
+            signed = self._name.of_sign(inner)
+            if signed is not None:
+                output = Output(signed, self._sums.of([(output.lineage, TRANSFORMATION)]))
+            elif self._spell.folds and isinstance(inner.this, exp.Identifier):
                 output = output._replace(name=self._spell(inner.this))
         else:
-            name = "" if isinstance(projection, exp.Alias) else self._name(inner)
+            name = "" if is_named else self._name(inner)
             output = Output(name, self.lineage(inner, scope), self._references.type_of(inner, scope))
-        if isinstance(projection, exp.Alias):
+        if is_named:
             output = output._replace(name=self._spell(projection.args["alias"]))
             scope.aliases[output.name.lower()] = output
         yield output
@@ -483,11 +534,14 @@ class Walk:
         return Rows(outputs, unlisted=unlisted, strays=strays)
 
     def _repeats(self, sources: Sequence[Rows]) -> bool:
-        """Whether a star gives a name again that it has given: DuckDB does, other warehouses refuse to build that.
+        """Whether a star gives a name again that it has given: DuckDB and PostgreSQL do, others refuse to build that.
 
         In moderation, since the columns of such a star double with each that reads it twice.
         """
-        return isinstance(self._dialect, DuckDB) and sum(len(rows.columns) for rows in sources) < _MOST_REPEATED
+        return (
+            isinstance(self._dialect, (DuckDB, Postgres))
+            and sum(len(rows.columns) for rows in sources) < _MOST_REPEATED
+        )
 
     def _starred(self, projection: exp.Expr | None, scope: Scope) -> Sequence[Rows]:
         """The sources of a star; of one behind a column, `s.*`, its fields."""
@@ -539,10 +593,15 @@ class Walk:
                 found.append((leaf, kinds))
         return self._sums.of(found)
 
-    def _leaf(self, node: exp.Expr, scope: Scope) -> Lineage | None:
+    def _leaf(self, node: exp.Expr, scope: Scope) -> Lineage | None:  # noqa: PLR0911 - one for each kind of leaf
         """The lineage of what is looked up as a whole; None for what has parts."""
         if isinstance(node, exp.Identifier):
             return _window_named(node, scope)
+        if isinstance(node, exp.Columns) and scope.chosen is not None:
+            return scope.chosen
+        if isinstance(node, exp.Columns):
+            listed = self._listed(node, scope)
+            return NOTHING if listed is None else self._sums.of((each.lineage, IDENTITY) for each in listed.columns)
         star = star_of(node)
         if star is not None:
             return self._sums.of(
@@ -555,6 +614,8 @@ class Walk:
             return self._sums.of([(rows.whole, IDENTITY), *((column.lineage, IDENTITY) for column in rows.columns)])
         if isinstance(node, exp.Exists) and isinstance(node.this, exp.Query):
             return self.query(node.this, scope, scope.ctes).whole
+        if isinstance(node, exp.Placeholder) and isinstance(node.parent, exp.Bracket) and node.name:
+            return self._references.named([node.name], scope).lineage  # `x[:n]`
         return None
 
 
