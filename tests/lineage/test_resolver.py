@@ -321,8 +321,7 @@ def test_without_a_catalog_nothing_is_said_of_one(tmp_path: Path, caplog: pytest
 
 def test_a_relation_was_seen_when_it_was_built_and_not_when_its_session_began(tmp_path: Path) -> None:
     """A catalog may have been made between."""
-    with Cache.open(tmp_path / "columns.sqlite") as cache:
-        cache._now -= 3600
+    with Cache.open(tmp_path / "columns.sqlite", now=time.time() - 3600) as cache:
         cache.remember_relation("duckdb", "shop.main.a", [Column("a")])
         assert cache.relation("duckdb", "shop.main.a")[1] >= int(time.time()) - 60
 

@@ -12,27 +12,19 @@ from click.core import ParameterSource
 
 from spanline._version import __version__
 from spanline.cli import run, runs, tools
-from spanline.cli.options import SECONDS, Limit, Options
+from spanline.cli.options import SECONDS, Limit, Options, of_options
 from spanline.runner.shared import exit_codes
+from spanline.system.collector import collect_seldom
 from spanline.system.stdio import open_streams
 from spanline.system.terminal import Errors, say, say_line, show_exceptions
 
 _RUNS_DBT: Final = ("dbt", "retry")
 _ONLY: Final[Mapping[str, Sequence[str]]] = {
-    "home": (*_RUNS_DBT, "cancel", "demo", "prune", "replay", "runs", "show", "stats", "tail", "upload"),
-    "python": ("dbt", "demo"),
+    "home": (*_RUNS_DBT, "cancel", "demo", "doctor", "prune", "replay", "runs", "show", "stats", "tail", "upload"),
+    "python": ("dbt", "demo", "doctor"),
     "run_id": ("dbt",),
 }
 """The commands that use an option of the group; those that aren't listed are for commands that run dbt."""
-_OPTIONS: Final[Mapping[str, str]] = {
-    "artifacts": "--artifacts-url",
-    "home_dir": "--home",
-    "profiles_dir": "--profiles-dir",
-    "python": "--python",
-    "run_id": "--run-id",
-    "schema": "--schema",
-}
-"""Options by the arguments that they are in Python."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -108,6 +100,7 @@ for _command in (
     tools.classify_message,
     tools.completion,
     tools.demo,
+    tools.doctor,
     tools.download,
     tools.profile_command,
     tools.stats,
@@ -148,15 +141,9 @@ def _set_up_logging() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
 
 
-def _of_options(said: str) -> str:
-    """A message of the library, which speaks of arguments, in the words of the command line."""
-    for argument, option in _OPTIONS.items():
-        said = said.replace(f"`{argument}`", option)
-    return said
-
-
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point. Errors of use are one line, exit code 2."""
+    collect_seldom()
     open_streams()
     show_exceptions()
     _set_up_logging()
@@ -168,7 +155,7 @@ def main(args: Sequence[str] | None = None) -> None:
         code = cli.main(args=args, prog_name="spanline", standalone_mode=False)
     except (SpanlineError, click.ClickException) as error:
         said = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        say(f"spanline: {_of_options(said)}", err=True)
+        say(f"spanline: {of_options(said)}", err=True)
         sys.exit(exit_codes.ERROR)
     except BrokenPipeError:
         raise

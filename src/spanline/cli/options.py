@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -82,6 +83,22 @@ class Limit(click.Option):
 
 
 SECONDS: Final = Seconds(min=0)
+_OF_ARGUMENTS: Final[Mapping[str, str]] = {
+    "artifacts": "--artifacts-url",
+    "home_dir": "--home",
+    "profiles_dir": "--profiles-dir",
+    "python": "--python",
+    "run_id": "--run-id",
+    "schema": "--schema",
+}
+"""Options by the arguments that they are in Python."""
+
+
+def of_options(said: str) -> str:
+    """A message of the library, which speaks of arguments, in the words of the command line."""
+    for argument, option in _OF_ARGUMENTS.items():
+        said = said.replace(f"`{argument}`", option)
+    return said
 
 
 def _set_home(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from spanline.cli.options import Options, artifacts_url_option, home_option, json_option
+from spanline.cli.options import Options, artifacts_url_option, home_option, json_option, of_options
 from spanline.cli.printing import echo_json, plain
 from spanline.runner.shared import exit_codes
 from spanline.system.terminal import say, say_line
@@ -116,6 +116,32 @@ def classify_message(adapter: str | None, message: str | None) -> None:
         say_line(f"spanline: no rules for {adapter}: all are asked; there are some for {', '.join(known)}", err=True)
         adapter = None
     echo_json(plain(classify(text, adapter)))
+
+
+@click.command()
+@click.option("--project-dir", metavar="DIR", help="dbt project.  [default: here or above]")
+@click.option("--profiles-dir", metavar="DIR", help="Directory of profiles.yml, as for dbt.")
+@click.option("--profile", metavar="PROFILE", help="Profile, as for dbt.")
+@click.option("--target", metavar="TARGET", help="Target, as for dbt.")
+@home_option
+@json_option
+@click.pass_obj
+def doctor(options: Options, /, *, as_json: bool, **of_dbt: str | None) -> None:
+    """Check dbt, the connection, backends, disk and kept runs. Exits with 1 if there is a problem."""
+    from spanline.api.start import find_home  # noqa: PLC0415
+    from spanline.doctor.examine import examine  # noqa: PLC0415
+    from spanline.doctor.finding import PROBLEM  # noqa: PLC0415
+
+    args = [part for name, value in of_dbt.items() if value for part in (f"--{name.replace('_', '-')}", value)]
+    problems = 0
+    for finding in examine(options.python, args, find_home(options.home)):
+        problems += finding.status == PROBLEM
+        if as_json:
+            echo_json(finding)
+        else:
+            say_line(of_options(finding.line))
+    if problems:
+        sys.exit(exit_codes.FAILURE)
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,14 @@ RUNNER: Final = Path(__file__).parents[1] / "runner"
 _PROBE: Final = """
 import importlib.metadata, importlib.util
 print(importlib.metadata.version("dbt-core") if importlib.util.find_spec("dbt.cli") else "")
+"""
+
+_ADAPTERS: Final = """
+import importlib.metadata, importlib.util, json, pathlib
+places = getattr(importlib.util.find_spec("dbt.adapters"), "submodule_search_locations", ())
+found = sorted({path.parent.name for place in places for path in pathlib.Path(place).glob("*/connections.py")})
+named = {name: list(importlib.metadata.distributions(name=f"dbt-{name}")) for name in found}
+print(json.dumps({name: distributions[0].version for name, distributions in named.items() if distributions}))
 """
 
 
@@ -69,11 +78,22 @@ def _version_here() -> str | None:
     return next((distribution.version for distribution in found), None)
 
 
+def adapters(python: str) -> dict[str, str]:
+    """The dbt adapters that this interpreter has, by name, with their versions. Raises `UsageError`."""
+    found = _said_by(python, _ADAPTERS)
+    return dict(json.loads(found)) if found else {}
+
+
 def _version_of(python: str) -> str | None:
+    return _said_by(python, _PROBE)
+
+
+def _said_by(python: str, program: str) -> str | None:
+    """What a program prints in this interpreter; None if it fails or prints nothing. Raises `UsageError`."""
     try:
         # The working directory must not be searched: a folder `dbt` in it would look like the package.
         probe = subprocess.run(
-            [python, "-c", f"import sys; sys.path[:] = [p for p in sys.path if p]{_PROBE}"],
+            [python, "-c", f"import sys; sys.path[:] = [p for p in sys.path if p]{program}"],
             capture_output=True,
             text=True,
             check=False,

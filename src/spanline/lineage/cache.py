@@ -43,15 +43,15 @@ _columns: Final = msgspec.msgpack.Decoder(list[Column])
 class Cache:
     """What is kept; without a connection nothing is."""
 
-    def __init__(self, connection: sqlite3.Connection | None) -> None:
+    def __init__(self, connection: sqlite3.Connection | None, now: float | None = None) -> None:
         self._connection = connection
-        self._now = int(time.time())
+        self._now = int(time.time() if now is None else now)
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: Path) -> Iterator[Cache]:
-        """The cache in this file, which is made where it isn't there."""
-        cache = cls(_connect(path))
+    def open(cls, path: Path, now: float | None = None) -> Iterator[Cache]:
+        """The cache in this file, which is made where it isn't there. `now` is when its user's session began."""
+        cache = cls(_connect(path), now)
         try:
             yield cache
         finally:

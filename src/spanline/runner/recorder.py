@@ -31,6 +31,7 @@ _QUIET = ("debug", "test")
 _INCREMENTAL = "incremental"
 _OF_BATCHES = ("error", "partial success")
 _FAILED = (*_OF_BATCHES, "fail", "runtime error")
+_CHECKS_FAILED = re.compile(r"\d+ checks? failed:")
 _BEFORE_ERROR = "Exception on worker thread. "
 
 
@@ -64,6 +65,7 @@ class Recorder:
         self._root = ""
         self._handled = True
         self._open_hook = ""
+        self._checks_failed = False
         self._unfilled = Unfilled()
         self.exit_code = exit_codes.ERROR
         """dbt's exit code, once dbt has finished."""
@@ -185,6 +187,15 @@ class Recorder:
         self._handled = False
         self._operation_error(data, info)
         self._exceptions_line = lines.of_jinja(self._exception or "", self._root)
+
+    def _check(self, data: Any, info: Any) -> None:
+        """What `dbt debug` has found: after the number of checks that failed comes what each of them says."""
+        message = _plain(data.msg).strip()
+        if self._checks_failed:
+            self._exception = "\n".join(filter(None, [self._exception, message]))
+        else:
+            self._checks_failed = _CHECKS_FAILED.match(message) is not None
+        _log(self, data, info)
 
     def _operation_error(self, data: Any, info: Any) -> None:
         self._exception = "\n".join([_plain(data.exc), *self._reasons])
@@ -479,6 +490,7 @@ def _log(recorder: Recorder, data: Any, info: Any) -> None:
 _HANDLERS: dict[str, Handler | None] = {
     "MainReportVersion": Recorder._version,
     "MainEncounteredError": Recorder._error,
+    "DebugCmdResult": Recorder._check,
     "RunningOperationCaughtError": Recorder._operation_error,
     "RunningOperationUncaughtError": Recorder._operation_error,
     "SemanticValidationFailure": Recorder._invalid,

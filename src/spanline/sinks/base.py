@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -89,6 +89,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """What a sink may have besides: a way to ask its backend whether it takes anything, without a run."""
+
+    def probe(self) -> str:
+        """Send something small and harmless, and return where it went. Raises as `Sink.deliver` does."""
 
 
 def announced() -> list[EntryPoint]:

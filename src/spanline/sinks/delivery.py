@@ -10,7 +10,6 @@ import enum
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -120,12 +119,13 @@ class Delivery:
         if record.offset <= self.read_to or self.phase is Phase.OVER:
             return True
         try:
-            made: Counter[str] = Counter()
+            made: dict[str, int] = {}
             for message in self._sink.translate(record.event, state):
                 if not isinstance(message, Message):
                     raise TypeError(f"it yields {type(message).__name__} where a Message is wanted")
-                self._put((self.read_to, message.key, made[message.key]), message)
-                made[message.key] += 1
+                number = made.get(message.key, 0)
+                made[message.key] = number + 1
+                self._put((self.read_to, message.key, number), message)
         except BaseException as error:  # noqa: BLE001 - a sink may raise anything; it is reported, and stopped
             self.stop(error)
             return False

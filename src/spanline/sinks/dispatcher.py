@@ -46,6 +46,14 @@ def delivery_ended(journal: OpenFile, cursors: Mapping[str, Cursor], state: RunS
     return DeliveryEnded(sinks=[of_one(name, cursor) for name, cursor in sorted(cursors.items())])
 
 
+def is_news(before: SinkDelivery | None, now: SinkDelivery) -> bool:
+    """Whether a sink has come further than was told, or is owed by a run that was not known to owe it."""
+    if before is None or now.undelivered < before.undelivered or now.lag != before.lag:
+        return True
+    # To owe still more is no news: what is told of a backend that is down is a message that it is owed, too.
+    return now.lag > 0 and before.undelivered == 0 < now.undelivered
+
+
 def flush_seconds() -> float:
     """How long the end of a run may wait for backends."""
     said = os.environ.get(settings.FLUSH_TIMEOUT, "").strip()

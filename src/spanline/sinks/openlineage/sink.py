@@ -6,15 +6,18 @@ import copy
 import logging
 import os
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
 from typing import Final
 
 import attr
 import requests
 from openlineage.client import OpenLineageClient
 from openlineage.client.client import Event as OpenLineageEvent
-from openlineage.client.event_v2 import JobEvent, RunEvent
+from openlineage.client.event_v2 import Job, JobEvent, Run, RunEvent
+from openlineage.client.event_v2 import RunState as RunEventType
 from openlineage.client.transport.async_http import AsyncHttpTransport
 from openlineage.client.transport.composite import CompositeTransport
 from openlineage.client.transport.console import ConsoleTransport
@@ -30,7 +33,9 @@ from spanline.runner.shared import settings
 from spanline.sinks.base import Later, Message, Rejected
 from spanline.sinks.error_text import without_secrets
 from spanline.sinks.http import Adapter, RepeatingSession
+from spanline.sinks.openlineage.facets import PRODUCER
 from spanline.sinks.openlineage.translate import Options, Translator
+from spanline.sinks.openlineage.transport import RepeatingTransport
 from spanline.system.terminal import Errors
 
 _HTTP_LANES: Final = 8
@@ -122,6 +127,18 @@ class OpenLineageSink:
         if failed:
             raise ConnectionError(f"{failed} of {len(payloads)} events failed; the client's log says why")
 
+    def probe(self) -> str:
+        """Send one event of type OTHER, of a job `spanline-doctor`, by each HTTP transport. Return their addresses."""
+        event = _probe()
+        transport = self._client.transport
+        if isinstance(transport, (HttpTransport, AsyncHttpTransport)):
+            self.deliver([event])
+            return str(transport.config.url)
+        senders = list(_senders(transport))
+        for sender in senders:
+            sender.emit(event)
+        return ", ".join(str(sender.config.url) for sender in senders) or f"transport {transport.kind}, not asked,"
+
     def close(self) -> None:
         """Close the client; those of the other threads end with them."""
         self._client.close(timeout=1.0)
@@ -135,12 +152,20 @@ class OpenLineageSink:
         if client is None:
             client = self._of_threads.client = copy.copy(self._client)
             # A failure is for `Delivery` to try again: for as long as there is time, and no longer.
-            own = HttpTransport(attr.evolve(transport.config, adapter=Adapter()))
+            own = RepeatingTransport(attr.evolve(transport.config, adapter=Adapter()))
             own.session = RepeatingSession()
             if "timeout" not in (self._client.config.transport or {}):
                 own.timeout = _TIMEOUT  # type: ignore[assignment]  # `requests` takes a pair, too
             client.transport = own
         return client
+
+
+def _probe() -> RunEvent:
+    """The same run each time, so that a backend keeps one."""
+    job = Job(Options.of_environment(os.environ).namespace, "spanline-doctor")
+    run_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PRODUCER}#doctor"))
+    now = datetime.now(timezone.utc).isoformat()
+    return RunEvent(eventTime=now, run=Run(run_id), job=job, eventType=RunEventType.OTHER, producer=PRODUCER)
 
 
 def _senders(transport: Transport) -> Iterator[HttpTransport]:

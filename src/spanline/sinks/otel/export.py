@@ -7,11 +7,12 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http.client import BadStatusLine
 from importlib.metadata import entry_points
 from typing import Final, Literal, Protocol
 
+from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, OTELResourceDetector, Resource
 
 from spanline.events import Event
@@ -34,8 +35,10 @@ _SAYS_TOO_LARGE: Final = re.compile(r"larger than max|exceeds (the )?max|length 
 _NO_HTTP: Final = "the answer is not HTTP: is this the port for gRPC (OTEL_EXPORTER_OTLP_PROTOCOL=grpc)?"
 _EXPORTERS: Final = "opentelemetry.exporter"
 _BATCH: Final = 512
-_LINGER_SECONDS: Final[dict[Signal, float]] = {"traces": 0.005, "metrics": 0.0, "logs": 1.0}
-"""Nobody waits for a log record as for a span: together they take a tenth of the requests."""
+_LINGER_SECONDS: Final[dict[Signal, float]] = {"traces": 0.0, "metrics": 0.0, "logs": 1.0}
+"""Nobody waits for a log record as for a span: together they take a tenth of the requests. Spans come in bursts."""
+_NOTHING: Final[Mapping[Signal, Sequence[object]]] = {"traces": [], "metrics": [MetricsData([])], "logs": []}
+"""Payloads that make an empty request, which a backend acknowledges and does not keep."""
 
 
 class _Exporter(Protocol):
@@ -123,6 +126,15 @@ class OtelSink:
         if code in _REFUSED:
             return Rejected(said)
         return ConnectionError(said or "the exporter failed")
+
+    def probe(self) -> str:
+        """Send an empty request by each OTLP exporter. Return their addresses; others are not asked."""
+        asked = [(one.exporter, getattr(one.exporter, "_endpoint", None)) for one in self._recipients]
+        for exporter, address in asked:
+            failure = self._export(exporter, _NOTHING[self._signal]) if address is not None else None
+            if failure is not None:
+                raise failure
+        return ", ".join(str(address) for _, address in asked if address is not None) or "the exporter, not asked,"
 
     def close(self) -> None:
         """Shut the exporters down."""
