@@ -20,6 +20,7 @@ from sqlglot.dialects.dialect import Dialect, UsingColumnOrder
 
 from spanline.lineage.dialects import Spelling
 from spanline.lineage.edges import (
+    AGGREGATION,
     FILTER,
     GROUP_BY,
     IDENTITY,
@@ -42,8 +43,8 @@ from spanline.lineage.set_operations import compared, distinct, united
 from spanline.lineage.stars import beside, chosen, like, named_after, numbered, pattern_of
 from spanline.lineage.structs import fields_of
 from spanline.lineage.sums import Sums
-from spanline.lineage.table_functions import columns_of
-from spanline.lineage.unaliased import Unaliased
+from spanline.lineage.table_functions import SUMMARIZED, SUMMARY, columns_of
+from spanline.lineage.unaliased import Unaliased, duckdb_version
 
 _MOST_ROUNDS: Final = 32
 _MOST_REPEATED: Final = 1_000
@@ -340,6 +341,8 @@ class Walk:
         if lateral or isinstance(node, exp.Subquery):
             # A query sees the sources beside it by LATERAL only, in DuckDB always.
             sees_them = lateral or isinstance(self._dialect, DuckDB)
+            if isinstance(node.this, exp.Summarize):
+                return self._summarized(node.this, scope)
             return self._bracketed(node.this, scope if sees_them else scope.outer, scope.ctes)
         if isinstance(node, exp.Values):
             return self._values(node, scope)
@@ -347,6 +350,17 @@ class Walk:
             rows = self._rows(node.this, scope)
             return self._pivots.pivoted(rows, node) if isinstance(node, exp.Pivot) else rows
         return self._made(node, self.lineage(node, scope))
+
+    def _summarized(self, node: exp.Summarize, scope: Scope) -> Rows:
+        """DuckDB's SUMMARIZE: a row for each column, with figures that are made of its values."""
+        if isinstance(node.this, exp.Query):
+            rows = self.query(node.this, scope, scope.ctes)
+        elif isinstance(node.this, exp.Table):
+            rows = self._rows(node.this, scope)
+        else:
+            return Rows((), unlisted=NOWHERE)
+        figures = self._sums.of([(column.lineage, AGGREGATION) for column in rows.columns])
+        return Rows([Output(name, figures if name in SUMMARY else NOTHING) for name in SUMMARIZED], whole=rows.whole)
 
     def _bracketed(self, node: exp.Expr, outer: Scope | None, ctes: Ctes) -> Rows:
         """A query in brackets; or all the columns of a join in brackets that goes by one alias."""
@@ -409,7 +423,8 @@ class Walk:
             return []
         if any(type_.this is exp.DType.USERDEFINED for type_ in unnest.find_all(exp.DataType)):
             return [self._spell(column) for column in alias.columns]  # perhaps rows, of which each field is a column
-        name = "unnest" if isinstance(self._dialect, DuckDB) else self._spell(alias.this)
+        of_old = isinstance(self._dialect, DuckDB) and duckdb_version() < 2
+        name = "unnest" if of_old else self._spell(alias.this)
         return [self._spell(column) for column in alias.columns] or [name]
 
     def _values(self, values: exp.Values, scope: Scope) -> Rows:
@@ -551,6 +566,8 @@ class Walk:
         changed = any(star.args.get(key) for key in ("except_", "ilike", "replace", "rename"))
         if len(sources) == 1 and not (changed or merged or starred):
             return sources[0]
+        if changed:
+            sources = self._changed_sources(star, sources, scope)
         columns: list[tuple[str, Output]] = []
         if self._dialect.USING_COLUMN_ORDER is not UsingColumnOrder.IN_PLACE:
             columns = [(key, scope.settled[key]) for key in merged]
@@ -567,6 +584,19 @@ class Walk:
             unlisted, strays = beside(unlisted, rows.unlisted), beside(strays, rows.strays)
         outputs = self._changed(star, columns, unlisted, scope) if changed else [column for _, column in columns]
         return Rows(outputs, unlisted=unlisted, strays=strays)
+
+    def _changed_sources(self, star: exp.Star, sources: Sequence[Rows], scope: Scope) -> Sequence[Rows]:
+        """The sources after EXCEPT and RENAME of columns that are told with their source, `* exclude (t.c)`."""
+        changes: list[tuple[exp.Expr, str | None]] = [(each, None) for each in star.args.get("except_") or ()]
+        changes += [(each.this, self._spell(each.args["alias"])) for each in star.args.get("rename") or ()]
+        keys = [key for key in scope.sources if key not in scope.unseen]
+        changed = list(sources)
+        for old, new in changes:
+            key = old.table.lower() if isinstance(old, exp.Column) else ""
+            if key in keys and (len(sources) == len(keys) or sources[0] is scope.sources[key]):
+                place = keys.index(key) if len(sources) == len(keys) else 0
+                changed[place] = _with_column(changed[place], old.name.lower(), new)
+        return changed
 
     def _repeats(self, sources: Sequence[Rows]) -> bool:
         """Whether a star gives a name again that it has given: DuckDB and PostgreSQL do, others refuse to build that.
@@ -593,7 +623,7 @@ class Walk:
         self, star: exp.Star, columns: Sequence[tuple[str, Output]], unlisted: Unlisted | None, scope: Scope
     ) -> list[Output]:
         """The columns of a star after its EXCEPT, ILIKE, REPLACE and RENAME."""
-        left_out = {column.name.lower() for column in star.args.get("except_") or ()}
+        left_out = {each.name.lower() for each in star.args.get("except_") or () if not _is_qualified(each)}
         pattern = star.args.get("ilike")
         if pattern is not None:
             matches = like(pattern.name)
@@ -604,7 +634,7 @@ class Walk:
             name = self._spell(replacement.args["alias"])
             changes[name.lower()] = Output(name, lineage, type_)
         by_key = dict(reversed(columns))
-        for rename in star.args.get("rename") or ():
+        for rename in (each for each in star.args.get("rename") or () if not _is_qualified(each.this)):
             old = rename.this.name
             column = by_key.get(old.lower()) or (unlisted.column(old) if unlisted is not None else None)
             if column is not None:
@@ -671,6 +701,20 @@ class Walk:
     def _path(self, names: Sequence[exp.Expr], scope: Scope) -> Lineage:
         parts = [self._spell(name) for name in names]
         return NOTHING if parts[0].lower() in _SCHEMAS else self._references.named(parts, scope).lineage
+
+
+def _with_column(rows: Rows, key: str, name: str | None) -> Rows:
+    """The rows with another name for a column, or without it."""
+    columns = [
+        column if column.name.lower() != key else column._replace(name=name or "")
+        for column in rows.columns
+        if name is not None or column.name.lower() != key
+    ]
+    return Rows(columns, unlisted=rows.unlisted, strays=rows.strays)
+
+
+def _is_qualified(column: exp.Expr) -> bool:
+    return isinstance(column, exp.Column) and bool(column.table)
 
 
 def _is_source(node: exp.Expr) -> bool:

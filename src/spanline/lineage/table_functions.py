@@ -51,6 +51,10 @@ _SCALAR: Final = frozenset(
 )
 """PostgreSQL's functions of one column, which is called as the function is, or as its alias."""
 
+SUMMARY: Final = ("min", "max", "approx_unique", "avg", "std", "q25", "q50", "q75", "count", "null_percentage")
+SUMMARIZED: Final = ("column_name", "column_type", *SUMMARY)
+"""The columns of DuckDB's SUMMARIZE: a column's name, its type, and figures."""
+
 
 def columns_of(function: exp.Expr, dialect: Dialect, alias: str) -> Sequence[str]:
     """The names of the columns, under an alias or none; none where they depend on more."""
