@@ -19,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from spanline.dbt.project import _PROJECT_FILE
+from spanline.dbt.project import PROJECT_FILE
 from spanline.errors import RunNotFound, UsageError
 from spanline.home import lease
 from spanline.journal import reader
@@ -168,7 +168,7 @@ def home_for(project: Path | None, environ: Mapping[str, str], home: Path | None
         return home.expanduser().absolute()
     if environ.get(settings.HOME):
         return Path(environ[settings.HOME]).expanduser().absolute()
-    if project is not None and (project / _PROJECT_FILE).exists():
+    if project is not None and (project / PROJECT_FILE).exists():
         return project / ".spanline"
     return Path.home() / ".spanline"
 
