@@ -8,7 +8,6 @@ from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 from spanline.airflow import lineage
 from spanline.journal.state import RunState
-from spanline.sinks.openlineage import datasets
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,8 +20,10 @@ def uri(namespace: str, name: str) -> str:
 
 def emit(state: RunState, alias: AssetAlias, context: Context) -> int:
     """Add an event for each node that was written, in whichever try of the task; how many there are."""
-    found = list(lineage.written(state))
+    from spanline.sinks.openlineage import datasets  # noqa: PLC0415 - a DAG that is only parsed needs none of it
+
+    namespace, found = datasets.namespace_of(state), list(lineage.written(state))
     for unique_id, name in found:
         extra = {"unique_id": unique_id, "run_id": state.run_id}
-        context["outlet_events"][alias].add(Asset(uri=uri(datasets.namespace_of(state), name)), extra=extra)
+        context["outlet_events"][alias].add(Asset(uri=uri(namespace, name)), extra=extra)
     return len(found)

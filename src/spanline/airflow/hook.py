@@ -17,7 +17,6 @@ from spanline.airflow.command import Command, Options, steps_of
 from spanline.airflow.exceptions import airflow_exceptions
 from spanline.airflow.storage import storage_options, storage_url
 from spanline.airflow.task_result import DbtTaskResult
-from spanline.api.start import find_home
 from spanline.errors import ArtifactsNotFound, SpanlineError, UsageError
 from spanline.runner.shared import settings
 
@@ -258,6 +257,8 @@ class DbtHook(BaseHook):
             return {}
 
     def _home(self) -> Path:
+        from spanline.api.start import find_home  # noqa: PLC0415 - a DAG that is only parsed needs none of it
+
         return find_home(self.home_dir, self.dbt_project_dir)
 
     def _project(self) -> Path:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from spanline.journal.state import SUCCESS, RunState
 from spanline.runner.shared import settings
-from spanline.sinks.openlineage import datasets
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors.base import OperatorLineage
@@ -61,6 +60,8 @@ def of_run(state: RunState) -> OperatorLineage | None:
     from airflow.providers.openlineage.extractors.base import OperatorLineage  # noqa: PLC0415 - it may be missing
     from openlineage.client.event_v2 import InputDataset, OutputDataset  # noqa: PLC0415
 
+    from spanline.sinks.openlineage import datasets  # noqa: PLC0415 - a DAG that is only parsed needs none of it
+
     namespace = datasets.namespace_of(state)
     ran = (state.descriptions[key] for key in {**state.earlier, **state.nodes} if key in state.descriptions)
     outputs = {name: None for _, name in written(state)}
@@ -73,6 +74,8 @@ def of_run(state: RunState) -> OperatorLineage | None:
 
 def written(state: RunState) -> Iterator[tuple[str, str]]:
     """The nodes that have written a dataset, in any session of the run, and the name of that."""
+    from spanline.sinks.openlineage import datasets  # noqa: PLC0415 - a DAG that is only parsed needs none of it
+
     for unique_id, node in {**state.earlier, **state.nodes}.items():
         described = state.descriptions.get(unique_id)
         name = datasets.written_by(described) if described is not None else None
