@@ -26,7 +26,9 @@ _WORD: Final = re.compile(r"\w+")
 _SECONDS: Final = 2.0
 _COLUMNS: Final = """
     select database_name, schema_name, table_name, column_name, data_type,
-        table_name in (select table_name from duckdb_tables())
+        table_name in (
+            select table_name from duckdb_tables() where sql not ilike '%generated%' and sql not like '% AS(%'
+        )
     from duckdb_columns() where not internal order by table_oid, column_index
 """
 

@@ -85,6 +85,8 @@ def _missed(answer: Answer, found: Analysis) -> Iterator[str]:
     for influence in answer.influences:
         field = (influence.table, influence.column)
         for place in influence.places:
+            if place < 0 and not found.complete:
+                continue
             if place < 0:
                 told = field in anywhere
             elif len(of_columns) == len(answer.names):

@@ -20,9 +20,10 @@ import msgspec
 from spanline._version import __version__
 from spanline.events import Column
 from spanline.lineage import columns
+from spanline.lineage.unaliased import duckdb_version
 from spanline.system import files
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _KEEP_SECONDS: Final = 60 * 24 * 3600
 _TABLES: Final = """
 create table if not exists analyses (key blob primary key, value blob not null, used integer not null) without rowid;
@@ -65,7 +66,7 @@ class Cache:
         analyse: Callable[[], columns.Analysis],
     ) -> columns.Analysis:
         """What was found of this SQL of the relation `this` over these columns, or else what `analyse` finds now."""
-        parts = (_VERSION, __version__, columns.VERSION, adapter, this, sql)
+        parts = (_VERSION, __version__, columns.VERSION, duckdb_version(), adapter, this, sql)
         of_sql = hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
         read = self._get("reads", of_sql, _relations)
         if read is not None:

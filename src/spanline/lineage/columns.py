@@ -22,7 +22,7 @@ from spanline.lineage.limits import MOST_CHARACTERS, TooMuch, must_be_deep, on_d
 from spanline.lineage.queries import Walk
 from spanline.lineage.rewording import reworded
 from spanline.lineage.schema import Relation, Schema
-from spanline.lineage.unaliased import Unaliased, duckdb_version
+from spanline.lineage.unaliased import Unaliased
 
 __all__ = [
     "VERSION",
@@ -37,10 +37,8 @@ __all__ = [
     "dialect_of",
 ]
 
-VERSION: Final = f"{metadata.version('sqlglot')}/duckdb-{duckdb_version()}/2"
-"""sqlglot's, whose other versions may find other columns, DuckDB's, and that of the rules here: what is cached is of
-one of each.
-"""
+VERSION: Final = metadata.version("sqlglot")
+"""sqlglot's: another may find other columns, so what is cached is of one version."""
 
 _MOST_EDGES: Final = 250_000
 _UNLISTED: Final = "a `*` (or PIVOT, COLUMNS) is over a relation whose columns aren't all known"

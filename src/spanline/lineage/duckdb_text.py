@@ -65,6 +65,8 @@ _UNITS: Final = {
 }
 """Of intervals, and what their number is cast to after its decimals are cut, if they are."""
 _PLURALS: Final = {"centuries": "century", "millennia": "millennium"}
+_EXTRACTED_IN_PLURAL: Final = frozenset(("microsecond", "millisecond"))
+_WINDOWED: Final = {"first": "first_value", "last": "last_value"}
 _BARE: Final = _words(
     "current_date current_timestamp current_time current_user current_schema session_user user localtime localtimestamp"
 )
@@ -295,8 +297,8 @@ class _Reader:
         function = {"~~": "like_escape", "~~*": "ilike_escape"}.get(operator)
         if function is None:
             raise Uncertain
-        prefix = "not_" if negated else ""
-        return _Text(f"{prefix}{function}({left.text}, {pattern}, {self._expression(_BETWEEN + 1).text})")
+        text = f"{function}({left.text}, {pattern}, {self._expression(_BETWEEN + 1).text})"
+        return _Text(f"(NOT {text})" if negated else text)
 
     def _in(self, left: _Text) -> str:
         if not self._takes("("):
@@ -306,11 +308,8 @@ class _Reader:
         return f"({left.text} IN ({', '.join(self._comma_separated(')'))}))"
 
     def _matched(self, left: _Text) -> _Text:
-        self._since_2()
-        word = self._next().word
-        flags = ", 'i'" if word.endswith("*") else ""
-        text = f"regexp_matches({left.text}, {self._expression(_OTHER + 1).text}{flags})"
-        return _Text(f"(NOT {text})" if word.startswith("!") else text)
+        """`~`, whose function a setting of DuckDB's chooses."""
+        raise Uncertain
 
     def _in_zone(self, left: _Text) -> _Text:
         self._expect("at", "time", "zone")
@@ -326,7 +325,10 @@ class _Reader:
             elif self._takes("."):
                 left = self._field(left)
             elif self._takes("collate"):
-                left = _Text(f"{left.text} COLLATE {self._quoted(self._name())}")
+                names = [self._name()]
+                while self._takes("."):
+                    names += [self._name()]
+                left = _Text(f"{left.text} COLLATE {self._quoted('.'.join(names))}")
             elif self._takes("export_state"):
                 left = _Text(f"{left.text} EXPORT_STATE")
             else:
@@ -535,7 +537,7 @@ class _Reader:
         arguments = "DISTINCT " if self._takes("distinct") else ""
         self._takes("all")
         if self._takes("*", ")"):
-            return self._windowed(f"{function}()", "count_star()" if word == "count" else "")
+            return self._windowed(function, word, "")
         parts = self._arguments()
         inside = arguments + ", ".join(parts)
         if self._takes("order", "by"):
@@ -550,8 +552,7 @@ class _Reader:
             inside += f" ORDER BY {self._order()}"
             self._expect(")")
             function = word.replace("percentile", "quantile")
-        empty_count = word == "count" and not inside
-        return self._windowed(f"{function}({inside})", "count_star()" if empty_count else "")
+        return self._windowed(function, word, inside)
 
     def _arguments(self) -> list[str]:
         parts: list[str] = []
@@ -580,15 +581,16 @@ class _Reader:
             if not self._takes(","):
                 return ", ".join(keys)
 
-    def _windowed(self, call: str, alone: str) -> _Text:
-        """A call with its FILTER and OVER; `alone` is what it is without OVER, if that differs."""
+    def _windowed(self, function: str, word: str, inside: str) -> _Text:
+        """A call with its FILTER and OVER, behind which the names of functions have no quotation marks."""
         condition = ""
         if self._takes("filter", "("):
             self._takes("where")
             condition = f" FILTER (WHERE {self._text()})"
             self._expect(")")
         if not self._takes("over"):
-            return _Text((alone or call) + condition)
+            call = "count_star()" if word == "count" and not inside else f"{function}({inside})"
+            return _Text(call + condition)
         self._expect("(")
         parts = []
         if self._takes("partition", "by"):
@@ -598,7 +600,8 @@ class _Reader:
         if self._peek().word in ("rows", "groups"):
             parts.append(self._frame())
         self._expect(")")
-        return _Text(f"{call}{condition} OVER ({' '.join(parts)})")
+        name = _WINDOWED.get(word, word)
+        return _Text(f"{name}({inside}){condition} OVER ({' '.join(parts)})")
 
     def _listed(self) -> list[str]:
         keys = [self._text()]
@@ -627,8 +630,9 @@ class _Reader:
         self._since_2()
         token = self._next()
         part = token.text if token.kind == "string" else f"'{token.text}'"
-        if token.word.removesuffix("s") in _UNITS or token.word in _PLURALS:
-            part = part.upper()
+        unit = _PLURALS.get(token.word, token.word.removesuffix("s"))
+        if unit in _UNITS:
+            part = f"'{unit.upper()}{'S' if unit in _EXTRACTED_IN_PLURAL else ''}'"
         self._expect("from")
         inner = self._text()
         self._expect(")")

@@ -52,6 +52,8 @@ class References:
             found = rows.column(parts[place]) if rows is not None else None
             if found is not None:
                 return found if place == len(parts) - 1 else self._part(found, parts[-1])
+        if len(parts) > 1 and parts[-1].lower() in _HIDDEN.get(type(self._dialect), ()):
+            return Output(parts[-1], NOTHING)
         found = self._bare(parts[0], scope)
         return found if len(parts) == 1 else self._part(found, parts[-1])
 

@@ -23,8 +23,8 @@ def chosen(node: exp.Expr, columns: Sequence[Output]) -> Sequence[Output] | None
         pattern = pattern_of(node)
         return None if pattern is None else [column for column in columns if pattern.search(column.name)]
     if isinstance(by, exp.Array) and all(isinstance(each, exp.Literal) for each in by.expressions):
-        by_name = {column.name.lower(): column for column in reversed(columns)}
-        return [by_name[each.name.lower()] for each in by.expressions if each.name.lower() in by_name]
+        names = {each.name.lower() for each in by.expressions}
+        return [column for column in columns if column.name.lower() in names]
     return None
 
 
