@@ -8,17 +8,20 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import boto3
 import psutil
 import pytest
 
 import spanline
 from tests.support.airflow_site import Site
+from tests.support.clouds import Cloud
 from tests.support.project import Project
 from tests.support.receivers import Receiver
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.airflow
 
+KEYS = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing-to-hide"}
 BOTH = pytest.mark.parametrize("dag_id", ["attached", "deferred"])
 
 
@@ -102,8 +105,9 @@ def test_a_task_that_succeeds(site: Site, project: Project, lineage_of_site: Rec
     session = run.state.session
     assert session is not None
     assert task.xcom("job_run_url") == f"http://jaeger.example/trace/{session.trace_id}"
-    assert site.links(dag_id, task.run_id) == {
-        "dbt Docs": "http://docs.example/#!/model/model.shop.customers",
+    shown = site.links(dag_id, task.run_id)
+    assert str(shown.pop("dbt Docs")).startswith("http://docs.example/#!/model/model.shop.")
+    assert shown == {
         "Artifacts": f"http://files.example/dbt/{dag_id}/dbt/{task.run_id.replace(':', '%3A').replace('+', '%2B')}/",
         "Trace": f"http://jaeger.example/trace/{session.trace_id}",
         "Lineage": "http://marquez.example/lineage/job/dbt/dbt-run-shop",
@@ -193,6 +197,7 @@ def test_a_run_whose_processes_were_killed_is_resumed(site: Site, project: Proje
 
 def test_a_restart_of_the_triggerer_leaves_the_run_as_it_is(site: Site, project: Project) -> None:
     task = Task.waiting(site, project, "deferred")
+    assert site.links("deferred", task.run_id)["dbt Docs"] == "http://docs.example", "links survive the deferral"
     site.stop_one("triggerer")
     site.start_one("triggerer", "--skip-serve-logs")
     task.gate.touch()
@@ -213,3 +218,39 @@ def test_execution_timeout_cancels_the_run(
     assert run.result().outcome == "cancelled"
     assert kinds_of(lineage_of_site, run) == ["START", "ABORT"]
     assert ("DbtTimeout" if dag_id == "timed_deferred" else "AirflowTaskTimeout") in task.log
+
+
+def test_the_dags_that_people_have_run_as_they_are(site: Site, shop_of_site: Project, bucket: Cloud) -> None:
+    before = site.trigger("before")
+    assert site.ended("before", before) == "success", site.log("before", before, "dbt_run")
+    after = site.trigger("after")
+    assert site.ended("after", after) == "success", site.log("after", after, "dbt_run")
+    schemas = []
+    for dag_id, run_id in (("before", before), ("after", after)):
+        found = site.xcom(dag_id, run_id, task_id="dbt_run")
+        run = spanline.attach(found["run_id"], home_dir=shop_of_site.home)
+        relation = run.state.descriptions["model.shop.orders"].relation
+        assert relation is not None
+        schemas.append(relation.schema)
+    assert schemas == ["main", "chosen"]
+    stored = site.xcom("after", after, task_id="dbt_run")["artifacts_url"]
+    assert stored.startswith(f"{bucket.url}/dbt-artifacts/after/dbt_run/")
+    client = boto3.client("s3", endpoint_url=bucket.endpoint, region_name="us-east-1", **KEYS)
+    kept = client.list_objects_v2(Bucket=bucket.url.removeprefix("s3://"))["Contents"]
+    assert any("manifest.json" in item["Key"] for item in kept)
+
+
+def test_a_dag_scheduled_on_a_models_asset_starts(site: Site, shop_of_site: Project) -> None:
+    run_id = site.trigger("producer", project=str(shop_of_site.path), select="+orders")
+    assert site.ended("producer", run_id) == "success", site.log("producer", run_id)
+    (started,) = eventually(lambda: site.ask("/dags/consumer/dagRuns")["dag_runs"], "the consumer's start")
+    assert started["run_type"] == "asset_triggered"
+
+
+def test_mapped_tasks_have_a_run_each(site: Site, project: Project) -> None:
+    run_id = site.trigger("mapped", project=str(project.path), reason="because")
+    assert site.ended("mapped", run_id) == "success"
+    runs = [spanline.attach(path.name, home_dir=project.home) for path in (project.home / "runs").glob("0*")]
+    sessions = [run.state.session for run in runs]
+    assert {session.caller["map_index"] for session in sessions if session is not None} == {"0", "1"}
+    assert {session.caller["reason"] for session in sessions if session is not None} == {"because"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ AIRFLOW = Path(sys.executable).with_name("airflow")
 _SECRET = "a-secret-of-this-site-alone-which-is-long-enough-for-sha512-" * 2
 _START_SECONDS = 120.0
 _RUN_SECONDS = 90.0
+_STOP_SECONDS = 5.0
 _ENDED = ("success", "failed")
 
 
@@ -103,12 +105,14 @@ class Site:
         process = self.processes.pop(name)
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def stop(self) -> None:
+        for process in self.processes.values():
+            process.terminate()
         for name in list(self.processes):
             self.stop_one(name)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from spanline.airflow.command import Command, Options, steps_of
 from spanline.airflow.exceptions import airflow_exceptions
 from spanline.airflow.storage import storage_options, storage_url
 from spanline.airflow.task_result import DbtTaskResult
+from spanline.api.start import find_home
 from spanline.errors import ArtifactsNotFound, SpanlineError, UsageError
 from spanline.runner.shared import settings
 
@@ -128,25 +130,9 @@ class DbtHook(BaseHook):
         `environment` adds to `env_vars`. Raises Airflow's kind of what that raises.
         """
         with airflow_exceptions():
-            run = spanline.start_or_resume(
-                steps,
-                caller=caller,
-                resume=resume,
-                project_dir=self.dbt_project_dir,
-                python=self.python,
-                environment=self.variables(environment),
-                profile=self.get_conn(),
-                home_dir=self.home_dir,
-                run_id=run_id,
-                artifacts=storage_url(self.artifacts_bucket, self._of_artifacts()),
-                storage_options=storage_options(self._of_artifacts()),
-                detached=True,
-                retry_limit=self.retry_limit,
-                retry_delay=self.retry_delay,
-                timeout=self.timeout,
+            return self._begin(
+                partial(spanline.start_or_resume, caller=caller, resume=resume, run_id=run_id), steps, environment
             )
-        self._run_id = run.id
-        return run
 
     def run_dbt_task(
         self,
@@ -160,22 +146,32 @@ class DbtHook(BaseHook):
         """Run one dbt command, and wait for its end. A run that fails raises nothing: see `DbtTaskResult.success`."""
         options = Options(select=select, exclude=exclude, vars=vars, full_refresh=full_refresh)
         with airflow_exceptions():
-            run = spanline.start(
-                self.steps(dbt_command, None, options)[0],
-                project_dir=self.dbt_project_dir,
-                python=self.python,
-                environment=self.variables(),
-                profile=self.get_conn(),
-                home_dir=self.home_dir,
-                artifacts=storage_url(self.artifacts_bucket, self._of_artifacts()),
-                storage_options=storage_options(self._of_artifacts()),
-                detached=True,
-                retry_limit=self.retry_limit,
-                retry_delay=self.retry_delay,
-                timeout=self.timeout,
-            )
-            self._run_id = run.id
+            run = self._begin(spanline.start, self.steps(dbt_command, None, options))
             return DbtTaskResult.of(run.wait(), run.directory.path.as_uri())
+
+    def _begin(
+        self,
+        begin: Callable[..., spanline.Run],
+        steps: Sequence[Sequence[str]],
+        environment: Mapping[str, str] | None = None,
+    ) -> spanline.Run:
+        connection = self._of_artifacts()
+        run = begin(
+            steps,
+            project_dir=self.dbt_project_dir,
+            python=self.python,
+            environment=self.variables(environment),
+            profile=self.get_conn(),
+            home_dir=self.home_dir,
+            artifacts=storage_url(self.artifacts_bucket, connection),
+            storage_options=storage_options(connection),
+            detached=True,
+            retry_limit=self.retry_limit,
+            retry_delay=self.retry_delay,
+            timeout=self.timeout,
+        )
+        self._run_id = run.id
+        return run
 
     def steps(self, command: Command | None, steps: Sequence[Command] | None, options: Options) -> list[list[str]]:
         """The arguments of each dbt command, with those that say which target and how many threads."""
@@ -202,7 +198,10 @@ class DbtHook(BaseHook):
             return spanline.attach(run_id, home_dir=self._home())
 
     def wait_for_run(self, run_id: str, timeout: float | None = None, check_interval: float = 60) -> DbtTaskResult:
-        """Wait until a run has ended. Raises `TimeoutError` after `timeout` seconds, and leaves the run as it is."""
+        """Wait until a run has ended. Raises `TimeoutError` after `timeout` seconds, and leaves the run as it is.
+
+        `check_interval` is there for those who pass it: the end is seen within a second.
+        """
         run = self.get_run(run_id)
         return DbtTaskResult.of(run.wait(timeout), run.directory.path.as_uri())
 
@@ -259,8 +258,6 @@ class DbtHook(BaseHook):
             return {}
 
     def _home(self) -> Path:
-        from spanline.api.start import find_home  # noqa: PLC0415
-
         return find_home(self.home_dir, self.dbt_project_dir)
 
     def _project(self) -> Path:

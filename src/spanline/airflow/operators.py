@@ -278,12 +278,19 @@ class DbtOperator(BaseOperator):
         state = run.state
         log_summary(result)
         url = self._push_links(run, context, result)
-        metrics.emit(result, state, self.dag_id, self.task_id)
-        if self.emit_assets:
-            assets.emit(state, self._alias, context)
+        self._tell_airflow(result, state, context)
         with airflow_exceptions():
             result.raise_for_failure()
         return DbtTaskResult.of(result, url).to_dict()
+
+    def _tell_airflow(self, result: RunResult, state: spanline.RunState, context: Context) -> None:
+        """Airflow's metrics and asset events. That one of them can't be made is no reason to fail the task."""
+        try:
+            metrics.emit(result, state, self.dag_id, self.task_id)
+            if self.emit_assets:
+                assets.emit(state, self._alias, context)
+        except Exception as error:  # noqa: BLE001 - an observer never changes the outcome of a run
+            log.warning(f"Airflow is not told all of the run: {type(error).__name__}: {error}")
 
     def _push_links(self, run: spanline.Run, context: Context, result: RunResult | None = None) -> str:
         """Push each link that is configured, and the run's URL, which is returned."""

@@ -69,8 +69,11 @@ class DbtExecutionTrigger(BaseTrigger):
         except (asyncio.TimeoutError, TimeoutError):
             self._cancel("the task's time is up")
             return self._told("timeout", f"run {self.run_id} took longer than it may, and was cancelled")
-        # The journal is read once more, from its start: not in the event loop.
-        return self._of_result(await asyncio.to_thread(run.result))
+        try:
+            # The journal is read once more, from its start: not in the event loop.
+            return self._of_result(await asyncio.to_thread(run.result))
+        except SpanlineError as error:  # somebody else has resumed it meanwhile: the task follows it
+            return self._told("error", str(error))
 
     async def _end(self, run: spanline.Run) -> None:
         tell = TaskLog(run.session)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset, task
 
-from spanline.airflow import DbtOperator
+from spanline.airflow import DbtOperator, DbtSeedOperator
 
 URLS = {
     "dbt_docs_url": "http://docs.example",
@@ -35,3 +35,24 @@ with DAG("timed", schedule=None):
 
 with DAG("timed_deferred", schedule=None):
     DbtOperator(task_id="dbt", dbt_command="run", execution_timeout=timedelta(seconds=12), deferrable=True, **SHOP)
+
+with DAG("producer", schedule=None):
+    DbtOperator(task_id="dbt", dbt_command="run", emit_assets=True, **SHOP)
+
+with DAG("consumer", schedule=Asset("duckdb://shop.duckdb/shop.main.orders")):
+
+    @task(task_id="dbt")
+    def consume() -> str:
+        return "a model was built"
+
+    consume()
+
+with DAG("mapped", schedule=None):
+    # One at a time: DuckDB admits one writer.
+    DbtSeedOperator.partial(
+        task_id="dbt",
+        dbt_project_dir=SHOP["dbt_project_dir"],
+        profiles_dir=SHOP["profiles_dir"],
+        trigger_reason="{{ dag_run.conf['reason'] }}",
+        max_active_tis_per_dag=1,
+    ).expand(select=["raw_orders", "raw_customers"])
