@@ -18,7 +18,10 @@ FAILURE = Failure(category="connection", transient=True, rule="a.rule")
 
 
 def result(nodes: int = 1, message: str = "it broke", **more: object) -> RunResult:
-    failed = [NodeResult(unique_id=f"model.shop.m{n}", status="error", message=message) for n in range(nodes)]
+    failed = [
+        NodeResult(unique_id=f"model.shop.m{n}", status="error", message=message, path=Path("models/m.sql"))
+        for n in range(nodes)
+    ]
     fields = {
         "run_id": "r",
         "outcome": "failed",

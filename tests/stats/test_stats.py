@@ -745,7 +745,7 @@ def test_where_nothing_can_be_kept_the_figures_are_the_same(written: Written, ca
     written.run(1, node(1, "model.shop.a", "error"))
     (written.home / "cache").write_text("in the way")
     assert local(written.home).runs.total == 1
-    assert "what is found out of journals is not kept in" in caplog.text
+    assert "the cache of journals in" in caplog.text
 
 
 def test_a_disk_that_is_full_is_said_in_a_line(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
-from spanline.journal.state import SUCCESS, RunState
+from spanline.airflow import lineage
+from spanline.journal.state import RunState
 from spanline.sinks.openlineage import datasets
 
 if TYPE_CHECKING:
@@ -20,17 +20,9 @@ def uri(namespace: str, name: str) -> str:
 
 
 def emit(state: RunState, alias: AssetAlias, context: Context) -> int:
-    """Add an event for each node that was written; how many there are."""
-    found = list(_built(state))
+    """Add an event for each node that was written, in whichever try of the task; how many there are."""
+    found = list(lineage.written(state))
     for unique_id, name in found:
         extra = {"unique_id": unique_id, "run_id": state.run_id}
         context["outlet_events"][alias].add(Asset(uri=uri(datasets.namespace_of(state), name)), extra=extra)
     return len(found)
-
-
-def _built(state: RunState) -> Iterator[tuple[str, str]]:
-    for unique_id, node in state.nodes.items():
-        described = state.descriptions.get(unique_id)
-        name = datasets.written_by(described) if described is not None else None
-        if name is not None and node.status == SUCCESS:
-            yield unique_id, name

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from spanline.journal.state import RunState
+from spanline.journal.state import SUCCESS, RunState
 from spanline.runner.shared import settings
 from spanline.sinks.openlineage import datasets
 
@@ -20,14 +20,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TRANSPORT: Final = settings.OPENLINEAGE_TRANSPORT_PREFIX
-
 
 def variables(context: Context) -> dict[str, str]:
     """The variables by which a run's lineage is the task's; none where the provider isn't installed."""
     try:
-        from airflow.providers.openlineage import conf  # noqa: PLC0415 - it may be missing
-        from airflow.providers.openlineage.api.core import is_openlineage_active  # noqa: PLC0415
+        from airflow.providers.openlineage.api.core import is_openlineage_active  # noqa: PLC0415 - it may be missing
         from airflow.providers.openlineage.plugins import macros  # noqa: PLC0415
     except ImportError:
         return {}
@@ -38,30 +35,46 @@ def variables(context: Context) -> dict[str, str]:
         return {
             settings.OPENLINEAGE_PARENT_ID: macros.lineage_parent_id(task_instance),
             settings.OPENLINEAGE_ROOT_PARENT_ID: macros.lineage_root_parent_id(task_instance),
-            **_transport(conf.config_path(), conf.transport()),
+            **configuration(),
         }
     except Exception as error:  # noqa: BLE001 - lineage never fails a task
         log.warning("this run's lineage has no parent: %s: %s", type(error).__name__, error)
         return {}
 
 
-def _transport(config_path: str, transport: Mapping[str, object]) -> dict[str, str]:
-    """How OpenLineage's client is told of the provider's transport. Without either it reads the environment itself."""
-    if config_path:
-        return {settings.OPENLINEAGE_CONFIG: config_path}
-    return {_TRANSPORT: json.dumps(transport)} if transport else {}
+def configuration() -> dict[str, str]:
+    """The provider's configuration as variables that OpenLineage's client reads.
+
+    The provider resolves it, as only Airflow can: it may be in a connection, and so may an API key. A variable's name
+    keeps it out of the run's files. Without a configuration of Airflow's the client reads the environment itself.
+    """
+    from airflow.providers.openlineage.plugins.adapter import OpenLineageAdapter  # noqa: PLC0415 - it may be missing
+
+    found: Mapping[str, object] = OpenLineageAdapter().get_openlineage_config() or {}
+    return {f"{settings.OPENLINEAGE_PREFIX}{key.upper()}": json.dumps(value) for key, value in found.items()}
 
 
 def of_run(state: RunState) -> OperatorLineage | None:
-    """What the whole run read and wrote, for the task's own event."""
+    """What the whole run read and wrote, for the task's own event. None where dbt has not said which warehouse."""
+    if state.config is None:
+        return None
     from airflow.providers.openlineage.extractors.base import OperatorLineage  # noqa: PLC0415 - it may be missing
     from openlineage.client.event_v2 import InputDataset, OutputDataset  # noqa: PLC0415
 
     namespace = datasets.namespace_of(state)
-    described = [state.descriptions[key] for key in state.nodes if key in state.descriptions]
-    written = dict.fromkeys(filter(None, map(datasets.written_by, described)))
-    read = dict.fromkeys(name for node in described for name in datasets.read_by(node, state))
+    ran = (state.descriptions[key] for key in {**state.earlier, **state.nodes} if key in state.descriptions)
+    outputs = {name: None for _, name in written(state)}
+    inputs = dict.fromkeys(name for node in ran for name in datasets.read_by(node, state))
     return OperatorLineage(
-        inputs=[InputDataset(namespace, name) for name in read if name not in written],
-        outputs=[OutputDataset(namespace, name) for name in written],
+        inputs=[InputDataset(namespace, name) for name in inputs if name not in outputs],
+        outputs=[OutputDataset(namespace, name) for name in outputs],
     )
+
+
+def written(state: RunState) -> Iterator[tuple[str, str]]:
+    """The nodes that have written a dataset, in any session of the run, and the name of that."""
+    for unique_id, node in {**state.earlier, **state.nodes}.items():
+        described = state.descriptions.get(unique_id)
+        name = datasets.written_by(described) if described is not None else None
+        if name is not None and node.status == SUCCESS:
+            yield unique_id, name

@@ -200,7 +200,7 @@ def retry(
     home.check_ours(run.directory)
     held = _taken_over(run)
     if held is None:
-        log.warning("run %s is under way: following it, as it is", run.id)
+        log.warning("run %s is under way: following it", run.id)
         return run
     try:
         close_abandoned(run.directory, {**os.environ, **passed})
@@ -282,7 +282,7 @@ def _taken_over(run: Run) -> lease.Lease | None:
                 return None
             if not told and run.state.ended is None:
                 told = True
-                log.warning("run %s is ending: waiting for that, then it is resumed", run.id)
+                log.warning("run %s is ending: it will be resumed after that", run.id)
             time.sleep(LEASE_LOOKS)
             continue
         try:

@@ -111,7 +111,7 @@ class Cache:
             self._give_up(error)
 
     def _give_up(self, error: sqlite3.Error) -> None:
-        log.warning("what is found out of columns is not kept: %s", error)
+        log.warning("the cache of columns cannot be used: %s", error)
         self._connection = None
 
     def _close(self) -> None:
@@ -134,7 +134,7 @@ def _connect(path: Path) -> sqlite3.Connection | None:
         connection = sqlite3.connect(path, timeout=2.0, isolation_level=None)
         connection.executescript("pragma journal_mode = wal; pragma synchronous = off;" + _TABLES)
     except (OSError, sqlite3.Error) as error:
-        log.warning("what is found out of columns is not kept in %s: %s", path, error)
+        log.warning("the cache of columns %s cannot be used: %s", path, error)
         return None
     return connection
 

@@ -91,7 +91,7 @@ def _node(node: NodeState, state: RunState) -> NodeResult:
         status=node.status,
         resource_type=described.resource_type if described else None,
         name=described.name if described else None,
-        path=described.path if described else None,
+        path=Path(described.path) if described is not None and described.path else None,
         execution_time=node.execution_time,
         message=node.message,
         failing_rows=node.failing_rows,

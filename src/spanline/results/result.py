@@ -78,15 +78,15 @@ _SUMMARY_BYTES: Final = 50_000
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one node ended. `status` is dbt's, or `cancelled` or `interrupted`; `execution_time` is in seconds.
 
-    `failing_rows` counts the rows that a test found; `cause` is the failed node for which it was skipped or cancelled;
-    `failure` says what its error is.
+    `path` is its file's, relative to the project. `failing_rows` is the number of rows that a test found. `cause` is
+    the failed node for which it was skipped or cancelled. `failure` says what its error is.
     """
 
     unique_id: str
     status: str
     resource_type: str | None = None
     name: str | None = None
-    path: str | None = None
+    path: Path | None = None
     execution_time: float = 0.0
     message: str | None = None
     failing_rows: int | None = None

@@ -267,7 +267,7 @@ class Delivery:
         is_gone = self._journal.is_gone
         if self.phase is not Phase.OVER:
             rest = "is lost with the journal" if is_gone else f"is kept, and {again} it"
-            log.warning("%s has not come to an end: what it owes %s", self.name, rest)
+            log.warning("%s did not finish: what it has not delivered %s", self.name, rest)
         cursor = self.cursor
         if cursor.undelivered:
             log.warning(
@@ -281,7 +281,7 @@ class Delivery:
         if rejected:
             log.warning("%s: the backend rejected %d messages (%s)", self.name, rejected, cursor.rejection)
         if given_up:
-            said = "%s: the backend fails at %d messages, and takes others; `spanline replay %s` tries them again"
+            said = "%s: the backend fails on %d messages, but accepts others; `spanline replay %s` tries them again"
             log.warning(said, self.name, len(given_up), self._run_id)
         for one in given_up[:_NAMED]:
             log.warning("%s: given up: %s: %s", self.name, one.name or "a message", one.reason)

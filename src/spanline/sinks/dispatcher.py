@@ -62,7 +62,7 @@ def flush_seconds() -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        log.warning("%s is not a number of seconds: %s; %g it is", settings.FLUSH_TIMEOUT, said, FLUSH_SECONDS)
+        log.warning("%s is not a number of seconds: %s; using %g", settings.FLUSH_TIMEOUT, said, FLUSH_SECONDS)
         return FLUSH_SECONDS
     return seconds
 
@@ -248,7 +248,7 @@ def _is_ours(point: EntryPoint) -> bool:
 
 def _not_set_up(name: str, directory: RunDirectory) -> Cursor:
     """What is left of a sink that was never there: a cursor that says that all is owed."""
-    log.warning("%s was not set up in time: `spanline replay %s` sends what it owes", name, directory.run_id)
+    log.warning("%s was not set up in time: `spanline replay %s` sends its events", name, directory.run_id)
     path = directory.cursor(name)
     cursor = Cursor.load(path)
     cursor.complete, cursor.error = False, "it was not set up in time"

@@ -21,6 +21,7 @@ from urllib.parse import urljoin
 import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 from urllib3 import BaseHTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -104,10 +105,11 @@ class Adapter(HTTPAdapter):
         return self._target[1]
 
     def build_response(self, request: Any, raw: Any) -> requests.Response:  # noqa: ANN401 - as above
-        """The answer, without what nobody asks of it: cookies, and how its text is encoded."""
+        """The answer, without its cookies: whoever keeps some takes them from `raw`."""
         answer = requests.Response()
         answer.status_code, answer.reason, answer.raw = raw.status, raw.reason, raw
         answer.headers = CaseInsensitiveDict(raw.headers)
+        answer.encoding = get_encoding_from_headers(answer.headers)
         answer.url, answer.request, answer.connection = request.url, request, self
         return answer
 
@@ -176,6 +178,8 @@ class _InTime(io.RawIOBase):
 class _Carefully:
     """Of a connection: what a request consists of is sent together, and its answer has one time-out for all of it."""
 
+    debuglevel = 0
+    """Whatever a caller has set for all connections: by it, keys would be printed."""
     timeout: float | None
     response_class: Any
     _held: list[bytes] | None = None
