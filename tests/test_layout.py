@@ -87,3 +87,45 @@ def test_the_runner_imports_nothing_of_the_rest() -> None:
 
 def test_a_relative_import_is_resolved() -> None:
     assert f"{SHARED}.writer.Writer" in set(imported(PACKAGE / "runner" / "recorder.py"))
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names_of_others(path: Path) -> Iterator[str]:
+    """Private names of our modules that a file imports, takes from an imported module, or has replaced."""
+    tree = ast.parse(path.read_text())
+    ours: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "spanline":
+            ours |= {name.asname or name.name for name in node.names}
+            yield from (name.name for name in node.names if private(name.name) and name.name != "_version")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in ours and private(node.attr):
+                yield f"{node.value.id}.{node.attr}"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _REPLACES:
+            places = [place.value for place in node.args if isinstance(place, ast.Constant)]
+            found = [place.rpartition(".")[2] for place in places if isinstance(place, str)]
+            if any(isinstance(place, ast.Name) and place.id in ours for place in node.args):
+                yield from filter(private, found)
+            yield from (place for place in places if str(place).startswith("spanline.") and private(found[0]))
+
+
+_REPLACES = frozenset(("setattr", "object"))
+ALL_FILES = sorted([*MODULES, *(ROOT / "tests").rglob("*.py")])
+
+
+@pytest.mark.parametrize("path", ALL_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_uses_a_private_name_of_another(path: Path) -> None:
+    assert list(private_names_of_others(path)) == []
+
+
+def test_a_private_name_of_another_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "test_it.py"
+    file.write_text(
+        "from spanline.journal import reader\nfrom spanline.journal.reader import _CHUNK\n"
+        "reader._CHUNK\npatch.setattr(reader, '_CHUNK', 1)\npatch.setattr('spanline.journal.reader._CHUNK', 1)\n"
+    )
+    assert len(list(private_names_of_others(file))) == 4

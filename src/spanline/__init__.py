@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from spanline import events as events
     from spanline import profiles as profiles
     from spanline.api.callback import callback as callback
+    from spanline.api.callers import find as find
+    from spanline.api.callers import start_or_resume as start_or_resume
     from spanline.api.run import Run as Run
     from spanline.api.start import attach as attach
+    from spanline.api.start import cancel as cancel
     from spanline.api.start import retry as retry
     from spanline.api.start import run as run
     from spanline.api.start import start as start
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from spanline.home.limits import Limits as Limits
     from spanline.home.storage import Redaction as Redaction
     from spanline.home.storage import Storage as Storage
+    from spanline.journal.ids import new_run_id as new_run_id
     from spanline.journal.reader import Record as Record
     from spanline.journal.state import AttemptState as AttemptState
     from spanline.journal.state import NodeState as NodeState
@@ -75,13 +79,15 @@ _ERRORS = (
 )
 _HOMES = {
     **dict.fromkeys(_ERRORS, "spanline.errors"),
-    **dict.fromkeys(("attach", "retry", "run", "start", "upload"), "spanline.api.start"),
+    **dict.fromkeys(("attach", "cancel", "retry", "run", "start", "upload"), "spanline.api.start"),
+    **dict.fromkeys(("find", "start_or_resume"), "spanline.api.callers"),
     "Run": "spanline.api.run",
     **dict.fromkeys(("Failure", "classify"), "spanline.failures.classify"),
     "Category": "spanline.failures.matching",
     "RunDirectory": "spanline.home.home",
     **dict.fromkeys(("LimitArguments", "Limits"), "spanline.home.limits"),
     **dict.fromkeys(("Redaction", "Storage"), "spanline.home.storage"),
+    "new_run_id": "spanline.journal.ids",
     "Record": "spanline.journal.reader",
     **dict.fromkeys(("AttemptState", "NodeState", "Outcome", "RunState"), "spanline.journal.state"),
     **dict.fromkeys(("NodeResult", "RunResult"), "spanline.results.result"),

@@ -85,8 +85,16 @@ def test_a_package_of_the_callers_that_hides_dbt_is_not_taken_for_it(
     (tmp_path / "dbt").mkdir()
     (tmp_path / "dbt" / "__init__.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    assert interpreter._version_here() is None
+    asked: list[object] = []
+    run = subprocess.run
+
+    def listening(*args: object, **options: object) -> object:
+        asked.append(args)
+        return run(*args, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(subprocess, "run", listening)
     assert interpreter.check(sys.executable) == metadata.version("dbt-core")
+    assert asked, "the interpreter itself was asked"
 
 
 def test_the_home_ignores_itself_in_git(project: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from unittest import mock
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanline.artifacts import loading, piecewise
+from spanline.artifacts import piecewise
 from spanline.artifacts.loading import Loaded, load
 from tests.support.examples import examples
 
@@ -29,8 +30,7 @@ class Outer(msgspec.Struct):
 
 
 def read(text: bytes, window: int) -> Outer:
-    with mock.patch.object(piecewise, "_WINDOW", window):
-        *_, last = piecewise.read(io.BytesIO(text), Outer)
+    *_, last = piecewise.read(io.BytesIO(text), Outer, window)
     assert isinstance(last, Outer)
     return last
 
@@ -76,26 +76,29 @@ def test_what_msgspec_refuses_is_refused(text: bytes) -> None:
             read(text, window)
 
 
-def test_a_window_holds_one_entry_of_a_manifest(tmp_path: Path) -> None:
-    """And so does memory, whatever the file holds."""
-    node = dict.fromkeys(loading.Node.__struct_fields__, "x") | {"depends_on": {}, "tags": [], "raw_code": "y" * 3000}
-    said = {"dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json"}
-    manifest = {"metadata": said, "nodes": {f"n{number}": node for number in range(2000)}, "macros": {}}
+class Thin(msgspec.Struct):
+    """Of a manifest no more than the names of its nodes, so that what is kept takes little room."""
+
+    class Node(msgspec.Struct):
+        name: str
+
+    nodes: dict[str, Node]
+
+
+def test_memory_holds_one_entry_of_a_manifest_and_not_its_text(tmp_path: Path) -> None:
+    node = {"name": "x", "depends_on": {}, "tags": [], "raw_code": "y" * 3000}
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps(manifest))
-    largest = 0
-    more = piecewise._Text._more
-
-    def watched(text: piecewise._Text) -> None:
-        nonlocal largest
-        more(text)
-        largest = max(largest, len(text._window))
-
-    with mock.patch.object(piecewise._Text, "_more", watched):
-        outcome = load("manifest", path)
-    assert isinstance(outcome, Loaded)
-    assert len(outcome.content.nodes) == 2000
-    assert largest < 2 * piecewise._WINDOW < path.stat().st_size / 10
+    path.write_text(json.dumps({"metadata": {}, "nodes": {f"n{number}": node for number in range(2000)}, "macros": {}}))
+    tracemalloc.start()
+    try:
+        with path.open("rb") as file:
+            *_, last = piecewise.read(file, Thin)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(last, Thin)
+    assert len(last.nodes) == 2000
+    assert most < path.stat().st_size / 3
 
 
 def test_other_words_of_a_newer_msgspec_cost_memory_and_nothing_else(tmp_path: Path) -> None:
@@ -104,5 +107,5 @@ def test_other_words_of_a_newer_msgspec_cost_memory_and_nothing_else(tmp_path: P
     path.write_text(json.dumps({"metadata": said, "nodes": {}, "sources": {}}))
     expected = load("catalog", path)
     assert isinstance(expected, Loaded)
-    with mock.patch.object(piecewise, "_ENDS", "nothing that it says"):
+    with mock.patch.object(piecewise, "ENDS", "nothing that it says"):
         assert load("catalog", path) == expected

@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import s3fs
+from fsspec.implementations.local import LocalFileSystem
 
 from spanline.artifacts.store import AlreadyThere, NotThere, Properties, Store, StoreError
 from spanline.errors import UsageError
@@ -140,11 +142,11 @@ def test_a_file_is_never_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
     store = Store(f"file://{tmp_path}")
     store.put("a/b.json", b"before", Properties())
 
-    def full(*_: object, **__: object) -> None:
-        Path(str(_[0])).write_bytes(b"ha")
+    def full(_: LocalFileSystem, path: str, *__: object, **___: object) -> None:
+        Path(path).write_bytes(b"ha")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store._files, "pipe_file", full)
+    monkeypatch.setattr(LocalFileSystem, "pipe_file", full)
     with pytest.raises(StoreError, match="No space left"):
         store.put("a/b.json", b"after it", Properties())
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.json"]
@@ -170,12 +172,12 @@ except UsageError as error:
 
 def test_errors_hold_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"key": "k", "secret": "canary-of-options", "endpoint_url": "http://127.0.0.1:9", "token": "canary-token"}
-    store = Store("s3://b", options)
 
-    def told(*_: object, **__: object) -> None:
+    async def told(*_: object, **__: object) -> None:
         raise OSError("refused: canary-of-options and canary-token at https://u:canary-pw@h")
 
-    monkeypatch.setattr(store._files, "pipe_file", told)
+    monkeypatch.setattr(s3fs.S3FileSystem, "_pipe_file", told)
+    store = Store("s3://b", options)
     with pytest.raises(StoreError) as raised:
         store.put("a", b"", Properties())
     assert "canary" not in str(raised.value)

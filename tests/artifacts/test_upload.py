@@ -26,7 +26,6 @@ from spanline.home.spec import RunSpec
 from spanline.home.storage import Redaction, Storage, storage_of
 from spanline.journal import ids
 from spanline.journal.reader import Reader
-from spanline.supervisor import upload as uploading
 from spanline.supervisor.upload import upload_again
 from tests.support import proxy as proxies
 from tests.support.clouds import Cloud
@@ -267,14 +266,13 @@ def test_a_bucket_that_is_not_there_is_named(make_run: MakeRun, s3: tuple[Storag
 
 @pytest.mark.slow
 def test_a_store_that_never_answers_is_left_in_time(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploading, "_TO_STAGE", 4.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "nobody")
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         run = make_run()
         began = time.monotonic()
-        done = upload_again(run, Storage(url="s3://artifacts", timeout=1.0))
+        done = upload_again(run, Storage(url="s3://artifacts", timeout=1.0), staging=4.0)
     assert done.error == "it took longer than 5 s"
     assert time.monotonic() - began < 15
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import msgspec
 
 from tests.benchmarks.callback import measure_callback
 from tests.benchmarks.cases import CASES, PLAIN, Case, Tools, clean_environment, measure
-from tests.benchmarks.project import Template
+from tests.benchmarks.project import Template, existing, generated
 from tests.benchmarks.report import Group, Results, environment_facts, markdown, targets
 
 _HELP_RUNS: Final = 10
@@ -36,14 +37,14 @@ def main() -> None:
             _say("help")
             results.help_seconds = list(_help_seconds(tools))
         if many or "callback" in options.cases:
-            template = _prepared(work / "project", options.models, tools)
+            template = _prepared(_template(work / "project", options), tools)
             if "callback" in options.cases:
                 _say("callback")
                 results.callback = measure_callback(template.copy(work / "run"))
             if many:
                 results.groups.append(_compare(_with_plain(many), template, options.repeat, tools, work))
         if few:
-            small = _prepared(work / "small", options.few_models, tools)
+            small = _prepared(generated(work / "small", options.few_models), tools)
             results.groups.append(_compare(_with_plain(few), small, options.repeat, tools, work))
     results.targets = targets(results)
     options.output.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
@@ -54,6 +55,13 @@ def _options() -> argparse.Namespace:
     names = [*(case.name for case in CASES), "callback", "help"]
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--models", type=int, default=1000, metavar="N", help="models of the project (%(default)s)")
+    parser.add_argument("--project", type=Path, metavar="DIR", help="a project of yours in place of the generated one")
+    parser.add_argument(
+        "--build-options",
+        default="",
+        metavar="TEXT",
+        help="options of its dbt build, such as '--exclude resource_type:test'",
+    )
     parser.add_argument(
         "--repeat",
         type=int,
@@ -74,10 +82,16 @@ def _with_plain(cases: Sequence[Case]) -> list[Case]:
     return [PLAIN, *(case for case in cases if case is not PLAIN)]
 
 
-def _prepared(path: Path, models: int, tools: Tools) -> Template:
-    _say(f"a project of {models} models")
-    template = Template(path, models)
+def _template(path: Path, options: argparse.Namespace) -> Template:
+    if options.project is None:
+        return generated(path, options.models)
+    return existing(path, options.project, shlex.split(options.build_options))
+
+
+def _prepared(template: Template, tools: Tools) -> Template:
+    _say("parsing")
     template.prepare(tools.dbt, clean_environment())
+    _say(f"a project of {template.models} models, {template.nodes} nodes")
     return template
 
 

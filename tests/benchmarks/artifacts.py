@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.cases import Tools, clean_environment
-from tests.benchmarks.project import Template
+from tests.benchmarks.project import generated
 
 _PARSED: Final = 500
 _SAMPLE_SECONDS: Final = 0.002
@@ -51,7 +51,7 @@ def _options() -> argparse.Namespace:
 
 
 def _write(path: Path, project: Path, models: int) -> tuple[int, int]:
-    template = Template(project, min(models, _PARSED))
+    template = generated(project, min(models, _PARSED))
     template.prepare(Tools.of_this_interpreter(None).dbt, clean_environment())
     manifest = json.loads((project / "target" / "manifest.json").read_text())
     sections = {name: json.dumps(manifest[name]) for name in ("nodes", "parent_map", "child_map")}
@@ -143,7 +143,7 @@ def _work(mode: str, path: Path) -> Callable[[], float]:
 
 def _storing(mode: str, path: Path) -> Callable[[], float]:
     from spanline.artifacts.redact import Cutter, Values
-    from spanline.artifacts.stage import _mapped, _write
+    from spanline.artifacts.stage import compress, mapped
     from spanline.home.storage import Redaction
 
     texts = {"env_vars": ["a-token-that-is-nowhere"], "vars": ["model_000_" if "found" in mode else "nowhere-either"]}
@@ -152,7 +152,7 @@ def _storing(mode: str, path: Path) -> Callable[[], float]:
     def store() -> float:
         cutter = Cutter(Redaction(), Values(secrets=texts))
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            stored = _write(Path(folder), path.name, codec, cutter.artifact(path.name, _mapped(path)))
+            stored = compress(Path(folder), path.name, codec, cutter.artifact(path.name, mapped(path)))
         return 1 - stored.stored / stored.size
 
     return store

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -23,7 +23,8 @@ SLOW_SECONDS: Final = 0.05
 BUSY_SECONDS: Final = 0.4
 _PATIENT: Final = {"SPANLINE_FLUSH_TIMEOUT": "600"}
 """For a backend that needs longer for a run than dbt does."""
-_OURS: Final = ("OPENLINEAGE", "OTEL_", "SPANLINE_", "DBT_", "TRACEPARENT")
+_LEFT_OUT: Final = ("OPENLINEAGE", "OTEL_", "SPANLINE_", "DBT_", "TRACEPARENT", "PYTHONDONTWRITEBYTECODE")
+"""Variables that would change what is measured: without compiled modules, each process would compile its own."""
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -50,7 +51,7 @@ CASES: Final = (
     Case("busy", f"OpenLineage that takes {BUSY_SECONDS * 1000:.0f} ms of its one CPU", "spanline", "busy", few=True),
     Case("dead", "the same, nothing listening", "spanline", "dead"),
     Case("dbt-ol", "`dbt-ol build`", "dbt-ol", "fast"),
-    Case("dbt-ol-logs", "`dbt-ol build`, structured logs", "dbt-ol", "fast", ("--consume-structured-logs",), few=True),
+    Case("dbt-ol-logs", "`dbt-ol build`, structured logs", "dbt-ol", "fast", ("--consume-structured-logs",)),
 )
 
 
@@ -71,18 +72,18 @@ class Tools(msgspec.Struct, frozen=True):
                 raise SystemExit(f"there is no {tool}")
         return found
 
-    def command(self, case: Case) -> list[str]:
-        """The command line of a case."""
+    def command(self, case: Case, options: Sequence[str] = ()) -> list[str]:
+        """The command line of a case, with these options of `dbt build`."""
         if case.tool == "dbt":
-            return [str(self.dbt), "build"]
+            return [str(self.dbt), "build", *options]
         if case.tool == "spanline":
-            return [str(self.spanline), "--no-progress", "dbt", "build"]
-        return [str(self.dbt_ol), *case.options, "build"]
+            return [str(self.spanline), "--no-progress", "dbt", "build", *options]
+        return [str(self.dbt_ol), *case.options, "build", *options]
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment without anything that configures dbt, spanline or its backends, and without a proxy to here."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    """This environment without anything that configures dbt, Spanline or its backends, and without a proxy to here."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
     local = "127.0.0.1,localhost"
     return {**kept, "DBT_PROFILES_DIR": ".", "NO_PROXY": local, "no_proxy": local}
 
@@ -96,7 +97,7 @@ def measure(case: Case, repetition: int, template: Template, tools: Tools, work:
     if case.tool == "dbt-ol" and tools.dbt_ol is not None:
         environment["PATH"] = f"{tools.dbt_ol.parent}{os.pathsep}{environment.get('PATH', '')}"
     with _backend(case.backend, work) as (settings, receivers):
-        found = run(tools.command(case), project, {**environment, **settings})
+        found = run(tools.command(case, template.options), project, {**environment, **settings})
     receipts = receivers.stop() if receivers is not None else None
     return Measurement(
         case=case.name,
@@ -118,7 +119,7 @@ def _warm(project: Path, template: Template, tools: Tools, work: Path) -> None:
         first = template.copy(work / "first")
         receivers = Receivers(work / "first.json")
         settings = {"OPENLINEAGE_URL": f"http://127.0.0.1:{receivers.port}"}
-        run(tools.command(CASES[1]), first, {**clean_environment(), **settings})
+        run(tools.command(CASES[1], template.options), first, {**clean_environment(), **settings})
         receivers.stop()
         shutil.copytree(first / ".spanline" / "cache", kept)
         shutil.rmtree(first)

@@ -1,17 +1,19 @@
-"""The project that is measured: N table models in layers, a test on every second one, on DuckDB.
+"""The project that is measured: N table models in layers, a test on every second one, on DuckDB; or a given one.
 
-It is generated and parsed once; every run gets a copy of its own, so that each begins with the same parse cache, no
-database and no journal.
+It is written and parsed once; every run gets a copy of its own, so that each begins with the same parse cache, the same
+database, if any, and no journal.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,8 @@ LAYER: Final = 50
 THREADS: Final = 4
 _MOST_PARENTS: Final = 3
 _SEED: Final = 13
+_BUILT: Final = frozenset(("model", "seed", "snapshot", "test", "unit_test"))
+_LEFT_OUT: Final = (".git", ".spanline", "target", "logs")
 
 _PROJECT: Final = """\
 name: bench
@@ -43,23 +47,27 @@ bench:
 
 
 class Template:
-    """A generated project, parsed and ready to be copied."""
+    """A project that was parsed, and is ready to be copied."""
 
-    def __init__(self, path: Path, models: int) -> None:
+    def __init__(self, path: Path, write: Callable[[Path], object], options: Sequence[str] = ()) -> None:
+        """`write` makes the project at this path; `options` say which nodes of it are built."""
         self.path = path
-        self.models = models
-
-    @property
-    def nodes(self) -> int:
-        """How many nodes `dbt build` runs: the models and their tests."""
-        return self.models + self.models // 2
+        self.options = tuple(options)
+        self._write = write
+        self.models = 0
+        self.nodes = 0
+        """How many nodes `dbt build` runs."""
 
     def prepare(self, dbt: Path, environment: dict[str, str]) -> None:
         """Write the project and let dbt parse it, so that every copy holds a parse cache."""
         shutil.rmtree(self.path, ignore_errors=True)
-        _write(self.path, self.models)
+        self._write(self.path)
         subprocess.run([dbt, "--quiet", "parse"], cwd=self.path, env=environment, check=True)
         shutil.rmtree(self.path / "logs", ignore_errors=True)
+        listed = [dbt, "--quiet", "ls", "--output", "json", "--output-keys", "resource_type", *self.options]
+        done = subprocess.run(listed, cwd=self.path, env=environment, stdout=subprocess.PIPE, check=True)
+        kinds = Counter(json.loads(line)["resource_type"] for line in done.stdout.splitlines())
+        self.models, self.nodes = kinds["model"], sum(number for kind, number in kinds.items() if kind in _BUILT)
 
     def copy(self, to: Path) -> Path:
         """A fresh copy of the project, in place of what was there; on the disk before anything is measured."""
@@ -67,6 +75,17 @@ class Template:
         shutil.copytree(self.path, to)
         os.sync()
         return to
+
+
+def generated(path: Path, models: int) -> Template:
+    """The project of so many models."""
+    return Template(path, lambda to: _write(to, models))
+
+
+def existing(path: Path, project: Path, options: Sequence[str]) -> Template:
+    """Somebody's project as it stands, with its `profiles.yml`, packages and database; without logs and artifacts."""
+    left_out = shutil.ignore_patterns(*_LEFT_OUT)
+    return Template(path, lambda to: shutil.copytree(project, to, ignore=left_out), options)
 
 
 def _write(path: Path, models: int) -> None:

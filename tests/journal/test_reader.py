@@ -278,8 +278,7 @@ def test_a_line_that_is_too_long_is_torn_and_spoils_no_other(
     whole = [part for part in parts if not isinstance(part, bytes) and len(written(part)) - 2 <= longest]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("spanline.journal.reader.LONGEST_RECORD", longest)
-        patch.setattr("spanline.journal.reader._CHUNK", 50)  # as it is: shorter than a record may be
-        reader = Reader(path)
+        reader = Reader(path, chunk=50)  # as it is: shorter than a record may be
         found = []
         for limit in [*sorted(cuts), path.stat().st_size]:
             found += reader.read(limit=limit)

@@ -452,9 +452,16 @@ def test_a_cte_decides_about_rows_only_if_it_is_read() -> None:
     assert dataset(sql) == {"menu.price FILTER", "orders.drink JOIN", "menu.drink JOIN"}
 
 
-def test_distinct_adds_nothing_but_its_on() -> None:
-    assert dataset("select distinct drink, status from main.orders") == set()
-    assert dataset("select drink from main.orders union select drink from main.menu") == set()
+def test_distinct_groups_by_all_that_it_tells_apart() -> None:
+    assert dataset("select distinct drink, status from main.orders") == {
+        "orders.drink GROUP_BY",
+        "orders.status GROUP_BY",
+    }
+    assert dataset("select drink from main.orders union all select drink from main.menu") == set()
+    assert dataset("select drink from main.orders union select drink from main.menu") == {
+        "menu.drink GROUP_BY",
+        "orders.drink GROUP_BY",
+    }
     sql = "select distinct on (guest_id) id from main.orders order by guest_id, ordered_at"
     assert dataset(sql, "postgres") == {"orders.guest_id GROUP_BY+SORT", "orders.ordered_at SORT"}
 
@@ -737,14 +744,19 @@ def test_duckdb_numbers_the_further_columns_of_a_name(sql: str, names: list[str]
     assert [row[0] for row in connection.execute("describe built").fetchall()] == names
 
 
+def test_postgres_gives_a_name_again() -> None:
+    sql = "select a.*, b.* from main.guests a, main.guests b"
+    assert [column.name for column in analysed(sql, "postgres").columns] == ["id", "name", "email"] * 2
+
+
 def test_elsewhere_a_star_gives_a_name_once() -> None:
     sql = "select * from main.orders a join main.orders b on a.id = b.guest_id join main.menu on true"
     names = ["id", "guest_id", "drink", "cents", "status", "ordered_at", "extras", "price", "made_of"]
-    assert [column.name for column in analysed(sql, "postgres").columns] == names
+    assert [column.name for column in analysed(sql, "bigquery").columns] == names
 
 
 UNNAMED = [
-    ("duckdb", "select id, upper(drink), count(*), cents::int from main.orders group by all", ["id"]),
+    ("duckdb", "select id, array(select 1), exists (select 1) from main.orders", ["id"]),
     (
         "vertica",
         "select id, cents::int, (drink), cast(upper(status) as text) from main.orders",
@@ -754,7 +766,7 @@ UNNAMED = [
     (
         "postgres",
         "select o.extras.upper(drink), (o.extras).*, extract(day from ordered_at) from main.orders o",
-        ["upper"],
+        ["upper", "extract"],
     ),
 ]
 
@@ -771,8 +783,8 @@ def test_each_cause_of_a_gap_is_told() -> None:
     unnamed = "columns without an alias, which the warehouse names"
     assert analysed("select id, upper(drink) as d from lake.raw.taps").gaps == ()
     assert analysed("select * from lake.raw.taps").gaps == (star,)
-    assert analysed("with t as (select upper(beer) from lake.raw.taps) select * from t").gaps == (unnamed,)
-    assert analysed("select *, upper(beer) from lake.raw.taps").gaps == (star, unnamed)
+    assert analysed("with t as (select exists (select 1) from lake.raw.taps) select * from t").gaps == (unnamed,)
+    assert analysed("select *, exists (select 1) from lake.raw.taps").gaps == (star, unnamed)
 
 
 def test_a_column_without_a_name_keeps_its_place() -> None:
@@ -800,8 +812,8 @@ def test_of_an_unknown_relation_what_the_sql_says_is_told() -> None:
     assert found.relations == (("lake", "raw", "taps"),)
 
 
-def test_a_star_by_a_regular_expression_leaves_the_columns_incomplete() -> None:
-    found = analysed("select columns('i.*'), name as n from main.guests")
+def test_a_star_by_a_function_leaves_the_columns_incomplete() -> None:
+    found = analysed("select columns(lambda c: c[1] = 'i'), name as n from main.guests")
     assert fields(found) == {"n": {"guests.name"}}
     assert not found.complete
 
@@ -845,12 +857,11 @@ def test_unknown_relations_in_a_union_both_have_a_name() -> None:
     assert not analysed("select * from lake.raw.taps union all select * from main.menu").complete
 
 
-def test_a_column_that_the_schema_lacks_is_believed_in_if_it_can_be_of_one_table_only() -> None:
-    assert lineage("select tip, o.rating from main.orders o") == {"tip": {"orders.tip"}, "rating": {"orders.rating"}}
-    assert lineage("with s as (select * from main.orders) select tip from s") == {"tip": {"orders.tip"}}
-    assert lineage("select tip from main.orders, main.menu") == {"tip": set()}
+def test_a_relation_whose_columns_are_all_known_has_no_others() -> None:
+    assert lineage("select rowid, nextval from main.orders o") == {"rowid": set(), "nextval": set()}
+    assert lineage("with s as (select * from main.orders) select tip from s") == {"tip": set()}
     assert lineage("select (select max(price) from main.menu where tip > price) as m from main.orders") == {
-        "m": {"menu.price AGGREGATION+FILTER", "menu.tip FILTER"}
+        "m": {"menu.price AGGREGATION+FILTER"}
     }
 
 
@@ -925,7 +936,7 @@ SOURCES = [
         "bigquery",
         "select array(select x from unnest(o.extras) x where x > o.cents) as xs from main.orders o",
         {
-            "xs": {"orders.extras TRANSFORMATION+FILTER", "orders.cents FILTER"},
+            "xs": {"orders.extras TRANSFORMATION+JOIN+FILTER", "orders.cents FILTER"},
         },
     ),
     (

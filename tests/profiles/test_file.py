@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import stat
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -19,11 +17,15 @@ from spanline.errors import SpanlineError
 from spanline.profiles import file
 
 HOLDER = """
-import pathlib, sys
+import os, pathlib, sys, time
 from spanline.profiles import file
-file._IN_MEMORY = pathlib.Path(sys.argv[1])
+file.IN_MEMORY = pathlib.Path(sys.argv[1])
 written = file.write("a: b\\n")
-print(written.directory, flush=True)
+if "fork" in sys.argv and os.fork() == 0:
+    os.write(1, b"%d\\n" % os.getpid())
+    time.sleep(60)
+    os._exit(0)
+os.write(1, b"%s\\n" % bytes(written.directory))
 sys.stdin.read()
 """
 
@@ -34,8 +36,8 @@ def _place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     if request.param == "elsewhere":
-        monkeypatch.setattr(file, "_IN_MEMORY", tmp_path / "absent")
-    elif not os.access(file._IN_MEMORY, os.W_OK):
+        monkeypatch.setattr(file, "IN_MEMORY", tmp_path / "absent")
+    elif not os.access(file.IN_MEMORY, os.W_OK):
         pytest.skip("there is no /dev/shm here")
 
 
@@ -43,7 +45,7 @@ def _place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 def holder() -> Iterator[subprocess.Popen[str]]:
     """Another process that has written a profile, and waits."""
     held = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(file._IN_MEMORY)],
+        [sys.executable, "-c", HOLDER, str(file.IN_MEMORY)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -101,23 +103,20 @@ def test_what_a_killed_process_has_left_is_swept_and_what_a_live_one_holds_is_no
 
 def test_a_fork_of_ours_holds_nothing() -> None:
     """One that outlives us must not keep the next start from sweeping."""
-    with file.write("a: b\n") as written:
-        context = multiprocessing.get_context("fork")
-        there, here = context.Pipe()
-        child = context.Process(target=_wait_for, args=(there,), daemon=True)
-        child.start()
-        assert here.recv() == "forked"
-        os.close(written._lock)  # as our death would
-        written._lock = os.open(os.devnull, os.O_RDONLY)
-        file.sweep()
-        assert not written.directory.exists()
-        here.send("end")
-        child.join()
-
-
-def _wait_for(pipe: Connection) -> None:
-    pipe.send("forked")
-    pipe.recv()
+    command = [sys.executable, "-c", HOLDER, str(file.IN_MEMORY), "fork"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        lines = [holder.stdout.readline().strip() for _ in range(2)]
+        (fork,) = (int(line) for line in lines if line.isdigit())
+        (left,) = (Path(line) for line in lines if not line.isdigit())
+        try:
+            holder.kill()
+            holder.wait()
+            file.sweep()
+            assert not left.exists()
+            os.kill(fork, 0)  # it lives still
+        finally:
+            os.kill(fork, signal.SIGKILL)
 
 
 def test_others_directories_and_links_are_left_alone(tmp_path: Path) -> None:
@@ -135,6 +134,6 @@ def test_others_directories_and_links_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_no_place_for_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file, "_places", lambda: [tmp_path / "absent"])
+    monkeypatch.setattr(file, "places", lambda: [tmp_path / "absent"])
     with pytest.raises(SpanlineError, match="cannot write a profile for dbt"):
         file.write("a: b\n")

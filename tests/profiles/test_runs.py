@@ -56,7 +56,7 @@ VARIABLE = "DBT_ENV_SECRET_SPANLINE_PLUGINS_1_CONFIG_API_TOKEN"
 def memory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where this process, and no other, writes profiles."""
     place = tmp_path_factory.mktemp("memory")
-    monkeypatch.setattr(file, "_IN_MEMORY", place)
+    monkeypatch.setattr(file, "IN_MEMORY", place)
     return place
 
 

@@ -22,7 +22,6 @@ from spanline.sinks import dispatcher
 from spanline.sinks.base import Later, Message, Rejected, Sink
 from spanline.sinks.dispatcher import Deliveries
 from spanline.sinks.limits import DeliveryLimits
-from spanline.supervisor import replay
 from spanline.system.open_file import OpenFile
 
 MANY = 3 * DeliveryLimits().messages
@@ -473,7 +472,7 @@ def test_the_lag_is_from_the_event_that_is_owed(directory: RunDirectory, deliver
     ],
 )
 def test_a_replay_tells_what_is_news(before: SinkDelivery | None, now: SinkDelivery, moved: bool) -> None:
-    assert replay._has_moved(before, now) is moved
+    assert dispatcher.is_news(before, now) is moved
 
 
 def test_who_hangs_over_what_is_told_is_not_closed_and_owes_it(

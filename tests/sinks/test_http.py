@@ -119,6 +119,29 @@ def test_each_request_is_what_requests_would_send(elsewhere: Elsewhere, monkeypa
     ]
 
 
+def test_what_was_closed_connects_anew(elsewhere: Elsewhere) -> None:
+    session = RepeatingSession()
+    for body in ("one", "two"):
+        assert post(session, f"{elsewhere.url}/a", body).ok
+        session.close()
+    assert [body for _, _, body, _ in elsewhere.received] == [b"one", b"two"]
+
+
+def test_certificates_are_looked_for_once(
+    elsewhere: Elsewhere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "certificates.pem"
+    bundle.touch()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    looked_for: list[object] = []
+    is_folder = os.path.isdir
+    monkeypatch.setattr(os.path, "isdir", lambda path: looked_for.append(path) or is_folder(path))
+    session = RepeatingSession()
+    for body in ("one", "two", "three"):
+        assert post(session, f"{elsewhere.url}/a", body).ok
+    assert looked_for.count(str(bundle)) == 1
+
+
 @pytest.mark.parametrize("status", [307, 308])
 def test_redirect_that_keeps_the_request_is_followed(elsewhere: Elsewhere, status: int) -> None:
     elsewhere.status = status

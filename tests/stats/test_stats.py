@@ -561,7 +561,7 @@ def journals(draw: st.DrawFn) -> bytes:
     return b"".join(b"\n%s\n" % line for line in lines) + draw(st.sampled_from([b"", b'\n{"type":"heartbeat"}']))
 
 
-READ = tuple(f'{{"type":"{event.__struct_config__.tag}"'.encode() for event in facts._READ)
+READ = tuple(f'{{"type":"{event.__struct_config__.tag}"'.encode() for event in facts.READ)
 Rows = list[tuple[object, ...]]
 
 
@@ -604,7 +604,7 @@ def plain_executions(journal: bytes) -> Rows:
             continue
         state.apply(event)
         where = (event.session, event.step, event.attempt)
-        codes[where] = facts._codes(state.descriptions)
+        codes[where] = facts.code_hashes(state.descriptions)
         if isinstance(event, (events.NodeFinished, events.HookFinished)):
             hook = isinstance(event, events.HookFinished)
             status = (state.hooks if hook else state.nodes)[event.unique_id].status
@@ -745,7 +745,7 @@ def test_where_nothing_can_be_kept_the_figures_are_the_same(written: Written, ca
     written.run(1, node(1, "model.shop.a", "error"))
     (written.home / "cache").write_text("in the way")
     assert local(written.home).runs.total == 1
-    assert "what is found out of journals is not kept in" in caplog.text
+    assert "the cache of journals in" in caplog.text
 
 
 def test_a_disk_that_is_full_is_said_in_a_line(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -970,7 +970,6 @@ def test_a_home_at_a_url_is_asked_for_what_is_beside_the_journals(
 
     monkeypatch.setattr(files, "cat_file", listening)
     place = places.place("memory://kept/home", refuse)
-    assert place._files is files
     assert same(gather(place, "30d", now=NOW), local(with_artifacts.home))
     assert sorted(asked) == ["facts.json"] * 11 + ["journal.jsonl"]
 

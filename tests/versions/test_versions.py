@@ -141,7 +141,7 @@ def test_a_build_is_journalled_as_dbt_itself_reports_it(python: Path, project: P
 def test_a_profile_made_of_a_connection_is_read_once_and_as_it_is(
     python: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file, "_IN_MEMORY", tmp_path)
+    monkeypatch.setattr(file, "IN_MEMORY", tmp_path)
     connection = Connection(
         conn_id="shop",
         conn_type="duckdb",

@@ -22,7 +22,7 @@ from spanline.home.cursor import undelivered
 from spanline.home.home import RunDirectory
 from spanline.home.spec import RunSpec
 from spanline.journal.progress import progress_of
-from spanline.journal.reader import Reader, Record, afollow, follow
+from spanline.journal.reader import ASYNC_POLL_SECONDS, Reader, Record, afollow, follow
 from spanline.journal.state import RunState
 from spanline.results.from_state import result_of
 from spanline.results.result import RunResult
@@ -119,10 +119,24 @@ class Run:
         """Every event from the start of the run to its end and that of its sinks, as it happens."""
         return (record.event for record in self.records())
 
-    async def aevents(self) -> AsyncIterator[Event]:
-        """`events` for an event loop."""
-        async for record in afollow(Reader(self._journal), self._end_of_run()):
+    def states(self) -> Iterator[tuple[Event, RunState]]:
+        """`events`, each with the state of the run after it, which the next one changes."""
+        state = RunState()
+        for event in self.events():
+            state.apply(event)
+            yield event, state
+
+    async def aevents(self, poll: float = ASYNC_POLL_SECONDS) -> AsyncIterator[Event]:
+        """`events` for an event loop. A run in which nothing happens is looked at every `poll` seconds."""
+        async for record in afollow(Reader(self._journal), self._end_of_run(poll), poll):
             yield record.event
+
+    async def astates(self, poll: float = ASYNC_POLL_SECONDS) -> AsyncIterator[tuple[Event, RunState]]:
+        """`states` for an event loop, as `aevents`."""
+        state = RunState()
+        async for event in self.aevents(poll):
+            state.apply(event)
+            yield event, state
 
     def wait(self, timeout: float | None = None) -> RunResult:
         """Wait until the run has ended and its sinks are done, then return its result.
@@ -216,7 +230,12 @@ class Run:
             raise UsageError(f"run {self.id} is still running; wait() waits for its end")
         lost = self.directory.loss if self._journal.is_gone else ""
         return result_of(
-            self.state.closed(), self.directory.path, self._undelivered(), exit_code=self._exit_code, lost=lost
+            self.state.closed(),
+            self.directory.path,
+            self._undelivered(),
+            exit_code=self._exit_code,
+            lost=lost,
+            artifacts=self.directory.last_artifacts(),
         )
 
     def _undelivered(self) -> Mapping[str, int]:
@@ -228,8 +247,8 @@ class Run:
             log.info("the cursors of run %s cannot be read: %s", self.id, error)
         return self._supervisor.undelivered if self._supervisor is not None else {}
 
-    def _end_of_run(self) -> _EndOfRun:
-        return _EndOfRun(self)
+    def _end_of_run(self, looks: float = 0.0) -> _EndOfRun:
+        return _EndOfRun(self, max(LEASE_LOOKS, looks))
 
 
 def supervised(supervisor: Supervisor) -> Run:
@@ -248,16 +267,17 @@ class _Known(msgspec.Struct, frozen=True):
 
 
 class _EndOfRun:
-    """Whether a run has ended, asked a hundred times a second: the lease is looked at now and then only."""
+    """Whether a run has ended, asked a hundred times a second: the lease is looked at every `looks` seconds only."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, looks: float) -> None:
         self._run = run
+        self._looks = looks
         self._look_at = 0.0
         self._ended = False
 
     def __call__(self) -> bool:
         now = time.monotonic()
         if not self._ended and (self._run.supervised_here or now >= self._look_at):
-            self._look_at = now + LEASE_LOOKS
+            self._look_at = now + self._looks
             self._ended = not self._run.live
         return self._ended

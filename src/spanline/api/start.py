@@ -22,7 +22,7 @@ from spanline.dbt.project import find_project
 from spanline.errors import RunBusy, SpanlineError, UsageError
 from spanline.events import ArtifactsUploaded
 from spanline.failures import matching
-from spanline.home import home, lease
+from spanline.home import callers, home, lease
 from spanline.home.home import RunDirectory
 from spanline.home.limits import LimitArguments, Limits
 from spanline.home.spec import RunSpec
@@ -131,6 +131,7 @@ def start(
         if running is None:
             raise
         return running
+    callers.remember(place, spec.caller, spec.run_id)
     if detached:
         return _start_detached(Run(directory), held, {**passed, **_as_variable(storage_options)}, profile)
     return _start_attached(
@@ -175,6 +176,7 @@ def retry(
     *,
     environment: Mapping[str, str] | None = None,
     home_dir: str | Path | None = None,
+    caller: Mapping[str, str] | None = None,
     profile: Profile | None = None,
     profiles_dir: str | Path | None = None,
     full: bool = False,
@@ -191,7 +193,7 @@ def retry(
     Arguments, variables and remaining steps are the run's own. So are its limits and where its artifacts are stored,
     but for those that are given here, which hold for the run from now on. So do the variables in `environment`; those
     that may hold a credential are kept nowhere, so each resume needs them again, here or in the caller's own
-    environment. With `full`, everything is done again.
+    environment. With `full`, everything is done again. `caller` says who asks, where that is somebody else now.
     `detached` gives the session a supervisor of its own, which outlives this process.
     Where the run's profile was made of a connection, of which no secret was kept, give a `profile` made of it anew, or
     a `profiles_dir` with a `profiles.yml`.
@@ -204,7 +206,7 @@ def retry(
     home.check_ours(run.directory)
     held = _taken_over(run)
     if held is None:
-        log.warning("run %s is under way: following it, as it is", run.id)
+        log.warning("run %s is under way: following it", run.id)
         return run
     try:
         close_abandoned(run.directory, {**os.environ, **passed})
@@ -212,6 +214,7 @@ def retry(
         spec = msgspec.structs.replace(
             before,
             limits=before.limits.amended(**limits),
+            caller=dict(before.caller if caller is None else caller),
             artifacts=_storage(artifacts, os.environ) or before.artifacts,
             conn_id=(profile.conn_id if profile is not None else None) or before.conn_id,
         )
@@ -224,6 +227,8 @@ def retry(
             return run
         if spec != before:
             spec.keep(run.directory.spec)
+        if spec.caller != before.caller:
+            callers.remember(run.directory.home, spec.caller, spec.run_id)
         if detached:
             # Its sinks are configured by its environment.
             variables = {**spec.environment, **given, **_as_variable(storage_options)}
@@ -279,11 +284,11 @@ def _taken_over(run: Run) -> lease.Lease | None:
     while True:
         if run.live:
             # Where we are one of several that want to resume it, the session that another has begun is ours, too.
-            if run.state.session_number > before or not _is_ending(run):
+            if run.state.session_number > before or not is_ending(run):
                 return None
             if not told and run.state.ended is None:
                 told = True
-                log.warning("run %s is ending: waiting for that, then it is resumed", run.id)
+                log.warning("run %s is ending: it will be resumed after that", run.id)
             time.sleep(LEASE_LOOKS)
             continue
         try:
@@ -296,10 +301,11 @@ def _taken_over(run: Run) -> lease.Lease | None:
         return held
 
 
-def _is_ending(run: Run) -> bool:
+def is_ending(run: Run) -> bool:
     """Whether its session is or will soon be over: its supervisor is gone, or it is being cancelled."""
     state = run.state
-    if state.cancelling or state.ended is not None:
+    # An order stands in its file a moment before the journal tells of it.
+    if state.cancelling or state.ended is not None or run.directory.cancel.exists():
         return True
     session = state.session
     return session is not None and session.host == platform.node() and _is_gone(session.pid, run.directory)
@@ -313,10 +319,12 @@ def _is_gone(pid: int, directory: RunDirectory) -> bool:
 
 def _secrets_again(spec: RunSpec, passed: Mapping[str, str]) -> dict[str, str]:
     known = {**os.environ, **passed}
-    missing = [name for name in spec.secret_names if name not in known]
+    # What a backend is sent by may differ from session to session, or be gone: no run fails for that.
+    needed = [name for name in spec.secret_names if not name.startswith(settings.BACKEND_PREFIXES)]
+    missing = [name for name in needed if name not in known]
     if missing:
         raise UsageError(f"to resume this run, set {', '.join(missing)}: secrets are not kept")
-    return {name: known[name] for name in spec.secret_names}
+    return {name: known[name] for name in spec.secret_names if name in known}
 
 
 def _profile_again(spec: RunSpec, profile: Profile | None, profiles_dir: str | Path | None) -> dict[str, str]:
@@ -342,9 +350,27 @@ def attach(reference: str, *, home_dir: str | Path | None = None) -> Run:
     return Run(home.find_run(find_home(home_dir), reference))
 
 
-def find_home(home_dir: str | Path | None = None) -> Path:
-    """The home that a command here would use."""
-    project = find_project((), Path.cwd(), os.environ)
+def cancel(
+    run_id: str,
+    *,
+    home_dir: str | Path | None = None,
+    project_dir: str | Path | None = None,
+    grace: float | None = None,
+    by: str = "",
+    reason: str = "",
+) -> None:
+    """Ask for a run's cancel by its whole id, as `Run.cancel` does, even before the run has started.
+
+    A run that starts later under this id is cancelled as soon as it begins. So a signal handler can cancel what `start`
+    is only about to start, if it was given a `run_id`. Raises `UsageError` if the order can't be left there.
+    """
+    home.check_run_id(run_id)
+    Run(RunDirectory(find_home(home_dir, project_dir) / "runs" / run_id)).cancel(grace, by=by, reason=reason)
+
+
+def find_home(home_dir: str | Path | None = None, project_dir: str | Path | None = None) -> Path:
+    """The home that a command here, or in this directory, would use."""
+    project = find_project((), Path(project_dir).expanduser().resolve() if project_dir else Path.cwd(), os.environ)
     return home.home_for(project, os.environ, Path(home_dir) if home_dir else None)
 
 

@@ -16,8 +16,9 @@ import msgspec
 _WINDOW: Final = 1 << 18
 _PLACE: Final = re.compile(r"\(byte (\d+)\)")
 """Where msgspec says that something is wrong: the number of the byte, counted from 1."""
-_ENDS: Final = "trailing characters"
+ENDS: Final = "trailing characters"
 _CUT: Final = "truncated"
+"""msgspec\'s words where more follows, and where something is missing. With other words, the whole text is decoded."""
 _BLANK: Final = b" \t\r\n"
 
 _string: Final = msgspec.json.Decoder(str)
@@ -30,13 +31,14 @@ class Unreadable(ValueError):  # noqa: N818 - it names what it is
     """The text is no such object, or it can't be read by pieces."""
 
 
-def read(file: IO[bytes], kind: type[T]) -> Iterator[T | tuple[str, object]]:
+def read(file: IO[bytes], kind: type[T], window: int = _WINDOW) -> Iterator[T | tuple[str, object]]:
     """The fields of a struct that is an object in the file, as they are read, and at last the struct.
 
-    Objects and lists of structs are read an entry at a time; what the struct doesn't have is skipped.
+    Objects and lists of structs are read an entry at a time; what the struct doesn't have is skipped. `window` is the
+    number of bytes to read at once; it grows to hold the largest entry.
     Raises `Unreadable`, `msgspec.MsgspecError` and `OSError`.
     """
-    text = _Text(file)
+    text = _Text(file, window)
     types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     found: dict[str, object] = {}
     for name in text.members():
@@ -71,7 +73,8 @@ def _is_struct(kind: object) -> bool:
 class _Text:
     """A file's text, of which a window is in memory; what is read of it is behind us."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], window: int) -> None:
+        self._size = window
         self._file = file
         self._window = b""
         self._at = 0
@@ -142,7 +145,7 @@ class _Text:
                 said = str(error)
                 found = _PLACE.search(said)
                 place = int(found[1]) if found is not None else 0
-                if _ENDS in said and place:
+                if ENDS in said and place:
                     start, self._at = self._at, self._at + place - 1
                     return start, self._at
                 if _CUT not in said and place < len(view):
@@ -152,7 +155,7 @@ class _Text:
 
     def _more(self) -> None:
         rest = self._window[self._at :]
-        piece = self._file.read(max(_WINDOW, len(rest)))
+        piece = self._file.read(max(self._size, len(rest)))
         if not piece:
             raise Unreadable("the text is cut off")
         self._window, self._at = rest + piece, 0

@@ -113,7 +113,7 @@ def stage(directory: RunDirectory, storage: Storage, environ: Mapping[str, str])
     for name, pieces in _sources(directory, state, artifacts, cutter):
         reason = cutter.refuses(name)
         try:
-            stored = _write(new, name, storage.compression, pieces()) if reason is None else None
+            stored = compress(new, name, storage.compression, pieces()) if reason is None else None
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, FileNotFoundError) as error:
             reason = str(error)
         if reason is not None:
@@ -145,7 +145,7 @@ def _sources(
 ) -> Iterator[tuple[str, Callable[[], Iterable[bytes]]]]:
     """Every file by its name, and what makes its content, in pieces."""
     for path in artifacts:
-        yield path.name, lambda path=path: cutter.artifact(path.name, _mapped(path))  # type: ignore[misc]
+        yield path.name, lambda path=path: cutter.artifact(path.name, mapped(path))  # type: ignore[misc]
     name = reader.FILE_NAME
     yield name, lambda: cutter.journal(name, _lines(directory.journal))
     folder = state.config.log_path if state.config is not None else None
@@ -154,7 +154,7 @@ def _sources(
         yield collect.LOG_NAME, lambda: cutter.log(collect.LOG_NAME, collect.log_lines(Path(folder), ids))
 
 
-def _mapped(path: Path) -> memoryview:
+def mapped(path: Path) -> memoryview:
     """The content of a copy that is ours, which nobody truncates; let go when nobody refers to it."""
     with path.open("rb") as file:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -165,7 +165,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from file
 
 
-def _write(folder: Path, name: str, codec: Codec, pieces: Iterable[bytes]) -> StoredFile:
+def compress(folder: Path, name: str, codec: Codec, pieces: Iterable[bytes]) -> StoredFile:
+    """Write the pieces into a compressed file in the folder, and return what is to be said of it."""
     path = folder / f"{name}{SUFFIXES[codec]}"
     digest, size = hashlib.sha256(), 0
     with compressed(path, codec) as write:

@@ -14,6 +14,7 @@ from spanline._version import __version__
 from spanline.cli import run, runs, tools
 from spanline.cli.options import SECONDS, Limit, Options, of_options
 from spanline.runner.shared import exit_codes
+from spanline.system.collector import collect_seldom
 from spanline.system.stdio import open_streams
 from spanline.system.terminal import Errors, say, say_line, show_exceptions
 
@@ -144,6 +145,7 @@ def _set_up_logging() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """The entry point. Errors of use are one line, exit code 2."""
+    collect_seldom()
     open_streams()
     show_exceptions()
     _set_up_logging()

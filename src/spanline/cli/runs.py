@@ -55,7 +55,8 @@ def show(options: Options, reference: str, *, as_json: bool) -> None:
     run = options.attach(reference)
     live = run.live
     state = run.state if live else run.state.closed()
-    result = result_of(state, run.directory.path, undelivered(run.directory))
+    directory = run.directory
+    result = result_of(state, directory.path, undelivered(directory), artifacts=directory.last_artifacts())
     if as_json:
         echo_json({**plain(result), **({"outcome": "running", "exit_code": None, "error": None} if live else {})})
     elif live:

@@ -60,7 +60,7 @@ def _found(wanted: str, parsed: Iterable[object]) -> str | None:
     return None
 
 
-_PROJECT_FILE: Final = "dbt_project.yml"
+PROJECT_FILE: Final = "dbt_project.yml"
 
 
 def find_project(args: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> Path | None:
@@ -69,6 +69,6 @@ def find_project(args: Sequence[str], cwd: Path, environ: Mapping[str, str]) -> 
     if named:
         return (cwd / Path(named).expanduser()).resolve()
     for folder in (cwd, *cwd.parents):
-        if (folder / _PROJECT_FILE).exists():
+        if (folder / PROJECT_FILE).exists():
             return folder
     return None

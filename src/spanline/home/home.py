@@ -6,6 +6,7 @@ An existing home keeps its mode, but must belong to this user or to root.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -18,7 +19,7 @@ from typing import Final
 
 import msgspec
 
-from spanline.dbt.project import _PROJECT_FILE
+from spanline.dbt.project import PROJECT_FILE
 from spanline.errors import RunNotFound, UsageError
 from spanline.home import lease
 from spanline.journal import reader
@@ -39,6 +40,11 @@ class RunDirectory(msgspec.Struct, frozen=True):
     def run_id(self) -> str:
         """The run's id, which is the directory's name."""
         return self.path.name
+
+    @property
+    def home(self) -> Path:
+        """The home that it is in."""
+        return self.path.parent.parent
 
     @property
     def spec(self) -> Path:
@@ -64,6 +70,11 @@ class RunDirectory(msgspec.Struct, frozen=True):
     def cancel(self) -> Path:
         """Exists if somebody asked for a cancel."""
         return self.path / "cancel"
+
+    @property
+    def early_cancel(self) -> Path:
+        """Exists if somebody asked for a cancel before the directory existed, which then adopts it."""
+        return self.path.with_name(f".{self.run_id}.cancel")
 
     @property
     def faults(self) -> Path:
@@ -93,7 +104,7 @@ class RunDirectory(msgspec.Struct, frozen=True):
     @property
     def columns_cache(self) -> Path:
         """The cache of known columns, for all runs of this home."""
-        return self.path.parent.parent / "cache" / "columns.sqlite"
+        return self.home / "cache" / "columns.sqlite"
 
     def cursor(self, sink: str) -> Path:
         """How far a sink has delivered the journal."""
@@ -115,6 +126,11 @@ class RunDirectory(msgspec.Struct, frozen=True):
     def last_artifact(self, name: str) -> Path | None:
         """One of dbt's artifacts, of the last invocation of which it was kept."""
         return next((path / name for path in reversed(self.kept_artifacts()) if (path / name).is_file()), None)
+
+    def last_artifacts(self) -> dict[str, Path]:
+        """All of them, by name."""
+        found = (path for folder in self.kept_artifacts() for path in folder.iterdir())
+        return {path.name: path for path in found if path.is_file()}
 
     @property
     def loss(self) -> str:
@@ -152,7 +168,7 @@ def home_for(project: Path | None, environ: Mapping[str, str], home: Path | None
         return home.expanduser().absolute()
     if environ.get(settings.HOME):
         return Path(environ[settings.HOME]).expanduser().absolute()
-    if project is not None and (project / _PROJECT_FILE).exists():
+    if project is not None and (project / PROJECT_FILE).exists():
         return project / ".spanline"
     return Path.home() / ".spanline"
 
@@ -197,6 +213,8 @@ def create_run(home: Path, run_id: str, spec: bytes) -> tuple[RunDirectory, leas
         if directory.path.exists():
             raise UsageError(f"run {run_id} already exists; leave out `run_id` to start another") from error
         raise _cannot_keep(home, error) from error
+    with contextlib.suppress(FileNotFoundError):
+        directory.early_cancel.replace(directory.cancel)
     return directory, held
 
 
@@ -214,6 +232,13 @@ def runs(home: Path) -> list[RunDirectory]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [RunDirectory(home / "runs" / name) for name in names]
+
+
+def _is_real_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -240,6 +265,9 @@ def check_ours(run: RunDirectory) -> None:
 
 def find_run(home: Path, reference: str) -> RunDirectory:
     """The run named by an id, a unique prefix of one, or `latest`. Raises `RunNotFound`."""
+    named = RunDirectory(home / "runs" / reference)
+    if _RUN_ID.fullmatch(reference) and _is_real_folder(named.path):
+        return named
     known = runs(home)
     if reference == LATEST:
         if not known:

@@ -14,12 +14,13 @@ from typing import Final
 import msgspec
 
 from spanline.errors import RunBusy
-from spanline.home import lease
+from spanline.home import callers, lease
 from spanline.home.cursor import undelivered
 from spanline.home.home import RunDirectory
 from spanline.system import files
 
 _REMOVED: Final = ".removed-"
+_EARLY_CANCEL: Final = ".cancel"
 _HALF_MADE_SECONDS: Final = 86_400.0
 
 log = logging.getLogger("spanline")
@@ -100,8 +101,11 @@ def _remove(run: RunDirectory, *, undelivered_too: bool) -> str | None:
 
 
 def sweep(home: Path, now: float | None = None) -> None:
-    """Remove what killed processes left half removed, or half made at least a day ago."""
+    """Remove what killed processes left half removed, or half made at least a day ago, and callers without runs."""
     before = (time.time() if now is None else now) - _HALF_MADE_SECONDS
     for left in (home / "runs").glob(".*"):
         if left.name.startswith(_REMOVED) or (left.is_dir() and left.stat().st_mtime < before):
             shutil.rmtree(left, ignore_errors=True)
+        elif left.suffix == _EARLY_CANCEL and left.stat().st_mtime < before:
+            left.unlink(missing_ok=True)
+    callers.forget_removed(home)

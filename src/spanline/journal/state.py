@@ -24,6 +24,7 @@ CANCELLED: Final = "cancelled"
 INTERRUPTED: Final = "interrupted"
 """Status of a node that was running when its process died. Every other status is dbt's own."""
 CUT_OFF: Final = frozenset((CANCELLED, INTERRUPTED))
+SKIPPED: Final = "skipped"
 
 FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
 
@@ -69,7 +70,7 @@ class NodeState(msgspec.Struct, kw_only=True):
     @property
     def skipped_for(self) -> str | None:
         """The failed upstream node that caused it to be skipped. `cause` may also be another node (`--fail-fast`)."""
-        return self.cause if self.status == "skipped" else None
+        return self.cause if self.status == SKIPPED else None
 
     @property
     def open(self) -> bool:
@@ -80,6 +81,16 @@ class NodeState(msgspec.Struct, kw_only=True):
     def is_failure(self) -> bool:
         """Whether the node ended in failure."""
         return self.status in FAILED
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether dbt has finished the node, with whatever status."""
+        return self.status not in (RUNNING, SKIPPED, *CUT_OFF)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the node ended well, so that a resume leaves it alone."""
+        return self.is_completed and not self.is_failure
 
 
 def outcome_of(state: RunState, event: events.SessionEnded) -> str:
@@ -116,7 +127,7 @@ class AttemptState(msgspec.Struct, kw_only=True):
 
 
 class RunState(msgspec.Struct, kw_only=True):
-    """The state of a run. `nodes` and `hooks` are those of the last session, by unique id."""
+    """The state of a run. `nodes`, `hooks` and `attempts` are those of the last session."""
 
     run_id: str = ""
     session: events.SessionStarted | None = None
@@ -133,6 +144,14 @@ class RunState(msgspec.Struct, kw_only=True):
     descriptions: dict[str, events.NodeDescribed] = {}
     nodes: dict[str, NodeState] = {}
     hooks: dict[str, NodeState] = {}
+    earlier: dict[str, NodeState] = {}
+    """The nodes that earlier sessions have done, which the last one resumes: they are not run again."""
+    sessions: list[events.SessionStarted] = []
+    """The beginnings of all sessions."""
+    invocation_ids: list[str] = []
+    """dbt's ids, one for each attempt of all sessions in which dbt has started."""
+    attempt_count: int = 0
+    """The number of attempts in all sessions."""
     batches: dict[int, dict[str, ModelBatches]] = {}
     """The batches of microbatch models, by step and unique id. They span sessions: each continues the previous one."""
     artifacts: dict[str, str] = {}
@@ -182,6 +201,9 @@ class RunState(msgspec.Struct, kw_only=True):
             descriptions=dict(self.descriptions),
             nodes={unique_id: replace(node) for unique_id, node in self.nodes.items()},
             hooks={unique_id: replace(hook) for unique_id, hook in self.hooks.items()},
+            earlier=dict(self.earlier),
+            sessions=list(self.sessions),
+            invocation_ids=list(self.invocation_ids),
             batches=copy.deepcopy(self.batches),
             artifacts=dict(self.artifacts),
             deliveries=dict(self.deliveries),
@@ -232,10 +254,9 @@ class RunState(msgspec.Struct, kw_only=True):
 
     @property
     def completed(self) -> int:
-        """How many of them dbt has finished, whether they succeeded or failed."""
+        """How many of the attempt's nodes dbt has finished, whether they succeeded or failed."""
         keys = self.attempt.selection if self.attempt is not None else []
-        undone = (RUNNING, "skipped", *CUT_OFF)
-        return sum(1 for key in keys if key in self.nodes and self.nodes[key].status not in undone)
+        return sum(1 for key in keys if key in self.nodes and self.nodes[key].is_completed)
 
     @property
     def open_nodes(self) -> list[NodeState]:
@@ -291,9 +312,11 @@ def _session_started(state: RunState, event: events.SessionStarted) -> None:
     state.session = event
     state.cancel = state.dbt = state.config = state.uploaded = None
     state.interrupted = state.killed = False
+    state.earlier |= {unique_id: node for unique_id, node in state.nodes.items() if node.is_done}
     state.attempts, state.nodes, state.hooks = [], {}, {}
+    state.sessions.append(event)
     if not event.resumes:
-        state.batches = {}
+        state.batches, state.earlier = {}, {}
 
 
 def _session_ended(state: RunState, event: events.SessionEnded) -> None:
@@ -310,6 +333,7 @@ def _artifacts_uploaded(state: RunState, event: events.ArtifactsUploaded) -> Non
 
 
 def _attempt_started(state: RunState, event: events.AttemptStarted) -> None:
+    state.attempt_count += 1
     state.attempts.append(AttemptState(session=event.session, step=event.step, attempt=event.attempt, argv=event.argv))
 
 
@@ -355,6 +379,7 @@ def _dbt_started(state: RunState, event: events.DbtStarted) -> None:
     state.dbt = event
     if state.attempts:
         state.attempts[-1].invocation_id = event.invocation_id
+        state.invocation_ids.append(event.invocation_id)
         state.attempts[-1].command = event.command
 
 

@@ -20,9 +20,10 @@ import msgspec
 from spanline._version import __version__
 from spanline.events import Column
 from spanline.lineage import columns
+from spanline.lineage.unaliased import duckdb_version
 from spanline.system import files
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _KEEP_SECONDS: Final = 60 * 24 * 3600
 _TABLES: Final = """
 create table if not exists analyses (key blob primary key, value blob not null, used integer not null) without rowid;
@@ -42,15 +43,15 @@ _columns: Final = msgspec.msgpack.Decoder(list[Column])
 class Cache:
     """What is kept; without a connection nothing is."""
 
-    def __init__(self, connection: sqlite3.Connection | None) -> None:
+    def __init__(self, connection: sqlite3.Connection | None, now: float | None = None) -> None:
         self._connection = connection
-        self._now = int(time.time())
+        self._now = int(time.time() if now is None else now)
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: Path) -> Iterator[Cache]:
-        """The cache in this file, which is made where it isn't there."""
-        cache = cls(_connect(path))
+    def open(cls, path: Path, now: float | None = None) -> Iterator[Cache]:
+        """The cache in this file, which is made where it isn't there. `now` is when its user's session began."""
+        cache = cls(_connect(path), now)
         try:
             yield cache
         finally:
@@ -65,7 +66,7 @@ class Cache:
         analyse: Callable[[], columns.Analysis],
     ) -> columns.Analysis:
         """What was found of this SQL of the relation `this` over these columns, or else what `analyse` finds now."""
-        parts = (_VERSION, __version__, columns.VERSION, adapter, this, sql)
+        parts = (_VERSION, __version__, columns.VERSION, duckdb_version(), adapter, this, sql)
         of_sql = hashlib.sha256("\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")).digest()
         read = self._get("reads", of_sql, _relations)
         if read is not None:
@@ -110,7 +111,7 @@ class Cache:
             self._give_up(error)
 
     def _give_up(self, error: sqlite3.Error) -> None:
-        log.warning("what is found out of columns is not kept: %s", error)
+        log.warning("the cache of columns cannot be used: %s", error)
         self._connection = None
 
     def _close(self) -> None:
@@ -133,7 +134,7 @@ def _connect(path: Path) -> sqlite3.Connection | None:
         connection = sqlite3.connect(path, timeout=2.0, isolation_level=None)
         connection.executescript("pragma journal_mode = wal; pragma synchronous = off;" + _TABLES)
     except (OSError, sqlite3.Error) as error:
-        log.warning("what is found out of columns is not kept in %s: %s", path, error)
+        log.warning("the cache of columns %s cannot be used: %s", path, error)
         return None
     return connection
 

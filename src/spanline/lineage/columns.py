@@ -12,12 +12,15 @@ from typing import Final
 
 import msgspec
 from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import ParseError
+from sqlglot.tokenizer_core import Token
 
 from spanline.lineage.dialects import dialect_for, dialect_of
 from spanline.lineage.edges import Field, Lineage, Transformation, transformations
 from spanline.lineage.limits import MOST_CHARACTERS, TooMuch, must_be_deep, on_deep_stack
 from spanline.lineage.queries import Walk
+from spanline.lineage.rewording import reworded
 from spanline.lineage.schema import Relation, Schema
 from spanline.lineage.unaliased import Unaliased
 
@@ -106,7 +109,7 @@ def _analyse(sql: str, adapter: str, schema: Schema, this: Relation | None) -> A
     tokens = dialect.tokenize(sql)
 
     def read() -> Analysis:
-        query = _query(dialect.parser().parse(tokens, sql))
+        query = _query(_parsed(sql, tokens, dialect))
         return _told(Walk(dialect, schema, this, Unaliased(adapter, sql)), query)
 
     if must_be_deep([token.token_type for token in tokens], dialect):
@@ -115,6 +118,17 @@ def _analyse(sql: str, adapter: str, schema: Schema, this: Relation | None) -> A
         return read()
     except RecursionError:  # sqlglot in plain Python needs some twenty calls for a bracket
         return on_deep_stack(read)
+
+
+def _parsed(sql: str, tokens: list[Token], dialect: Dialect) -> list[exp.Expr | None]:
+    """The statements of some SQL: where sqlglot can't read it, in other words."""
+    try:
+        return dialect.parser().parse(tokens, sql)
+    except ParseError:
+        other = reworded(sql, dialect)
+        if other == sql:
+            raise
+        return dialect.parser().parse(dialect.tokenize(other), other)
 
 
 def _told(walk: Walk, query: exp.Expr) -> Analysis:

@@ -21,6 +21,8 @@ from spanline.lineage.edges import (
 
 Part = tuple[exp.Expr, Kinds]
 
+_NO_PARTS_OF_METHODS: Final = (exp.Alias, exp.Column, exp.Lambda, exp.PropertyEQ, exp.Query)
+
 
 def parts_of(node: exp.Expr) -> Iterable[Part]:
     """The parts of an expression that may have columns in them, with what each is to the whole."""
@@ -49,6 +51,26 @@ def star_of(node: exp.Expr) -> exp.Star | None:
         return node
     star = node.this if isinstance(node, (exp.Column, exp.Columns)) else None
     return star if isinstance(star, exp.Star) else None
+
+
+def dotted(node: exp.Expr) -> list[exp.Expr] | None:
+    """The names in `a.b.c`, where they are no column's to sqlglot."""
+    if isinstance(node, exp.Identifier):
+        return [node]
+    if not isinstance(node, exp.Dot) or not isinstance(node.expression, exp.Identifier):
+        return None
+    before = dotted(node.this)
+    return None if before is None else [*before, node.expression]
+
+
+def calls_method(node: exp.Expr) -> bool:
+    """Whether a function is called on this, `s.upper()`, whose names sqlglot makes no columns of."""
+    inner, outer = node, node.parent
+    while outer is not None and not isinstance(outer, _NO_PARTS_OF_METHODS):
+        if isinstance(outer, exp.Dot) and not isinstance(outer.expression, exp.Identifier):
+            return inner.arg_key == "this"
+        inner, outer = outer, outer.parent
+    return False
 
 
 def flat(node: exp.Expr) -> Iterator[exp.Expr]:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from spanline.lineage.dialects import Spelling
-from spanline.lineage.edges import CONDITIONAL, GROUP_BY, IDENTITY, NOTHING, Lineage
+from spanline.lineage.edges import CONDITIONAL, FILTER, GROUP_BY, IDENTITY, NOTHING, Lineage
 from spanline.lineage.expressions import flat
 from spanline.lineage.scopes import NO_CTES, NOWHERE, Output, Rows, Scope, Unlisted
+from spanline.lineage.stars import chosen
 from spanline.lineage.sums import Sums
 
 
@@ -42,7 +43,7 @@ class Pivots:
         kept = [column for column in rows.columns if column.name.lower() not in used]
         group = pivot.args.get("group")
         if group is not None:
-            kept = [Output(key.alias_or_name, self._lineage(key, scope)) for key in group.expressions]
+            kept = [self._grouped(key, rows, scope) for key in group.expressions]
         names = [self._spell(name) for name in pivot.args.get("columns") or ()]
         made = [Output(name, values[place % len(values)]) for place, name in enumerate(names)]
         unlisted = rows.unlisted if group is None else None
@@ -52,6 +53,11 @@ class Pivots:
             )
         whole = self._sums.of([(rows.whole, IDENTITY), *((column.lineage, GROUP_BY) for column in kept)])
         return Rows([*kept, *made], unlisted=unlisted, whole=whole)
+
+    def _grouped(self, key: exp.Expr, rows: Rows, scope: Scope) -> Output:
+        """A column that is grouped by, under its own name, however the query writes it."""
+        column = rows.listed(key.name) if isinstance(key, exp.Column) else None
+        return column or Output(key.alias_or_name, self._lineage(key, scope))
 
     def _unpivot(self, rows: Rows, pivot: exp.Pivot, scope: Scope) -> Rows:
         """A row for each of the given columns: its name in one column, its value in another."""
@@ -64,10 +70,15 @@ class Pivots:
             groups = [list(flat(each)) for each in pivot.expressions]
             names = [into.this] if into is not None else [exp.to_identifier("name")]
             values = into.expressions if into is not None else [exp.to_identifier("value")]
-        used = {column.name.lower() for group in groups for column in group}
+        members = [member for group in groups for member in group]
+        used = {column.name.lower() for member in members for column in member.find_all(exp.Column)}
+        for listed in (each for member in members for each in member.find_all(exp.Columns, exp.Star)):
+            used.update(column.name.lower() for column in chosen(listed, rows.columns) or rows.columns)
         kept = [column for column in rows.columns if column.name.lower() not in used]
         made = [Output(self._spell(name), NOTHING) for name in names]
         for place, value in enumerate(values):
-            members = [(self._lineage(group[place], scope), IDENTITY) for group in groups if place < len(group)]
-            made.append(Output(self._spell(value), self._sums.of(members)))
-        return Rows([*kept, *made], unlisted=rows.unlisted, whole=rows.whole)
+            cells = [(self._lineage(group[place], scope), IDENTITY) for group in groups if place < len(group)]
+            made.append(Output(self._spell(value), self._sums.of(cells)))
+        filters = [] if pivot.args.get("include_nulls") else [(column.lineage, FILTER) for column in made]
+        whole = self._sums.of([(rows.whole, IDENTITY), *filters])  # a null gives no row
+        return Rows([*kept, *made], unlisted=rows.unlisted, whole=whole)

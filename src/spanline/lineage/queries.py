@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from sqlglot import exp
-from sqlglot.dialects import TSQL, DuckDB, Oracle, Snowflake
+from sqlglot.dialects import TSQL, DuckDB, Oracle, Postgres, Snowflake
 from sqlglot.dialects.dialect import Dialect, UsingColumnOrder
 
 from spanline.lineage.dialects import Spelling
 from spanline.lineage.edges import (
+    AGGREGATION,
     FILTER,
     GROUP_BY,
     IDENTITY,
@@ -32,16 +33,18 @@ from spanline.lineage.edges import (
     Lineage,
     through,
 )
-from spanline.lineage.expressions import aggregates, flat, parts_of, star_of
+from spanline.lineage.expressions import aggregates, calls_method, dotted, flat, parts_of, star_of
 from spanline.lineage.pivots import Pivots
 from spanline.lineage.references import References
 from spanline.lineage.relations import Relations
 from spanline.lineage.schema import Relation, Schema
 from spanline.lineage.scopes import NO_CTES, NOWHERE, Ctes, Output, Rows, Scope, Unlisted
-from spanline.lineage.set_operations import compared, united
-from spanline.lineage.stars import beside, like, numbered
+from spanline.lineage.set_operations import compared, distinct, united
+from spanline.lineage.stars import beside, chosen, like, named_after, numbered, pattern_of
+from spanline.lineage.structs import fields_of
 from spanline.lineage.sums import Sums
-from spanline.lineage.unaliased import Unaliased
+from spanline.lineage.table_functions import SUMMARIZED, SUMMARY, columns_of
+from spanline.lineage.unaliased import Unaliased, duckdb_version
 
 _MOST_ROUNDS: Final = 32
 _MOST_REPEATED: Final = 1_000
@@ -54,8 +57,11 @@ _CLAUSES: Final = (
     ("sort", SORT),
     ("cluster", SORT),
 )
+_UNITS: Final = frozenset(
+    ("YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND", "MILLISECOND", "MICROSECOND", "DECADE")
+)
+_SCHEMAS: Final = frozenset(("information_schema", "main", "pg_catalog", "system"))
 _WORD: Final = re.compile(r"\w+")
-_FLATTENED: Final = ("SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS")
 
 
 class Walk:
@@ -99,7 +105,21 @@ class Walk:
                 known[name] = self._recursive(cte, outer, known)
             else:
                 known[name] = self.query(cte.this, outer, known).renamed(self._references.alias_columns(cte))
+        search = clause.args.get("search")
+        if search is not None and clause.expressions:
+            name = clause.expressions[-1].alias.lower()
+            known[name] = self._searched(known[name], search)
         return known
+
+    def _searched(self, rows: Rows, search: exp.Expr) -> Rows:
+        """PostgreSQL's SEARCH and CYCLE, which add columns that are made of those that they look at."""
+        key = rows.column(self._spell(search.this))
+        lineage = NOTHING if key is None else self._sums.of([(key.lineage, TRANSFORMATION)])
+        names = [
+            search.args[each] for each in ("expression", "using") if isinstance(search.args.get(each), exp.Identifier)
+        ]
+        added = [Output(self._spell(name), lineage) for name in names]
+        return Rows([*rows.columns, *added], unlisted=rows.unlisted, strays=rows.strays, whole=rows.whole)
 
     def _reads_itself(self, cte: exp.CTE, clause: exp.With) -> bool:
         """Whether a CTE is recursive: some dialects have no word for it, in others it reads a table of its own name."""
@@ -159,9 +179,15 @@ class Walk:
             if clause is not None:
                 yield self.lineage(clause, scope), kinds
         limit = select.args.get("limit")
-        distinct = select.args.get("distinct")
+        unique = select.args.get("distinct")
         keys = limit.args.get("expressions") if limit is not None else None  # ClickHouse's LIMIT n BY
-        on = distinct.args.get("on") if distinct is not None else None
+        on = unique.args.get("on") if unique is not None else None
+        if unique is not None and on is None:
+            yield from ((column.lineage, GROUP_BY) for column in rows.columns)
+        for clause in (limit, select.args.get("offset")):
+            number = clause.args.get("expression") if clause is not None else None
+            if number is not None:
+                yield self.lineage(number, scope), FILTER  # it may be a query
         for key in (*(keys or ()), *(flat(on) if on is not None else ())):
             yield self._key(key, scope, rows), GROUP_BY
 
@@ -222,6 +248,8 @@ class Walk:
                 branches.append(right)
             else:
                 branches, by_name = [united(branches, self._sums, by_name=by_name), right], named
+            if operation.args.get("distinct") and isinstance(operation, exp.Union):
+                branches = [distinct(united(branches, self._sums, by_name=by_name), self._sums)]
         return united(branches, self._sums, by_name=by_name)
 
     # --- FROM -----------------------------------------------------------------------------------------------------
@@ -313,6 +341,8 @@ class Walk:
         if lateral or isinstance(node, exp.Subquery):
             # A query sees the sources beside it by LATERAL only, in DuckDB always.
             sees_them = lateral or isinstance(self._dialect, DuckDB)
+            if isinstance(node.this, exp.Summarize):
+                return self._summarized(node.this, scope)
             return self._bracketed(node.this, scope if sees_them else scope.outer, scope.ctes)
         if isinstance(node, exp.Values):
             return self._values(node, scope)
@@ -320,6 +350,17 @@ class Walk:
             rows = self._rows(node.this, scope)
             return self._pivots.pivoted(rows, node) if isinstance(node, exp.Pivot) else rows
         return self._made(node, self.lineage(node, scope))
+
+    def _summarized(self, node: exp.Summarize, scope: Scope) -> Rows:
+        """DuckDB's SUMMARIZE: a row for each column, with figures that are made of its values."""
+        if isinstance(node.this, exp.Query):
+            rows = self.query(node.this, scope, scope.ctes)
+        elif isinstance(node.this, exp.Table):
+            rows = self._rows(node.this, scope)
+        else:
+            return Rows((), unlisted=NOWHERE)
+        figures = self._sums.of([(column.lineage, AGGREGATION) for column in rows.columns])
+        return Rows([Output(name, figures if name in SUMMARY else NOTHING) for name in SUMMARIZED], whole=rows.whole)
 
     def _bracketed(self, node: exp.Expr, outer: Scope | None, ctes: Ctes) -> Rows:
         """A query in brackets; or all the columns of a join in brackets that goes by one alias."""
@@ -341,22 +382,23 @@ class Walk:
         if side_by_side:
             return self._made(table, self._sums.of([(self.lineage(each, scope), IDENTITY) for each in side_by_side]))
         if not isinstance(table.this, (exp.Identifier, exp.Dot)):
-            return self._made(table.this, self.lineage(table.this, scope))
+            return self._made(table.this, self.lineage(table.this, scope), table.alias)
         names = [self._spell(part) for part in table.parts]
-        if len(names) == 1:
-            cte = scope.ctes.get(names[0].lower())
+        if len(names) == 1 or (len(names) == 2 and names[0].lower() == "recurring"):  # DuckDB's USING KEY
+            cte = scope.ctes.get(names[-1].lower())
             if cte is not None:
                 return cte
         database, schema, identifier = (None, None, *names)[-3:]
         return self._relations.rows((database, schema, identifier or ""))
 
-    def _made(self, function: exp.Expr, lineage: Lineage) -> Rows:
-        """What a function in FROM gives: columns that are all made of its arguments, named by the alias if at all."""
+    def _made(self, function: exp.Expr, lineage: Lineage, alias: str = "") -> Rows:
+        """What a function in FROM gives: columns that are all made of its arguments, named by the alias if at all.
+
+        Its arguments decide, too, how many rows there are beside those of its neighbours.
+        """
         made = Unlisted((), self._sums.of([(lineage, TRANSFORMATION)]))
-        names = [column.name for column in function.find_all(exp.OpenJSONColumnDef, exp.JSONColumnDef)]
-        if isinstance(self._dialect, Snowflake) and isinstance(function, exp.TableFromRows):
-            names = list(_FLATTENED) if isinstance(function.this, exp.Explode) else names
-        return Rows((), unlisted=made).renamed(names)
+        names = columns_of(function, self._dialect, alias)
+        return Rows((), unlisted=made, whole=self._sums.of([(lineage, JOIN)])).renamed(names)
 
     def _unnested(self, unnest: exp.Unnest, scope: Scope) -> Rows:
         arrays = [self._sums.of([(self.lineage(array, scope), TRANSFORMATION)]) for array in unnest.expressions]
@@ -371,14 +413,18 @@ class Walk:
             columns.append(
                 Output(self._spell(offset) if isinstance(offset, exp.Identifier) else "offset", made.lineage)
             )
-        return Rows(columns, strays=made) if names else Rows(columns, unlisted=made)
+        whole = self._sums.of([(made.lineage, JOIN)])
+        return Rows(columns, strays=made, whole=whole) if names else Rows(columns, unlisted=made, whole=whole)
 
     def _unnested_names(self, unnest: exp.Unnest) -> list[str]:
         """What the members of arrays are called; none where `*` gives their fields, as BigQuery's does."""
         alias = unnest.args.get("alias")
         if not isinstance(alias, exp.TableAlias) or alias.this is None:
             return []
-        name = "unnest" if isinstance(self._dialect, DuckDB) else self._spell(alias.this)
+        if any(type_.this is exp.DType.USERDEFINED for type_ in unnest.find_all(exp.DataType)):
+            return [self._spell(column) for column in alias.columns]  # perhaps rows, of which each field is a column
+        of_old = isinstance(self._dialect, DuckDB) and duckdb_version() < 2
+        name = "unnest" if of_old else self._spell(alias.this)
         return [self._spell(column) for column in alias.columns] or [name]
 
     def _values(self, values: exp.Values, scope: Scope) -> Rows:
@@ -429,11 +475,45 @@ class Walk:
                 columns.extend(rows.columns)
                 starred.update(column.name.lower() for column in rows.columns)
                 unlisted, strays = beside(unlisted, rows.unlisted), beside(strays, rows.strays)
-            elif isinstance(projection, exp.Columns):
-                unlisted = NOWHERE  # DuckDB's COLUMNS('regular expression')
+            elif (listing := self._listing(projection)) is not None:
+                made = self._for_each(listing, projection, scope)
+                columns.extend(made.columns)
+                unlisted = beside(unlisted, made.unlisted)
             else:
                 columns.extend(self._projected(projection, scope))
         return Rows(self._distinguished(columns), unlisted=unlisted, strays=strays)
+
+    def _listing(self, projection: exp.Expr) -> exp.Columns | None:
+        """DuckDB's COLUMNS in a projection, which makes a column of each that it lists; `*COLUMNS` makes one of all."""
+        if not isinstance(self._dialect, DuckDB):
+            return None
+        found = projection.find(exp.Columns)
+        return None if found is None or found.args.get("unpack") else found
+
+    def _for_each(self, listing: exp.Columns, projection: exp.Expr, scope: Scope) -> Rows:
+        """The columns of a projection that has COLUMNS in it."""
+        listed = self._listed(listing, scope)
+        if listed is None:
+            return Rows((), unlisted=NOWHERE)
+        columns = []
+        for column in listed.columns:
+            scope.chosen = column.lineage
+            name = named_after(projection.alias, column.name, pattern_of(listing)) or column.name
+            of_column = projection.unalias() is listing
+            columns.append(Output(name, self.lineage(projection, scope), column.type if of_column else None))
+        scope.chosen = None
+        return Rows(columns, unlisted=listed.unlisted)
+
+    def _listed(self, listing: exp.Columns, scope: Scope) -> Rows | None:
+        """The columns that COLUMNS lists; None where only DuckDB knows."""
+        star = star_of(listing)
+        if star is not None:
+            return self._expand(star, None, scope, set())
+        if isinstance(listing.this, exp.Column) and isinstance(listing.this.this, exp.Star):
+            return self._expand(listing.this.this, listing.this, scope, set())
+        every = self._expand(exp.Star(), None, scope, set())
+        columns = chosen(listing, every.columns)
+        return None if columns is None else Rows(columns, unlisted=every.unlisted)
 
     def _distinguished(self, columns: Sequence[Output]) -> Sequence[Output]:
         return numbered(columns) if isinstance(self._dialect, DuckDB) else columns
@@ -446,17 +526,38 @@ class Walk:
             yield from (Output(self._spell(name), lineage) for name in schema.expressions)
             return
         inner = projection.unalias().unnest()
+        if isinstance(inner, (exp.Explode, exp.Unnest)):
+            scope.equated.append(self.lineage(inner, scope))  # the members decide how many rows there are
+            fields = self._fields(inner, scope)
+            if fields is not None:
+                yield from fields
+                return
+        is_named = isinstance(projection, exp.Alias) and self._name.is_alias(projection)
         if isinstance(inner, exp.Column):
             output = self._references.column(inner, scope)
-            if self._spell.folds and isinstance(inner.this, exp.Identifier):
+            signed = self._name.of_sign(inner)
+            if signed is not None:
+                output = Output(signed, self._sums.of([(output.lineage, TRANSFORMATION)]))
+            elif self._spell.folds and isinstance(inner.this, exp.Identifier):
                 output = output._replace(name=self._spell(inner.this))
         else:
-            name = "" if isinstance(projection, exp.Alias) else self._name(inner)
+            name = "" if is_named else self._name(inner)
             output = Output(name, self.lineage(inner, scope), self._references.type_of(inner, scope))
-        if isinstance(projection, exp.Alias):
+        if is_named:
             output = output._replace(name=self._spell(projection.args["alias"]))
             scope.aliases[output.name.lower()] = output
         yield output
+
+    def _fields(self, node: exp.Expr, scope: Scope) -> Sequence[Output] | None:
+        """The columns of DuckDB's UNNEST of a struct; one without a name where nobody knows whether it is of one."""
+        if not isinstance(self._dialect, DuckDB) or not isinstance(node, exp.Explode):
+            return None
+        options = {each.name.lower() for each in node.expressions}
+        lineage = self._sums.of([(self.lineage(node, scope), TRANSFORMATION)])
+        names = fields_of(node.this, self._references.type_of(node.this, scope), within_lists="recursive" in options)
+        if names is None or "max_depth" in options:
+            return None if isinstance(node.parent, exp.Alias) else [Output("", lineage)]
+        return [Output(name, lineage) for name in names] or None
 
     def _expand(self, star: exp.Star, projection: exp.Expr | None, scope: Scope, starred: set[str]) -> Rows:
         """The columns of a star. What an earlier source, or star of the same SELECT, has given isn't given again."""
@@ -465,6 +566,8 @@ class Walk:
         changed = any(star.args.get(key) for key in ("except_", "ilike", "replace", "rename"))
         if len(sources) == 1 and not (changed or merged or starred):
             return sources[0]
+        if changed:
+            sources = self._changed_sources(star, sources, scope)
         columns: list[tuple[str, Output]] = []
         if self._dialect.USING_COLUMN_ORDER is not UsingColumnOrder.IN_PLACE:
             columns = [(key, scope.settled[key]) for key in merged]
@@ -482,12 +585,28 @@ class Walk:
         outputs = self._changed(star, columns, unlisted, scope) if changed else [column for _, column in columns]
         return Rows(outputs, unlisted=unlisted, strays=strays)
 
+    def _changed_sources(self, star: exp.Star, sources: Sequence[Rows], scope: Scope) -> Sequence[Rows]:
+        """The sources after EXCEPT and RENAME of columns that are told with their source, `* exclude (t.c)`."""
+        changes: list[tuple[exp.Expr, str | None]] = [(each, None) for each in star.args.get("except_") or ()]
+        changes += [(each.this, self._spell(each.args["alias"])) for each in star.args.get("rename") or ()]
+        keys = [key for key in scope.sources if key not in scope.unseen]
+        changed = list(sources)
+        for old, new in changes:
+            key = old.table.lower() if isinstance(old, exp.Column) else ""
+            if key in keys and (len(sources) == len(keys) or sources[0] is scope.sources[key]):
+                place = keys.index(key) if len(sources) == len(keys) else 0
+                changed[place] = _with_column(changed[place], old.name.lower(), new)
+        return changed
+
     def _repeats(self, sources: Sequence[Rows]) -> bool:
-        """Whether a star gives a name again that it has given: DuckDB does, other warehouses refuse to build that.
+        """Whether a star gives a name again that it has given: DuckDB and PostgreSQL do, others refuse to build that.
 
         In moderation, since the columns of such a star double with each that reads it twice.
         """
-        return isinstance(self._dialect, DuckDB) and sum(len(rows.columns) for rows in sources) < _MOST_REPEATED
+        return (
+            isinstance(self._dialect, (DuckDB, Postgres))
+            and sum(len(rows.columns) for rows in sources) < _MOST_REPEATED
+        )
 
     def _starred(self, projection: exp.Expr | None, scope: Scope) -> Sequence[Rows]:
         """The sources of a star; of one behind a column, `s.*`, its fields."""
@@ -504,7 +623,7 @@ class Walk:
         self, star: exp.Star, columns: Sequence[tuple[str, Output]], unlisted: Unlisted | None, scope: Scope
     ) -> list[Output]:
         """The columns of a star after its EXCEPT, ILIKE, REPLACE and RENAME."""
-        left_out = {column.name.lower() for column in star.args.get("except_") or ()}
+        left_out = {each.name.lower() for each in star.args.get("except_") or () if not _is_qualified(each)}
         pattern = star.args.get("ilike")
         if pattern is not None:
             matches = like(pattern.name)
@@ -515,7 +634,7 @@ class Walk:
             name = self._spell(replacement.args["alias"])
             changes[name.lower()] = Output(name, lineage, type_)
         by_key = dict(reversed(columns))
-        for rename in star.args.get("rename") or ():
+        for rename in (each for each in star.args.get("rename") or () if not _is_qualified(each.this)):
             old = rename.this.name
             column = by_key.get(old.lower()) or (unlisted.column(old) if unlisted is not None else None)
             if column is not None:
@@ -541,8 +660,14 @@ class Walk:
 
     def _leaf(self, node: exp.Expr, scope: Scope) -> Lineage | None:
         """The lineage of what is looked up as a whole; None for what has parts."""
-        if isinstance(node, exp.Identifier):
-            return _window_named(node, scope)
+        if isinstance(self._dialect, DuckDB):
+            found = self._own_leaf(node, scope)
+            if found is not None:
+                return found
+        return _window_named(node, scope) if isinstance(node, exp.Identifier) else self._looked_up(node, scope)
+
+    def _looked_up(self, node: exp.Expr, scope: Scope) -> Lineage | None:
+        """The lineage of a column, a star or a query."""
         star = star_of(node)
         if star is not None:
             return self._sums.of(
@@ -556,6 +681,40 @@ class Walk:
         if isinstance(node, exp.Exists) and isinstance(node.this, exp.Query):
             return self.query(node.this, scope, scope.ctes).whole
         return None
+
+    def _own_leaf(self, node: exp.Expr, scope: Scope) -> Lineage | None:
+        """What only DuckDB has, and what sqlglot takes for something else there."""
+        if isinstance(node, exp.Columns):
+            listed = None if scope.chosen is not None else self._listed(node, scope)
+            columns = listed.columns if listed is not None else ()
+            return scope.chosen or self._sums.of((column.lineage, IDENTITY) for column in columns)
+        if isinstance(node, (exp.Dot, exp.Identifier)):
+            names = dotted(node)
+            return self._path(names, scope) if names and calls_method(node) else None
+        if isinstance(node, exp.Placeholder) and isinstance(node.parent, exp.Bracket) and node.name:
+            return self._references.named([node.name], scope).lineage  # `x[:n]`
+        if isinstance(node, exp.Var) and node.arg_key == "unit":
+            column = scope.listed(node.name)  # `date_trunc(s, d)`
+            return NOTHING if column is None or node.name.upper() in _UNITS else column.lineage
+        return None
+
+    def _path(self, names: Sequence[exp.Expr], scope: Scope) -> Lineage:
+        parts = [self._spell(name) for name in names]
+        return NOTHING if parts[0].lower() in _SCHEMAS else self._references.named(parts, scope).lineage
+
+
+def _with_column(rows: Rows, key: str, name: str | None) -> Rows:
+    """The rows with another name for a column, or without it."""
+    columns = [
+        column if column.name.lower() != key else column._replace(name=name or "")
+        for column in rows.columns
+        if name is not None or column.name.lower() != key
+    ]
+    return Rows(columns, unlisted=rows.unlisted, strays=rows.strays)
+
+
+def _is_qualified(column: exp.Expr) -> bool:
+    return isinstance(column, exp.Column) and bool(column.table)
 
 
 def _is_source(node: exp.Expr) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from sqlglot import exp
+from sqlglot.dialects import DuckDB, Postgres
 from sqlglot.dialects.dialect import Dialect
 
 from spanline.lineage.dialects import Spelling
 from spanline.lineage.edges import NOTHING, TRANSFORMATION
-from spanline.lineage.scopes import Output, Scope
+from spanline.lineage.scopes import Output, Rows, Scope
 from spanline.lineage.sums import Sums
 
 _COUNT_TYPES: Final = {
@@ -23,6 +24,11 @@ _COUNT_TYPES: Final = {
     "spark": "BIGINT",
     "trino": "BIGINT",
 }
+_HIDDEN: Final[dict[type[Dialect], frozenset[str]]] = {
+    DuckDB: frozenset(("rowid",)),
+    Postgres: frozenset(("cmax", "cmin", "ctid", "tableoid", "xmax", "xmin")),
+}
+"""Columns that each table has, and `*` doesn't give."""
 
 
 class References:
@@ -46,21 +52,27 @@ class References:
             found = rows.column(parts[place]) if rows is not None else None
             if found is not None:
                 return found if place == len(parts) - 1 else self._part(found, parts[-1])
+        if len(parts) > 1 and parts[-1].lower() in _HIDDEN.get(type(self._dialect), ()):
+            return Output(parts[-1], NOTHING)
         found = self._bare(parts[0], scope)
         return found if len(parts) == 1 else self._part(found, parts[-1])
 
     def _bare(self, name: str, scope: Scope) -> Output:
-        """What a name alone means; that of a source is its whole row, in PostgreSQL and BigQuery."""
+        """What a name alone means: that of a source is its whole row, of which PostgreSQL's `t.f` may be a function."""
         self._sums.spend(len(scope.sources))
-        if name.upper() in self._dialect.PSEUDOCOLUMNS:
+        if name.upper() in self._dialect.PSEUDOCOLUMNS or name.lower() in _HIDDEN.get(type(self._dialect), ()):
             return scope.listed(name) or Output(name, NOTHING)
         found = scope.resolve(name)
         if found is not None:
             return found
         row = scope.source([name])
         if row is not None:
-            return Output(name, self._sums.of((each.lineage, TRANSFORMATION) for each in row.columns))
+            return self._row(name, row)
         return scope.stray(name) or Output(name, NOTHING)
+
+    def _row(self, name: str, row: Rows) -> Output:
+        """What is made of a whole row."""
+        return Output(name, self._sums.of((each.lineage, TRANSFORMATION) for each in row.columns))
 
     def _part(self, column: Output, name: str) -> Output:
         return Output(name, self._sums.of([(column.lineage, TRANSFORMATION)]))

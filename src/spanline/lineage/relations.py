@@ -37,7 +37,7 @@ class Relations:
             return Rows((), unlisted=others)
         self._sums.spend(len(columns))
         listed = [Output(name, {Field(relation, name): IDENTITY}, type_) for name, type_ in columns]
-        return Rows(listed, strays=others) if self._schema.complete(relation) else Rows(listed, unlisted=others)
+        return Rows(listed, unlisted=None if self._schema.complete(relation) else others)
 
     def _own(self) -> Rows:
         columns = self._schema.columns(self._this) if self._this is not None else None

@@ -112,6 +112,7 @@ class Scope:
         self.windows: dict[str, Lineage] = {}
         self.conditions: list[exp.Expr] = []  # of joins
         self.equated: list[Lineage] = []  # by USING and NATURAL
+        self.chosen: Lineage | None = None  # what DuckDB's COLUMNS stands for, where it makes one column for each
 
     def add(self, name: str, schema: str, rows: Rows) -> None:
         """Add a source; a second one of the same name can be reached by its schema."""
@@ -142,8 +143,14 @@ class Scope:
         """What a bare name means, from here outwards: a source's column, else an alias, else what may well be meant."""
         key = name.lower()
         scope: Scope | None = self
+        certain = True
         while scope is not None:
-            found = scope.settled.get(key) or scope.listed(name) or scope.aliases.get(key) or scope._guess(name, key)
+            found = scope.settled.get(key) or scope.listed(name) or scope.aliases.get(key)
+            if found is None and certain:
+                found = scope._guess(name, key)
+                certain = not any(
+                    rows.unlisted is not None and rows.unlisted.relations for rows in scope.sources.values()
+                )
             if found is not None:
                 return found
             scope = scope.outer
@@ -154,6 +161,8 @@ class Scope:
         named = self.sources.get(key)
         if named is not None and named.unlisted is not None and not named.unlisted.relations:
             return named.unlisted.column(name)  # the only column of a function goes by the function's alias
+        if named is not None and named.unlisted is not None and named.unlisted.relations[0][-1].lower() != key:
+            return Output(name, NOTHING)  # the whole row of a relation that goes by an alias
         unlisted = [rows.unlisted for rows in self.sources.values() if rows.unlisted is not None]
         tables = [each for each in unlisted if each.relations or each is NOWHERE]
         candidates = tables or unlisted

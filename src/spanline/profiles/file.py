@@ -21,7 +21,8 @@ from spanline.system import process
 
 _NAME: Final = "profiles.yml"
 _PREFIX: Final = "spanline-profiles-"
-_IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - each file has a private directory there
+IN_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - each file has a private directory there
+"""Where files are kept in memory, if the system has such a place."""
 
 
 class ProfileFile:
@@ -51,7 +52,7 @@ class ProfileFile:
 def write(text: str) -> ProfileFile:
     """Write a profile's text into a file of its own. Raises `SpanlineError` where there is no place for it."""
     why = ""
-    for place in _places():
+    for place in places():
         try:
             return _write(place, text)
         except OSError as error:
@@ -72,16 +73,16 @@ def _write(place: Path, text: str) -> ProfileFile:
 
 def sweep() -> None:
     """Remove what processes have left that are gone."""
-    for place in _places():
+    for place in places():
         for left in place.glob(f"{_PREFIX}*"):
             with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB) as fd:
                 if os.fstat(fd).st_uid == os.geteuid():
                     shutil.rmtree(left)
 
 
-def _places() -> list[Path]:
+def places() -> list[Path]:
     """Where private directories can be made, the best first."""
-    in_memory = [_IN_MEMORY] if os.access(_IN_MEMORY, os.R_OK | os.W_OK | os.X_OK) else []
+    in_memory = [IN_MEMORY] if os.access(IN_MEMORY, os.R_OK | os.W_OK | os.X_OK) else []
     return [*in_memory, Path(tempfile.gettempdir())]
 
 

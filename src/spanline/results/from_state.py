@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, cast
 
 from spanline.dbt.arguments import command_of
@@ -35,10 +36,12 @@ def result_of(
     *,
     exit_code: int | None = None,
     lost: str = "",
+    artifacts: Mapping[str, Path] = MappingProxyType({}),
 ) -> RunResult:
     """The result that a run's state amounts to.
 
     `exit_code` is that of the last session, where that is known although the state isn't; `lost` says what isn't.
+    `artifacts` are those that are kept in the directory.
     """
     ended = state.ended
     if ended is not None:
@@ -48,7 +51,10 @@ def result_of(
     else:
         outcome, exit_code = DIED, exit_codes.ERROR
     attempt, uploaded = state.attempt, state.uploaded
-    nodes = tuple(_node(node, state) for node in sorted(state.counted, key=lambda n: n.finished or 0))
+    # A node that an earlier session has done, and this one has done again, is this one's.
+    latest = {**state.earlier, **{node.unique_id: node for node in state.counted}}
+    asked = {*state.earlier, *(unique_id for attempt in state.attempts for unique_id in attempt.selection)}
+    nodes = tuple(_node(node, state) for node in sorted(latest.values(), key=lambda n: n.finished or 0))
     return RunResult(
         run_id=state.run_id or directory.name,
         outcome=outcome,
@@ -56,18 +62,25 @@ def result_of(
         elapsed=(state.last - state.started) / 1e9,
         directory=directory,
         nodes=nodes,
-        completed=state.completed,
-        total=state.total,
+        completed=sum(1 for unique_id in asked if unique_id in latest and latest[unique_id].is_completed),
+        total=len(asked),
         error=None if outcome == SUCCESS else _error(state),
         failure=failure_of_session(state),
         conn_id=_conn_id(state),
         signal=attempt.died.signal if attempt and attempt.died else None,
         timed_out=state.cancelled_by_limit,
         timed_out_node=state.cancel.unique_id if state.cancel is not None and state.cancelled_by_limit else None,
+        cancelled_by=state.cancel.by if state.cancel is not None else None,
+        cancel_reason=(state.cancel.reason or None) if state.cancel is not None else None,
         incomplete=state.incomplete or lost or None,
         undelivered=dict(undelivered),
         artifacts_url=uploaded.url if uploaded is not None and uploaded.error is None else None,
         upload_error=uploaded.error if uploaded is not None else None,
+        artifacts=dict(artifacts),
+        sessions=len(state.sessions),
+        attempts=state.attempt_count,
+        invocation_ids=tuple(state.invocation_ids),
+        trace_ids=tuple(session.trace_id for session in state.sessions),
     )
 
 
@@ -78,7 +91,7 @@ def _node(node: NodeState, state: RunState) -> NodeResult:
         status=node.status,
         resource_type=described.resource_type if described else None,
         name=described.name if described else None,
-        path=described.path if described else None,
+        path=Path(described.path) if described is not None and described.path else None,
         execution_time=node.execution_time,
         message=node.message,
         failing_rows=node.failing_rows,

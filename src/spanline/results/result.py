@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -18,6 +20,7 @@ from spanline.errors import (
     DbtTestFailed,
     DbtTimeout,
     RunnerDied,
+    UsageError,
 )
 from spanline.failures.classify import Failure
 from spanline.failures.matching import UNKNOWN
@@ -64,18 +67,26 @@ _USAGE: Final = "dbt.usage"
 """The rule that knows what dbt's command line says of its arguments: with the same ones it will say so again."""
 
 
+_NAMED: Final = 50
+_OF_A_NAME: Final = 300
+_OF_A_NODE: Final = 500
+_OF_A_RUN: Final = 4_000
+"""The bounds of a summary: failed nodes; characters of a name, of a node's error, of the run's error."""
+_SUMMARY_BYTES: Final = 50_000
+
+
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one node ended. `status` is dbt's, or `cancelled` or `interrupted`; `execution_time` is in seconds.
 
-    `failing_rows` counts the rows that a test found; `cause` is the failed node for which it was skipped or cancelled;
-    `failure` says what its error is.
+    `path` is its file's, relative to the project. `failing_rows` is the number of rows that a test found. `cause` is
+    the failed node for which it was skipped or cancelled. `failure` says what its error is.
     """
 
     unique_id: str
     status: str
     resource_type: str | None = None
     name: str | None = None
-    path: str | None = None
+    path: Path | None = None
     execution_time: float = 0.0
     message: str | None = None
     failing_rows: int | None = None
@@ -101,8 +112,13 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     else. `elapsed` is in seconds. `failure` is the most permanent one of its errors. `conn_id` names the connection to
     the warehouse. `undelivered` counts what each sink still owes its backend (`spanline replay` sends it).
     `artifacts_url` is below what the artifacts are stored, `upload_error` why they are not.
-    `incomplete` says why the journal doesn't hold everything that happened, where it doesn't. Of the `total` nodes that
-    the last attempt was to do, `completed` have come to an end, good or bad. `timed_out_node` took longer than it may.
+    `incomplete` says why the journal doesn't hold everything that happened, where it doesn't. `timed_out_node` took
+    longer than it may. `cancelled_by` and `cancel_reason` say who asked for the cancel, and why.
+
+    It covers all sessions of a run that was resumed: `nodes` are those that earlier sessions have done and those of the
+    last one. Of the `total` nodes, `completed` have come to an end, good or bad. `sessions` and `attempts` are counted;
+    `invocation_ids` are dbt's, `trace_ids` those of the sessions. `artifacts` are the files that dbt left, each as the
+    last invocation that wrote it has left it. `elapsed`, `failure` and the rest are those of the last session.
     """
 
     run_id: str
@@ -123,6 +139,13 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     undelivered: Mapping[str, int] = {}
     artifacts_url: str | None = None
     upload_error: str | None = None
+    cancelled_by: str | None = None
+    cancel_reason: str | None = None
+    artifacts: Mapping[str, Path] = {}
+    sessions: int = 1
+    attempts: int = 1
+    invocation_ids: tuple[str, ...] = ()
+    trace_ids: tuple[str, ...] = ()
 
     @property
     def success(self) -> bool:
@@ -142,6 +165,59 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
             found[node.status] = found.get(node.status, 0) + 1
         return found
 
+    def to_dict(self) -> dict[str, object]:
+        """All of it, in types that JSON has; paths are text. `from_dict` reads it."""
+        return dict(msgspec.to_builtins(self, enc_hook=str))
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, object]) -> RunResult:
+        """The result that `to_dict` was asked of. Raises `UsageError` if a field has another type."""
+        try:
+            return msgspec.convert(dict(fields), cls, dec_hook=_as_path)
+        except msgspec.ValidationError as error:
+            raise UsageError(f"this is not a run's result: {error}") from error
+
+    def summary(self) -> dict[str, object]:
+        """What a scheduler has to know: at most 50 kB of JSON, without NaN or infinity.
+
+        Of the failed nodes it names at most the first 50, each with the beginning of its message; `failed` counts all.
+        """
+        named = _NAMED
+        found = self._summary(named)
+        while named and len(json.dumps(found)) > _SUMMARY_BYTES:
+            named //= 2
+            found = self._summary(named)
+        return found
+
+    def _summary(self, named: int) -> dict[str, object]:
+        failed, failure = self.failed_nodes, self.failure
+        return {
+            "run_id": self.run_id,
+            "outcome": self.outcome,
+            "exit_code": self.exit_code,
+            "elapsed": self.elapsed if math.isfinite(self.elapsed) else None,
+            "counts": self.counts,
+            "total": self.total,
+            "completed": self.completed,
+            "failed": len(failed),
+            "failed_nodes": [_failed(node) for node in failed[:named]],
+            "error": _cut(self.error, _OF_A_RUN),
+            "category": failure.category if failure is not None else None,
+            "transient": failure.transient if failure is not None else None,
+            "timed_out": self.timed_out,
+            "cancelled_by": _cut(self.cancelled_by, _OF_A_NAME),
+            "cancel_reason": _cut(self.cancel_reason, _OF_A_NAME),
+            "incomplete": _cut(self.incomplete, _OF_A_NAME),
+            "sessions": self.sessions,
+            "attempts": self.attempts,
+            "trace_id": self.trace_ids[-1] if self.trace_ids else None,
+            "directory": str(self.directory),
+            "artifacts": {name: str(path) for name, path in self.artifacts.items()},
+            "artifacts_url": self.artifacts_url,
+            "upload_error": _cut(self.upload_error, _OF_A_NAME),
+            "undelivered": dict(self.undelivered),
+        }
+
     def raise_for_failure(self) -> RunResult:
         """Raise the exception for the outcome, or return this result if the run succeeded.
 
@@ -150,6 +226,25 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         if self.success:
             return self
         raise exception_of(self)
+
+
+def _as_path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"no value of {kind}")
+
+
+def _failed(node: NodeResult) -> dict[str, object]:
+    return {
+        "unique_id": _cut(node.unique_id, _OF_A_NAME),
+        "status": node.status,
+        "message": _cut(node.message, _OF_A_NODE),
+        "category": node.failure.category if node.failure is not None else None,
+    }
+
+
+def _cut(text: str | None, length: int) -> str | None:
+    return text if text is None or len(text) <= length else f"{text[: length - 1]}…"
 
 
 def exception_of(result: RunResult) -> DbtException:

@@ -106,7 +106,7 @@ def announced() -> list[EntryPoint]:
         if point.name in found:
             log.warning("there are two sinks %s: %s is off", point.name, point.value)
         elif _NAME.fullmatch(point.name) is None:
-            log.warning("a sink's name is of letters, digits, dots, dashes and underscores: %s is off", point.name)
+            log.warning("a sink's name has only letters, digits, dots, dashes and underscores: %s is off", point.name)
         else:
             found[point.name] = point
     return list(found.values())

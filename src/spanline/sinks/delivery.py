@@ -10,7 +10,6 @@ import enum
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -120,12 +119,13 @@ class Delivery:
         if record.offset <= self.read_to or self.phase is Phase.OVER:
             return True
         try:
-            made: Counter[str] = Counter()
+            made: dict[str, int] = {}
             for message in self._sink.translate(record.event, state):
                 if not isinstance(message, Message):
                     raise TypeError(f"it yields {type(message).__name__} where a Message is wanted")
-                self._put((self.read_to, message.key, made[message.key]), message)
-                made[message.key] += 1
+                number = made.get(message.key, 0)
+                made[message.key] = number + 1
+                self._put((self.read_to, message.key, number), message)
         except BaseException as error:  # noqa: BLE001 - a sink may raise anything; it is reported, and stopped
             self.stop(error)
             return False
@@ -267,7 +267,7 @@ class Delivery:
         is_gone = self._journal.is_gone
         if self.phase is not Phase.OVER:
             rest = "is lost with the journal" if is_gone else f"is kept, and {again} it"
-            log.warning("%s has not come to an end: what it owes %s", self.name, rest)
+            log.warning("%s did not finish: what it has not delivered %s", self.name, rest)
         cursor = self.cursor
         if cursor.undelivered:
             log.warning(
@@ -281,7 +281,7 @@ class Delivery:
         if rejected:
             log.warning("%s: the backend rejected %d messages (%s)", self.name, rejected, cursor.rejection)
         if given_up:
-            said = "%s: the backend fails at %d messages, and takes others; `spanline replay %s` tries them again"
+            said = "%s: the backend fails on %d messages, but accepts others; `spanline replay %s` tries them again"
             log.warning(said, self.name, len(given_up), self._run_id)
         for one in given_up[:_NAMED]:
             log.warning("%s: given up: %s: %s", self.name, one.name or "a message", one.reason)

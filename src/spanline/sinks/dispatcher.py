@@ -46,6 +46,14 @@ def delivery_ended(journal: OpenFile, cursors: Mapping[str, Cursor], state: RunS
     return DeliveryEnded(sinks=[of_one(name, cursor) for name, cursor in sorted(cursors.items())])
 
 
+def is_news(before: SinkDelivery | None, now: SinkDelivery) -> bool:
+    """Whether a sink has come further than was told, or is owed by a run that was not known to owe it."""
+    if before is None or now.undelivered < before.undelivered or now.lag != before.lag:
+        return True
+    # To owe still more is no news: what is told of a backend that is down is a message that it is owed, too.
+    return now.lag > 0 and before.undelivered == 0 < now.undelivered
+
+
 def flush_seconds() -> float:
     """How long the end of a run may wait for backends."""
     said = os.environ.get(settings.FLUSH_TIMEOUT, "").strip()
@@ -54,7 +62,7 @@ def flush_seconds() -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        log.warning("%s is not a number of seconds: %s; %g it is", settings.FLUSH_TIMEOUT, said, FLUSH_SECONDS)
+        log.warning("%s is not a number of seconds: %s; using %g", settings.FLUSH_TIMEOUT, said, FLUSH_SECONDS)
         return FLUSH_SECONDS
     return seconds
 
@@ -240,7 +248,7 @@ def _is_ours(point: EntryPoint) -> bool:
 
 def _not_set_up(name: str, directory: RunDirectory) -> Cursor:
     """What is left of a sink that was never there: a cursor that says that all is owed."""
-    log.warning("%s was not set up in time: `spanline replay %s` sends what it owes", name, directory.run_id)
+    log.warning("%s was not set up in time: `spanline replay %s` sends its events", name, directory.run_id)
     path = directory.cursor(name)
     cursor = Cursor.load(path)
     cursor.complete, cursor.error = False, "it was not set up in time"

@@ -20,6 +20,8 @@ from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 from urllib3 import BaseHTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -80,10 +82,41 @@ class RepeatingSession(requests.Session):
 class Adapter(HTTPAdapter):
     """Sends a request at once, and takes of its answer what may be wanted: for any session of `requests`."""
 
+    _pool: tuple[tuple[object, ...], Any] | None = None
+    _target: tuple[tuple[object, ...], str] | None = None
+
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - as `requests` has it
         """See `requests`'."""
         super().init_poolmanager(*arguments, **named)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:  # noqa: ANN401 - as above
+        """The pool of the last request, where nothing differs that decides on it: else certificates are looked for."""
+        asked = (request.url, verify, dict(proxies or {}), cert)
+        if self._pool is None or self._pool[0] != asked:
+            self._pool = (asked, super().get_connection_with_tls_context(request, verify, proxies, cert))
+        return self._pool[1]
+
+    def request_url(self, request: Any, proxies: Any) -> str:  # noqa: ANN401 - as above
+        """What the last request asked for, where the address is the same."""
+        asked = (request.url, dict(proxies or {}))
+        if self._target is None or self._target[0] != asked:
+            self._target = (asked, super().request_url(request, proxies))
+        return self._target[1]
+
+    def build_response(self, request: Any, raw: Any) -> requests.Response:  # noqa: ANN401 - as above
+        """The answer, without its cookies: whoever keeps some takes them from `raw`."""
+        answer = requests.Response()
+        answer.status_code, answer.reason, answer.raw = raw.status, raw.reason, raw
+        answer.headers = CaseInsensitiveDict(raw.headers)
+        answer.encoding = get_encoding_from_headers(answer.headers)
+        answer.url, answer.request, answer.connection = request.url, request, self
+        return answer
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool = None
+        super().close()
 
     def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:  # noqa: ANN401 - as above
         """Ask for text as it is: what is packed may be of any size, and is left unread."""

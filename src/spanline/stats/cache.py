@@ -45,7 +45,7 @@ def opened(place: Place) -> Iterator[Path]:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        log.warning("what is found out of journals is not kept in %s: %s", folder, error.strerror or error)
+        log.warning("the cache of journals in %s cannot be used: %s", folder, error.strerror or error)
         with short_lived() as instead:
             yield instead
         return
@@ -121,7 +121,7 @@ def _read_apart(read: Callable[[Journal], str | None], journals: Iterable[Journa
             try:
                 unreadable = pool.submit(read, journal).result()
             except BrokenProcessPool:
-                log.warning("the process that read %s was killed, perhaps for want of memory", journal.path)
+                log.warning("the process that read %s was killed, perhaps because memory ran out", journal.path)
                 unreadable, pool = journal.run_id, _processes(1)
             if unreadable is not None:
                 yield unreadable

@@ -44,7 +44,7 @@ class _Described(Event, frozen=True, kw_only=True, tag="node_described"):
     test: events.TestInfo | None = None
 
 
-_READ: Final = (
+READ: Final = (
     events.SessionStarted,
     events.SessionEnded,
     events.AttemptStarted,
@@ -58,9 +58,9 @@ _READ: Final = (
     events.NodeFinished,
     events.HookFinished,
 )
-_TAGS: Final = "|".join(str(event.__struct_config__.tag) for event in _READ)
+_TAGS: Final = "|".join(str(event.__struct_config__.tag) for event in READ)
 _LINE: Final = re.compile(rb'\n\{"type":"(?:' + _TAGS.encode() + rb')"[^\n]*')
-_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Union[_READ])  # noqa: UP007 - made of a tuple
+_decoder: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(Union[READ])  # noqa: UP007 - made of a tuple
 _NO_EXECUTION: Final = CUT_OFF | {"skipped", "no-op", RUNNING}
 _UNWATCHED_SECONDS: Final = 60.0
 """A supervisor writes a heartbeat every 30 s: a session's end later than this was written by somebody else."""
@@ -230,7 +230,7 @@ class _Reading:
     def _identify_tests(self) -> None:
         """Say of the tests of the invocation that is over which code they have run on."""
         if self._tests:
-            codes = _codes(self._descriptions)
+            codes = code_hashes(self._descriptions)
             for row in self._tests:
                 self._facts.number[row] = codes.get(self._facts.name[row])
             self._tests = []
@@ -247,7 +247,7 @@ _TAKES: Final[Mapping[type[Event | _Described], Callable[[_Reading, Any], None]]
 }
 
 
-def _codes(descriptions: Mapping[str, _Described]) -> dict[str, int]:
+def code_hashes(descriptions: Mapping[str, _Described]) -> dict[str, int]:
     """For each node a hash of its own code and that of all that is above it.
 
     A node's parents are described before it, so one pass is enough.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -35,25 +36,42 @@ class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def order_cancel(directory: RunDirectory, order: CancelOrder) -> None:
-    """Ask for a run's cancel. Who supervises it sees that within a twentieth of a second. Raises `OSError`."""
+    """Ask for a run's cancel. Who supervises it sees that within a twentieth of a second. Raises `OSError`.
+
+    A run that does not exist yet is cancelled as soon as its first session begins.
+    """
+    if not directory.path.exists():
+        files.make_folder(directory.path.parent)
+        _write(directory.early_cancel, order)
+        if not directory.path.exists():
+            return
+    _write(directory.cancel, order)
+
+
+def _write(path: Path, order: CancelOrder) -> None:
     # A signal handler may order while its own thread is about to; and root a cancel that others have to read.
     try:
-        files.write(directory.cancel, msgspec.json.encode(order), _FOR_ALL)
+        files.write(path, msgspec.json.encode(order), _FOR_ALL)
     except OSError:  # on a full disk it is empty, and an order all the same
-        files.write(directory.cancel, b"", _FOR_ALL)
+        files.write(path, b"", _FOR_ALL)
 
 
 class Orders:
-    """The orders that one session is given: from now on, as a cancel of an earlier session is over."""
+    """The orders that one session is given: from now on, as a cancel of an earlier session is over.
 
-    def __init__(self, directory: RunDirectory) -> None:
+    The first session of a run also has those that were given before it began.
+    """
+
+    def __init__(self, directory: RunDirectory, *, first: bool) -> None:
         self.given = False
         """Whether there has been one."""
         self._ours: collections.deque[CancelOrder] = collections.deque()
         self._file = directory.cancel
-        with contextlib.suppress(OSError):
-            self._file.unlink()
-        self._seen = self._version()
+        self._seen: tuple[int, int] | None = None
+        if not first:
+            with contextlib.suppress(OSError):
+                self._file.unlink()
+            self._seen = self._version()
 
     def give(self, order: CancelOrder) -> None:
         """Order a cancel from within this process, which needs no directory."""

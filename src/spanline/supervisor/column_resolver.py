@@ -27,7 +27,7 @@ def start_resolver(
         wanted = openlineage_is_configured(environ) and tells_columns(environ)
         return ResolverProcess(directory, journal_fd, session) if wanted else None
     except Exception as error:  # noqa: BLE001 - an observer never changes the outcome of a run
-        log.warning("nothing is told of columns: their resolver can't be started: %s", error)
+        log.warning("there is no column lineage: its resolver cannot be started: %s", error)
         return None
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from spanline import events
 from spanline.errors import UsageError
-from spanline.events import SinkDelivery
 from spanline.home import lease
 from spanline.home.cursor import Cursor
 from spanline.home.home import RunDirectory, check_ours
@@ -18,7 +17,7 @@ from spanline.journal.appender import PatientAppender
 from spanline.journal.reader import Reader
 from spanline.journal.state import DIED, SUCCESS, state_of
 from spanline.runner.shared import exit_codes
-from spanline.sinks.dispatcher import Deliveries, delivery_ended
+from spanline.sinks.dispatcher import Deliveries, delivery_ended, is_news
 from spanline.stats import keep_facts
 from spanline.supervisor.full_disk import end_of_attempt
 from spanline.system.open_file import OpenFile
@@ -60,7 +59,7 @@ def _tell_delivery(directory: RunDirectory, journal: OpenFile, cursors: Mapping[
     """Journal how far the sinks have come, where that is further than was told, or from elsewhere."""
     state = state_of(record.event for record in Reader(journal).read())
     told = delivery_ended(journal, cursors, state)
-    if not any(_has_moved(state.deliveries.get(sink.sink), sink) for sink in told.sinks):
+    if not any(is_news(state.deliveries.get(sink.sink), sink) for sink in told.sinks):
         return
     appender = PatientAppender(directory.journal, "replay")
     _add_secrets(appender, directory, os.environ)
@@ -69,13 +68,6 @@ def _tell_delivery(directory: RunDirectory, journal: OpenFile, cursors: Mapping[
     appender.settle()
     appender.close()
     keep_facts(directory)
-
-
-def _has_moved(before: SinkDelivery | None, now: SinkDelivery) -> bool:
-    if before is None or now.undelivered < before.undelivered or now.lag != before.lag:
-        return True
-    # To owe still more is no news: what is told of a backend that is down is a message that it is owed, too.
-    return now.lag > 0 and before.undelivered == 0 < now.undelivered
 
 
 def close_abandoned(directory: RunDirectory, environ: Mapping[str, str] = os.environ) -> None:

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from spanline.profiles import Profile
 
 _BEAT_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.25
+"""How often is looked for what nobody waits for: the journal's loss, its silence, the end of what goes on beside."""
 
 log = logging.getLogger("spanline")
 
@@ -135,13 +137,14 @@ class Supervisor:
         self._foreground = foreground
         self._detached = detached
         self._journal = SessionJournal(directory)
-        # A cancel of an earlier session is over. One that is asked for from now on, were it before `run`, holds.
-        self._orders = Orders(directory)
         self._resumes = resumes
         self._journal.catch_up()
         self.session = self._journal.state.session_number + 1
         """The number of the session within its run."""
+        # One that is asked for from now on, were it before `run`, holds.
+        self._orders = Orders(directory, first=self.session == 1)
         self._beat_at = time.monotonic()
+        self._look_at = 0.0
         self._silence = Silence(self._journal.file)
         self._beside = Beside(directory, self._journal, Path(spec.project_dir))
         self.undelivered: dict[str, int] = {}
@@ -293,6 +296,9 @@ class Supervisor:
 
     def _beat(self) -> None:
         now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
         if now > self._beat_at + _BEAT_SECONDS:
             self._beat_at = now
             self._lease.beat()

@@ -157,7 +157,7 @@ class Steps:
         gone = self._changes.gone(self._journal.progress, step)
         if gone:
             log.warning(
-                "no longer in the project, or disabled: %s (what is there by another name isn't run; --full does all)",
+                "no longer in the project, or disabled: %s (renamed nodes are not run; --full runs everything)",
                 _named(gone),
             )
 

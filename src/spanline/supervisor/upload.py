@@ -30,7 +30,7 @@ from spanline.supervisor.replay import close_abandoned
 from spanline.system import process
 
 _MODULE: Final = "spanline.artifacts.process"
-_TO_STAGE: Final = 300.0
+STAGING_SECONDS: Final = 300.0
 """Seconds that cutting and compressing may take before the time for the upload begins."""
 
 log = logging.getLogger("spanline")
@@ -42,19 +42,24 @@ def upload(
     options: Mapping[str, object],
     environ: Mapping[str, str],
     stop: Callable[[], bool] = lambda: False,
+    staging: float = STAGING_SECONDS,
 ) -> ArtifactsUploaded:
     """Store a run's artifacts, and return the event that tells of it. `stop`, asked now and then, gives it up.
 
-    `environ` is what dbt had. Whatever goes wrong is the event's error, and staged as far as it was.
+    `environ` is what dbt had. `staging` limits cutting and compressing, in seconds, as `storage` limits the rest.
+    Whatever goes wrong is the event's error, and staged as far as it was.
     """
     try:
-        return _by_a_process(directory, storage, options, environ, stop)
+        return _by_a_process(directory, storage, options, environ, stop, staging)
     except Exception as error:  # noqa: BLE001 - an observer never changes the outcome of a run
         return ArtifactsUploaded(url=storage.url, error=f"{type(error).__name__}: {error}")
 
 
 def upload_again(
-    directory: RunDirectory, storage: Storage | None = None, options: Mapping[str, object] | None = None
+    directory: RunDirectory,
+    storage: Storage | None = None,
+    options: Mapping[str, object] | None = None,
+    staging: float = STAGING_SECONDS,
 ) -> ArtifactsUploaded:
     """Store the artifacts of a run that has ended: where `storage` says, else where the run was to.
 
@@ -70,7 +75,7 @@ def upload_again(
             raise UsageError(
                 "no place to store artifacts is configured: pass `artifacts`, or set SPANLINE_ARTIFACTS_URL"
             )
-        told = upload(directory, asked, options or {}, {**os.environ, **spec.environment})
+        told = upload(directory, asked, options or {}, {**os.environ, **spec.environment}, staging=staging)
         _tell(directory, spec, told, options or {})
         return told
     finally:
@@ -94,6 +99,7 @@ def _by_a_process(
     options: Mapping[str, object],
     environ: Mapping[str, str],
     stop: Callable[[], bool],
+    staging: float,
 ) -> ArtifactsUploaded:
     order = Order(directory=str(directory.path), storage=storage, options=dict(options))
     given, give = process.private_pipe()
@@ -113,7 +119,7 @@ def _by_a_process(
             os.close(result_end)
         with suppress(BrokenPipeError):
             _write_all(give, msgspec.json.encode(order) + b"\n")
-        why = _wait(started, storage.timeout + _TO_STAGE, stop)
+        why = _wait(started, storage.timeout + staging, stop)
         said = b"" if why else _read_all(result)
     finally:
         process.close(give)

@@ -102,7 +102,9 @@ def spawn_detached(
     """
     # `-m` and `-c` put the working directory first on sys.path, where a file of the project could hide a module.
     code = (
-        f"import sys; sys.path[:] = [p for p in sys.path if p]; from {module} import main; sys.exit(main(sys.argv[1:]))"
+        "import sys; sys.path[:] = [p for p in sys.path if p]; "
+        "from spanline.system.collector import collect_seldom; collect_seldom(); "
+        f"from {module} import main; sys.exit(main(sys.argv[1:]))"
     )
     with files.open_to_append(log) if log is not None else open(os.devnull, "ab") as output, no_forks():
         started = subprocess.Popen(

@@ -28,6 +28,7 @@ from spanline.journal.reader import Reader
 from spanline.journal.state import RunState
 from spanline.sinks.openlineage import Options, Translator
 from spanline.sinks.openlineage.bounds import size_of
+from spanline.sinks.openlineage.transport import json_of
 from spanline.supervisor.lineage_parent import lineage_parent
 from spanline.supervisor.replay import close_abandoned
 from tests.support.examples import examples
@@ -331,6 +332,15 @@ def test_every_run_is_found_in_journal_logs_and_traces(build: Recording, told: l
         assert event["run"]["facets"]["processing_engine"]["version"] == invocation.dbt_version
     spans = [event["run"]["facets"]["spanline_run"]["span_id"] for event in told if "run" in event]
     assert set(Counter(spans).values()) == {2}, "one for each run"
+
+
+@pytest.mark.parametrize("name", INVOCATIONS)
+def test_an_event_is_sent_as_the_client_writes_it(name: str, recorded: dict[str, Recording]) -> None:
+    translator, state = Translator(), RunState()
+    for event in with_columns(recorded[name].events):
+        state.apply(event)
+        for message in translator(event, state):
+            assert json_of(message.payload) == Serde.to_json(message.payload)
 
 
 # --- recorded: datasets ---------------------------------------------------------------------------------------------

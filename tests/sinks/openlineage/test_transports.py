@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import gzip
 import json
 import os
@@ -10,16 +11,22 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from openlineage.client.event_v2 import Job, Run, RunEvent
+from openlineage.client.facet_v2 import job_dependencies_run
+from openlineage.client.serde import Serde
 from openlineage.client.transport import get_default_factory
 
 from spanline import events
 from spanline.events import Event
 from spanline.home.cursor import Cursor
 from spanline.home.home import RunDirectory
+from spanline.sinks.openlineage.transport import json_of
 from spanline.supervisor.replay import replay
 from tests.support.journals import session_started, undelivered
 from tests.support.lineage_events import closed, described, finished, in_order, invoked, opened, started
@@ -102,6 +109,32 @@ def assert_all_delivered(cursor: Cursor) -> None:
 
 
 # --- http
+
+
+class Kind(enum.Enum):
+    """A value that isn't of JSON."""
+
+    ONE = "one"
+
+
+ODD: dict[str, object] = {
+    "a name with an \u00e4": None,
+    "lists": [None, {}, {"none": None}, [], [[None]], ("tuple", Kind.ONE), 1.5, True, float("inf")],
+    "enum": Kind.ONE,
+    "moment": datetime(2026, 12, 1, tzinfo=timezone.utc),
+    "uuid": UUID(RUN_ID),
+    "set": frozenset(["one"]),
+    "object": Kind,
+}
+
+
+@pytest.mark.parametrize("value", [ODD, *ODD.values()])
+def test_an_event_is_written_as_the_client_writes_it(value: object) -> None:
+    job = job_dependencies_run.JobIdentifier(namespace="n", name=value)
+    facet = job_dependencies_run.JobDependenciesRunFacet(upstream=[value, job], producer="a:b")
+    run = Run(runId=RUN_ID, facets={"odd": facet})
+    event = RunEvent(eventTime="2026-12-01T00:00:00Z", run=run, job=Job("n", "j"))
+    assert json_of(event) == Serde.to_json(event)
 
 
 def test_http_by_its_two_variables(kept: RunDirectory, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:

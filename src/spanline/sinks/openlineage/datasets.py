@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Final, cast
 
 import attr
@@ -381,6 +382,7 @@ def _exposure(node: NodeDescribed) -> Exposure:
     return Exposure(node.unique_id, node.name, info.type, info.url)
 
 
+@cache
 def _overwritten() -> Facets:
     return {
         "lifecycleStateChange": lifecycle_state_change_dataset.LifecycleStateChangeDatasetFacet(

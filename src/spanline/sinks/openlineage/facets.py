@@ -10,6 +10,7 @@ import posixpath
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -241,14 +242,14 @@ def _identity(state: RunState, unique_id: str | None, place: tuple[int, int, int
 
 def engine(state: RunState) -> RunFacets:
     """What ran: dbt, by its version."""
-    return {
-        "processing_engine": processing_engine_run.ProcessingEngineRunFacet(
-            version=state.dbt.dbt_version if state.dbt else "unknown",
-            name="dbt",
-            openlineageAdapterVersion=__version__,
-            producer=PRODUCER,
-        )
-    }
+    return {"processing_engine": _engine(state.dbt.dbt_version if state.dbt else "unknown")}
+
+
+@cache
+def _engine(version: str) -> processing_engine_run.ProcessingEngineRunFacet:
+    return processing_engine_run.ProcessingEngineRunFacet(
+        version=version, name="dbt", openlineageAdapterVersion=__version__, producer=PRODUCER
+    )
 
 
 def parent(namespace: str, job: str, run_id: str, outer: parent_run.ParentRunFacet | None) -> parent_run.ParentRunFacet:
@@ -458,11 +459,12 @@ def expectation(node: NodeDescribed) -> str | None:
 
 def job_type(kind: str) -> JobFacets:
     """What a job is: JOB for the session, else dbt's resource type."""
-    return {
-        "jobType": job_type_job.JobTypeJobFacet(
-            processingType="BATCH", integration="DBT", jobType=kind.upper(), producer=PRODUCER
-        )
-    }
+    return {"jobType": _job_type(kind.upper())}
+
+
+@cache
+def _job_type(kind: str) -> job_type_job.JobTypeJobFacet:
+    return job_type_job.JobTypeJobFacet(processingType="BATCH", integration="DBT", jobType=kind, producer=PRODUCER)
 
 
 def code(text: str, language: str | None, characters: int) -> JobFacets:

@@ -35,6 +35,7 @@ from spanline.sinks.error_text import without_secrets
 from spanline.sinks.http import Adapter, RepeatingSession
 from spanline.sinks.openlineage.facets import PRODUCER
 from spanline.sinks.openlineage.translate import Options, Translator
+from spanline.sinks.openlineage.transport import RepeatingTransport
 from spanline.system.terminal import Errors
 
 _HTTP_LANES: Final = 8
@@ -151,7 +152,7 @@ class OpenLineageSink:
         if client is None:
             client = self._of_threads.client = copy.copy(self._client)
             # A failure is for `Delivery` to try again: for as long as there is time, and no longer.
-            own = HttpTransport(attr.evolve(transport.config, adapter=Adapter()))
+            own = RepeatingTransport(attr.evolve(transport.config, adapter=Adapter()))
             own.session = RepeatingSession()
             if "timeout" not in (self._client.config.transport or {}):
                 own.timeout = _TIMEOUT  # type: ignore[assignment]  # `requests` takes a pair, too

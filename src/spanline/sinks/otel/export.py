@@ -35,8 +35,8 @@ _SAYS_TOO_LARGE: Final = re.compile(r"larger than max|exceeds (the )?max|length 
 _NO_HTTP: Final = "the answer is not HTTP: is this the port for gRPC (OTEL_EXPORTER_OTLP_PROTOCOL=grpc)?"
 _EXPORTERS: Final = "opentelemetry.exporter"
 _BATCH: Final = 512
-_LINGER_SECONDS: Final[dict[Signal, float]] = {"traces": 0.005, "metrics": 0.0, "logs": 1.0}
-"""Nobody waits for a log record as for a span: together they take a tenth of the requests."""
+_LINGER_SECONDS: Final[dict[Signal, float]] = {"traces": 0.0, "metrics": 0.0, "logs": 1.0}
+"""Nobody waits for a log record as for a span: together they take a tenth of the requests. Spans come in bursts."""
 _NOTHING: Final[Mapping[Signal, Sequence[object]]] = {"traces": [], "metrics": [MetricsData([])], "logs": []}
 """Payloads that make an empty request, which a backend acknowledges and does not keep."""
 

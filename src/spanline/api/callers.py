@@ -1,0 +1,129 @@
+"""Runs by who asked for them: find a caller's last one, and go on with it or start another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from spanline.api.run import LEASE_LOOKS, Run
+from spanline.api.start import find_home, is_ending, retry, start
+from spanline.dbt.arguments import steps_of
+from spanline.errors import RunBusy
+from spanline.home import callers
+from spanline.home.spec import RunSpec
+from spanline.home.variables import kept_environment, variables_of
+from spanline.runner.shared import settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from spanline.home.limits import LimitArguments
+    from spanline.home.storage import Storage
+    from spanline.profiles import Profile
+
+_OF_A_TRY: Final = (*settings.BACKEND_PREFIXES, *settings.TRACE_CONTEXT)
+"""Beginnings of variables that say what a session is told to, and part of: they do not make it another run."""
+
+
+def find(
+    *,
+    caller: Mapping[str, str],
+    home_dir: str | Path | None = None,
+    project_dir: str | Path | None = None,
+) -> Run | None:
+    """The last run that was started with this `caller`, or None. Other runs of the home are not looked at."""
+    found = callers.last_run(find_home(home_dir, project_dir), caller)
+    return Run(found) if found is not None else None
+
+
+def start_or_resume(
+    steps: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    caller: Mapping[str, str],
+    resume: bool = True,
+    project_dir: str | Path | None = None,
+    python: str | Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    profile: Profile | None = None,
+    home_dir: str | Path | None = None,
+    run_id: str | None = None,
+    artifacts: str | Storage | None = None,
+    storage_options: Mapping[str, object] | None = None,
+    detached: bool = False,
+    **limits: Unpack[LimitArguments],
+) -> Run:
+    """Have what a caller asks for done, once: what a scheduler's task does at each of its tries.
+
+    | the caller's last run | what happens |
+    |---|---|
+    | is under way, and was asked for the same | it is followed |
+    | is ending: it is being cancelled, or its supervisor is gone | it is waited for, then resumed |
+    | failed, was cancelled, or died | it is resumed: what succeeded is not run again |
+    | succeeded, or was asked for something else | a new run |
+
+    The same means: the same steps, project and variables, but for those of lineage and traces, which say what a session
+    is part of. With `resume=False` it is always a new run. For the other arguments see `start`.
+    Raises `RunBusy` while the last run does something else, and what `start` and `retry` raise.
+    """
+    last = find(caller=caller, home_dir=home_dir, project_dir=project_dir)
+    if last is not None:
+        asks_the_same = _asks_the_same(RunSpec.load(last.directory.spec), steps, project_dir, environment)
+        if resume and asks_the_same and (last.live or not last.is_complete):
+            return retry(
+                last.id,
+                environment=environment,
+                home_dir=last.directory.home,
+                profile=profile,
+                artifacts=artifacts,
+                storage_options=storage_options,
+                detached=detached,
+                **limits,
+            )
+        _wait_for_end(last)
+    return start(
+        steps,
+        project_dir=project_dir,
+        python=python,
+        environment=environment,
+        profile=profile,
+        home_dir=home_dir,
+        run_id=run_id,
+        caller=caller,
+        artifacts=artifacts,
+        storage_options=storage_options,
+        detached=detached,
+        **limits,
+    )
+
+
+def _asks_the_same(
+    before: RunSpec,
+    steps: Sequence[str] | Sequence[Sequence[str]],
+    project_dir: str | Path | None,
+    environment: Mapping[str, str] | None,
+) -> bool:
+    kept, secret_names = kept_environment(variables_of(environment))
+    cwd = Path(project_dir).expanduser().resolve() if project_dir else Path.cwd()
+    return (
+        before.steps == steps_of(steps)
+        and before.cwd == str(cwd)
+        and _lasting(before.environment) == _lasting(kept)
+        and _lasting(dict.fromkeys(before.secret_names, "")) == _lasting(dict.fromkeys(secret_names, ""))
+    )
+
+
+def _lasting(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if not name.startswith(_OF_A_TRY)}
+
+
+def _wait_for_end(last: Run) -> None:
+    """Wait until a run that is ending has ended: two dbt on the same tables are the worst that can happen."""
+    while last.live:
+        if not is_ending(last):
+            raise RunBusy(
+                f"run {last.id} of the same caller is under way, and was asked for something else: "
+                f"wait for it, or cancel it (`spanline cancel {last.id}`)"
+            )
+        time.sleep(LEASE_LOOKS)
