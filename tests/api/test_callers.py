@@ -9,7 +9,7 @@ import pytest
 
 import spanline
 from spanline.errors import RunBusy, UsageError
-from spanline.home import home, prune
+from spanline.home import callers, home, prune
 from spanline.home.spec import RunSpec
 from tests.support.project import SILENT, Project
 from tests.support.waiting import eventually
@@ -110,6 +110,14 @@ def test_a_home_from_before_callers_were_kept_is_searched(place: Path) -> None:
     kept_run(place, {**CALLER, "task_id": "another"})
     assert spanline.find(caller=CALLER, home_dir=place).id == newer  # type: ignore[union-attr]
     assert spanline.find(caller={"task_id": "nobody"}, home_dir=place) is None
+
+
+def test_a_caller_is_the_same_whatever_its_reason(place: Path) -> None:
+    run_id = kept_run(place, {**CALLER, "trigger_reason": "a backfill"})
+    for caller in (CALLER, {**CALLER, "trigger_reason": "late data"}):
+        assert spanline.find(caller=caller, home_dir=place).id == run_id  # type: ignore[union-attr]
+        callers.remember(place, caller, run_id)
+    assert len(list((place / "callers").iterdir())) == 1
 
 
 def test_who_has_no_run_and_whose_run_was_removed_is_nobody(project: Project) -> None:

@@ -136,6 +136,7 @@ DUCKDB: list[tuple[str, dict[str, str], str]] = [
 ]
 POSTGRES: list[tuple[str, dict[str, str], str]] = [
     ("select pay, 1_000 from staff", {"pay": "staff.pay", "?column?": ""}, ""),
+    ("select * from generate_series(1, 3) g, jsonb_each('{}')", {"g": "", "key": "", "value": ""}, ""),
     ("select s.ctid as place, tableoid::int as t from staff s", {"place": "", "t": ""}, ""),
     (
         "select s.split_name from staff s",

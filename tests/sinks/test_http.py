@@ -127,6 +127,14 @@ def test_what_was_closed_connects_anew(elsewhere: Elsewhere) -> None:
     assert [body for _, _, body, _ in elsewhere.received] == [b"one", b"two"]
 
 
+def test_a_key_is_not_printed_whatever_a_caller_has_set(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("http.client.HTTPConnection.debuglevel", 1)
+    post(RepeatingSession(), f"{elsewhere.url}/a", "one", Authorization="Bearer the-key")
+    assert capfd.readouterr().out == ""
+
+
 def test_certificates_are_looked_for_once(
     elsewhere: Elsewhere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

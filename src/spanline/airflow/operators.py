@@ -19,7 +19,7 @@ from spanline.airflow.task_log import TaskLog, log, log_summary
 from spanline.airflow.task_result import DbtTaskResult
 from spanline.airflow.trigger import BY, DbtExecutionTrigger
 from spanline.home.spec import RunSpec
-from spanline.journal.state import DIED
+from spanline.journal.state import DIED, TRIGGER_REASON
 from spanline.lineage import names
 from spanline.runner.shared import settings
 
@@ -357,7 +357,7 @@ class DbtOperator(BaseOperator):
             "run_id": task_instance.run_id,
             "map_index": str(task_instance.map_index),
         }
-        return {**found, "reason": str(self.trigger_reason)} if self.trigger_reason else found
+        return {**found, TRIGGER_REASON: str(self.trigger_reason)} if self.trigger_reason else found
 
     def _namespace(self) -> str:
         return dict(self.env_vars or {}).get(settings.OPENLINEAGE_NAMESPACE, "dbt")

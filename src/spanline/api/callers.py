@@ -75,6 +75,7 @@ def start_or_resume(
                 last.id,
                 environment=environment,
                 home_dir=last.directory.home,
+                caller=caller,
                 profile=profile,
                 artifacts=artifacts,
                 storage_options=storage_options,

@@ -17,7 +17,7 @@ import msgspec
 from spanline.api.run import LEASE_LOOKS, Run, supervised
 from spanline.dbt.arguments import steps_of
 from spanline.dbt.interpreter import check as check_dbt
-from spanline.dbt.interpreter import find_interpreter
+from spanline.dbt.interpreter import find_interpreter, find_program
 from spanline.dbt.project import find_project
 from spanline.errors import RunBusy, SpanlineError, UsageError
 from spanline.events import ArtifactsUploaded
@@ -54,6 +54,7 @@ def start(
     *,
     project_dir: str | Path | None = None,
     python: str | Path | None = None,
+    dbt: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
     profile: Profile | None = None,
     home_dir: str | Path | None = None,
@@ -69,7 +70,8 @@ def start(
     """Start a run and return at once.
 
     `steps` is one dbt command's arguments, `["build", "--select", "marts"]`, or several such lists, done in order.
-    dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), with the caller's
+    dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), or is the dbt v2 program
+    `dbt` (default: the one beside an interpreter without dbt Core, if there is one). It runs with the caller's
     environment and what `environment` adds to it, which may name the parent in lineage and in a trace. What of that
     may hold a credential is kept nowhere. With a `profile`, made of a connection by `spanline.profiles`, dbt reads that
     one; nothing secret of it is kept. `caller` says who asks, so that the run can be found again.
@@ -96,6 +98,7 @@ def start(
     project = find_project(asked[0], cwd, variables)
     place = home.home_for(project, variables, Path(home_dir) if home_dir else None)
     interpreter = find_interpreter(python)
+    program = find_program(interpreter, dbt)
     if profile is not None:
         for step in asked:
             name_for(project or cwd, step)
@@ -106,6 +109,7 @@ def start(
         cwd=str(cwd),
         project_dir=str(project or cwd),
         python=interpreter,
+        program=program,
         environment=kept,
         secret_names=secret_names,
         caller=dict(caller or {}),
@@ -117,7 +121,7 @@ def start(
         running = _already_running(place, spec)
         if running is not None:
             return running
-    check_dbt(interpreter)
+    check_dbt(interpreter, program)
     matching.of_file()  # so that a mistake in it is said now, not when a node has failed
     try:
         directory, held = home.create_run(place, spec.run_id, spec.encode())
@@ -140,6 +144,7 @@ def run(
     *,
     project_dir: str | Path | None = None,
     python: str | Path | None = None,
+    dbt: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
     profile: Profile | None = None,
     home_dir: str | Path | None = None,
@@ -154,6 +159,7 @@ def run(
         steps,
         project_dir=project_dir,
         python=python,
+        dbt=dbt,
         environment=environment,
         profile=profile,
         home_dir=home_dir,
@@ -213,7 +219,7 @@ def retry(
             conn_id=(profile.conn_id if profile is not None else None) or before.conn_id,
         )
         spec = spec.given(passed).check()
-        check_dbt(spec.python)
+        check_dbt(spec.python, spec.program)
         matching.of_file()
         given = {**_secrets_again(spec, passed), **passed, **_profile_again(before, profile, profiles_dir)}
         if not full and run.is_complete:

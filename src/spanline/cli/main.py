@@ -20,6 +20,7 @@ from spanline.system.terminal import Errors, say, say_line, show_exceptions
 
 _RUNS_DBT: Final = ("dbt", "retry")
 _ONLY: Final[Mapping[str, Sequence[str]]] = {
+    "dbt": ("dbt",),
     "home": (*_RUNS_DBT, "cancel", "demo", "doctor", "prune", "replay", "runs", "show", "stats", "tail", "upload"),
     "python": ("dbt", "demo", "doctor"),
     "run_id": ("dbt",),
@@ -30,6 +31,7 @@ _ONLY: Final[Mapping[str, Sequence[str]]] = {
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="spanline")
 @click.option("--python", metavar="PATH", help="Python interpreter that has dbt.  [default: this one]")
+@click.option("--dbt", metavar="PATH", help="The dbt v2 program.  [default: beside a Python without dbt Core]")
 @click.option("--home", metavar="DIR", help="Directory of the runs.  [default: .spanline in the project]")
 @click.option("--run-id", metavar="UUID", help="Id of the new run, a UUIDv7.  [default: a new one]")
 @click.option("--detach", is_flag=True, help="Run in the background: print the run's id and return.")

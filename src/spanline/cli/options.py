@@ -24,6 +24,7 @@ class Options:
 
     def __init__(self) -> None:
         self.python: str | None = None
+        self.dbt: str | None = None
         self.home: str | None = None
         self.run_id: str | None = None
         self.detach = False
@@ -85,6 +86,7 @@ class Limit(click.Option):
 SECONDS: Final = Seconds(min=0)
 _OF_ARGUMENTS: Final[Mapping[str, str]] = {
     "artifacts": "--artifacts-url",
+    "dbt": "--dbt",
     "home_dir": "--home",
     "profiles_dir": "--profiles-dir",
     "python": "--python",

@@ -47,8 +47,9 @@ def dbt_command(options: Options, args: tuple[str, ...]) -> None:
 
     if not args or args[0] in _VERSION or _HELP.intersection(args):
         python = interpreter.find_interpreter(options.python)
-        interpreter.check(python)
-        interpreter.replace_ourselves(python, args)
+        program = interpreter.find_program(python, options.dbt)
+        interpreter.check(python, program)
+        interpreter.replace_ourselves(python, args, program)
     if options.detach:
         _name(options, _start(options, args, None))
         return
@@ -98,6 +99,7 @@ def _start(options: Options, args: tuple[str, ...], stdio: Stdio | None) -> Run:
     return start(
         list(args),
         python=options.python,
+        dbt=options.dbt,
         home_dir=options.home,
         run_id=options.run_id,
         detached=options.detach,

@@ -1,10 +1,11 @@
-"""The dbt Core of an interpreter. It is checked before a run begins, so a missing dbt leaves nothing half done."""
+"""The dbt Core of an interpreter, or the dbt v2 beside it: checked first, so a missing dbt leaves nothing half done."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from spanline.errors import UsageError
 
 OLDEST: Final = (1, 8)
 NEWEST: Final = (1, 12)
+_V2: Final = re.compile(r"dbt[\w-]* (2\.\S+)")
+"""How dbt v2 begins its answer to `--version`: dbt-fusion 2.0.0-preview.196."""
 RUNNER: Final = Path(__file__).parents[1] / "runner"
 """The program that runs dbt, observed, or plainly."""
 
@@ -43,11 +46,53 @@ def find_interpreter(named: str | Path | None) -> str:
     return (None if os.sep in text else shutil.which(text)) or str(Path(text).expanduser().absolute())
 
 
-def check(python: str) -> str:
-    """Return the version of the dbt Core that this interpreter can import.
+def find_program(python: str, named: str | Path | None = None) -> str | None:
+    """The dbt v2 that runs the steps: the one that is `named`, else the one beside an interpreter without dbt Core.
 
-    Raises `UsageError` if it has none, or one that Spanline does not support.
+    None where dbt Core does. Raises `UsageError` if what is named is no dbt v2.
     """
+    if named is not None:
+        text = str(named)
+        program = (None if os.sep in text else shutil.which(text)) or str(Path(text).expanduser().absolute())
+        _version_of_program(program)
+        return program
+    beside = Path(python).with_name("dbt")
+    if not _is_binary(beside) or _version_of(python) is not None:
+        return None
+    return str(beside)
+
+
+def _is_binary(path: Path) -> bool:
+    """Whether it is a program, but no script, as that of dbt Core is."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) not in (b"#!", b"")
+    except OSError:
+        return False
+
+
+def _version_of_program(program: str) -> str:
+    try:
+        said = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise UsageError(f"cannot start {program}: {error.strerror}; set `dbt` to the path of dbt v2") from error
+    found = _V2.match(said.stdout)
+    if found is None:
+        raise UsageError(
+            f"{program} is not dbt v2; for dbt Core leave out `dbt`, and set `python` to the interpreter that has it"
+        )
+    return found[1]
+
+
+def check(python: str, program: str | None = None) -> str:
+    """Return the version of the dbt that runs: dbt v2, if that is the `program`, else the interpreter's dbt Core.
+
+    Raises `UsageError` if there is none, or one that Spanline does not support.
+    """
+    if program is not None:
+        return _version_of_program(program)
     version = (_version_here() if python == sys.executable else None) or _version_of(python)
     if version is None:
         raise UsageError(
@@ -108,7 +153,9 @@ def _text(version: tuple[int, int]) -> str:
     return ".".join(map(str, version))
 
 
-def replace_ourselves(python: str, args: Sequence[str]) -> NoReturn:
+def replace_ourselves(python: str, args: Sequence[str], program: str | None = None) -> NoReturn:
     """Become `dbt ARGS`, unobserved, for calls that run nothing, such as `--help`."""
     sys.stdout.flush()
+    if program is not None:
+        os.execv(program, [program, *args])  # noqa: S606
     os.execv(python, [python, str(RUNNER), "--plain", *args])  # noqa: S606

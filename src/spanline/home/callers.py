@@ -16,6 +16,7 @@ import msgspec
 from spanline.errors import UsageError
 from spanline.home.home import RunDirectory, runs
 from spanline.home.spec import RunSpec
+from spanline.journal.state import TRIGGER_REASON
 from spanline.system import files
 
 _FOLDER: Final = "callers"
@@ -57,15 +58,19 @@ def _kept(home: Path) -> Iterator[Path]:
 
 
 def _place(home: Path, caller: Mapping[str, str]) -> Path:
-    who = msgspec.json.encode(dict(caller), order="sorted")
-    return home / _FOLDER / hashlib.sha256(who).hexdigest()
+    return home / _FOLDER / hashlib.sha256(msgspec.json.encode(_who(caller), order="sorted")).hexdigest()
+
+
+def _who(caller: Mapping[str, str]) -> dict[str, str]:
+    """The caller without its reason: who asks again for another one is the same."""
+    return {name: value for name, value in caller.items() if name != TRIGGER_REASON}
 
 
 def _among_all(home: Path, caller: Mapping[str, str]) -> RunDirectory | None:
     """In a home whose runs are older than the folder."""
     for run in reversed(runs(home)):
         try:
-            if RunSpec.load(run.spec).caller == caller:
+            if _who(RunSpec.load(run.spec).caller) == _who(caller):
                 return run
         except UsageError:
             continue  # somebody else's, or half removed

@@ -22,6 +22,8 @@ _LARGEST: Final = 1 << 24
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One run. `steps` are dbt commands, run in order; `python` is the interpreter that has dbt.
 
+    `program` is the path of dbt v2, where that is the dbt that runs them.
+
     `environment` holds the variables that the run was given, but for those that may hold a secret: of them
     `secret_names` keeps the names.
     `artifacts` says where a session's artifacts are stored when it has ended.
@@ -33,6 +35,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str
     project_dir: str
     python: str
+    program: str | None = None
     environment: dict[str, str] = {}
     secret_names: list[str] = []
     caller: dict[str, str] = {}

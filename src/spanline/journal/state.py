@@ -31,6 +31,9 @@ FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
 TIME_OUT: Final = "time limit"
 """The source of a cancel that a limit caused, not a person."""
 
+TRIGGER_REASON: Final = "trigger_reason"
+"""What a caller may say besides who it is: why it asks."""
+
 SUCCESS: Final = "success"
 FAILURE: Final = "failed"
 DIED: Final = "died"
@@ -226,6 +229,11 @@ class RunState(msgspec.Struct, kw_only=True):
             return self.config.project
         session = self.session
         return (session.project or PurePath(session.project_dir).name) if session is not None else ""
+
+    @property
+    def trigger_reason(self) -> str | None:
+        """Why the caller wanted this session, if it said so."""
+        return self.session.caller.get(TRIGGER_REASON) if self.session is not None else None
 
     @property
     def cancelled_by_limit(self) -> bool:

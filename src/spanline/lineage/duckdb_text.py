@@ -235,7 +235,10 @@ class _Reader:
         self._at += 1
         if self._peek().word in ("any", "all", "some"):
             raise Uncertain
+        begin = self._at
         right = self._expression(strength + 1)
+        if word == "->" and any(token.word == "->>" for token in self._tokens[begin : self._at]):
+            raise Uncertain  # their order isn't certain
         return _Text(f"({left.text} {_SPELT.get(word, word)} {right.text})")
 
     def _and(self, left: _Text) -> _Text:
@@ -358,6 +361,8 @@ class _Reader:
             self._at += 1
             if not _NUMBER.fullmatch(token.text):
                 self._since_2()
+            if "__" in token.text:
+                raise Uncertain
             if self._peek().kind in ("word", "number") and self._peek().start == token.start + len(token.text):
                 raise Uncertain  # 0xFF
             return _Text(token.text, is_number=True)
@@ -686,6 +691,8 @@ class _Reader:
 
     def _type(self) -> str:
         token = self._peek()
+        if token.word == "tuple":
+            raise Uncertain
         written = self._name()
         if self._peek().word == ".":
             raise Uncertain
@@ -717,7 +724,7 @@ class _Reader:
         if self._takes("("):
             self._since_2()
             modifiers = ", ".join(self._comma_separated(")"))
-            if word in ("time", "timestamp", "interval"):
+            if not modifiers or word in ("time", "timestamp", "interval"):
                 raise Uncertain
             if word != "bit":
                 text += f"({modifiers})"

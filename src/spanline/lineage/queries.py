@@ -488,7 +488,10 @@ class Walk:
         if not isinstance(self._dialect, DuckDB):
             return None
         found = projection.find(exp.Columns)
-        return None if found is None or found.args.get("unpack") else found
+        if found is None or found.args.get("unpack"):
+            return None
+        around = found.find_ancestor(exp.Anonymous)
+        return None if around is not None and around.name.lower() == "unpack" else found
 
     def _for_each(self, listing: exp.Columns, projection: exp.Expr, scope: Scope) -> Rows:
         """The columns of a projection that has COLUMNS in it."""
@@ -507,6 +510,8 @@ class Walk:
     def _listed(self, listing: exp.Columns, scope: Scope) -> Rows | None:
         """The columns that COLUMNS lists; None where only DuckDB knows."""
         star = star_of(listing)
+        if star is not None and star.args.get("replace"):
+            return None
         if star is not None:
             return self._expand(star, None, scope, set())
         if isinstance(listing.this, exp.Column) and isinstance(listing.this.this, exp.Star):
@@ -555,7 +560,7 @@ class Walk:
         options = {each.name.lower() for each in node.expressions}
         lineage = self._sums.of([(self.lineage(node, scope), TRANSFORMATION)])
         names = fields_of(node.this, self._references.type_of(node.this, scope), within_lists="recursive" in options)
-        if names is None or "max_depth" in options:
+        if names is None or options - {"recursive"}:
             return None if isinstance(node.parent, exp.Alias) else [Output("", lineage)]
         return [Output(name, lineage) for name in names] or None
 

@@ -11,6 +11,8 @@ from sqlglot.errors import SqlglotError
 def fields_of(node: exp.Expr, type_: str | None, *, within_lists: bool) -> Sequence[str] | None:
     """The names of a struct's fields, also of those in lists; none of what is no struct, None where nobody knows."""
     node = node.unnest()
+    if isinstance(node, exp.Struct) and within_lists and len(list(node.find_all(exp.Struct))) > 1:
+        return None  # what is in it is taken apart, too
     if isinstance(node, exp.Struct):
         return [each.name if isinstance(each, exp.PropertyEQ) else "" for each in node.expressions]
     if isinstance(node, exp.Array):
@@ -32,7 +34,11 @@ def _of_written(type_: str, *, within_lists: bool) -> Sequence[str] | None:
 
 def _of_type(type_: exp.DataType, *, within_lists: bool) -> Sequence[str] | None:
     if type_.is_type(exp.DType.STRUCT):
-        return [each.name if isinstance(each, exp.ColumnDef) else "" for each in type_.expressions]
+        fields = [each for each in type_.expressions if isinstance(each, exp.ColumnDef)]
+        nested = within_lists and any(
+            not field.kind or _of_type(field.kind, within_lists=True) != () for field in fields
+        )
+        return None if nested or len(fields) < len(type_.expressions) else [field.name for field in fields]
     if type_.this in (exp.DType.USERDEFINED, exp.DType.UNKNOWN):
         return None
     if within_lists and type_.is_type(exp.DType.ARRAY, exp.DType.LIST) and type_.expressions:

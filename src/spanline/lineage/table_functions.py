@@ -63,8 +63,10 @@ def columns_of(function: exp.Expr, dialect: Dialect, alias: str) -> Sequence[str
         name = "generate_series"
     if isinstance(dialect, DuckDB):
         return _DUCKDB.get(name, ())
-    if type(dialect) is Postgres:
-        return [alias or name] if name in _SCALAR else _POSTGRES.get(name, ())
+    if type(dialect) is Postgres and name in _SCALAR:
+        return [alias or name]
+    if type(dialect) is Postgres and name in _POSTGRES:
+        return _POSTGRES[name]
     if isinstance(dialect, Snowflake) and isinstance(function, exp.TableFromRows):
         return _FLATTENED if isinstance(function.this, exp.Explode) else ()
     return [column.name for column in function.find_all(exp.OpenJSONColumnDef, exp.JSONColumnDef)]

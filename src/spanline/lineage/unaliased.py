@@ -135,20 +135,27 @@ class Unaliased:
         start = alias.args["alias"].meta.get("start")
         if not isinstance(start, int):
             return True
-        before = self._sql[:start]
-        if before[-1:].isalnum() or before.endswith("."):
+        before = self._sql[start - 1] if start else ""
+        if before.isalnum() or before == ".":
             return False
         is_state = self._duckdb is not None and alias.alias.lower() == "export_state"
-        return not is_state or before.rstrip().lower().endswith(("as", "'", '"'))
+        return not is_state or self._sql[:start].rstrip().lower().endswith(("as", "'", '"'))
 
     def of_sign(self, column: exp.Expr) -> str | None:
         """The name of a column behind a `+`, which sqlglot leaves out; None where there is none."""
         place = _place(column)
-        if place is None or not self._sql[:place].rstrip(" \n\t(").endswith("+"):
+        if place is None or self._before(place) != "+":
             return None
         if self._duckdb is not None:
             return self._duckdb.at(place)
         return _NONE.text if self._rule.functions is not None else ""
+
+    def _before(self, place: int) -> str:
+        """The last character before a place that is no blank or opening bracket."""
+        place -= 1
+        while place >= 0 and self._sql[place] in " \n\t(":
+            place -= 1
+        return self._sql[place] if place >= 0 else ""
 
     def _by_place(self, node: exp.Expr, names: duckdb_names.Names) -> str:
         """The name of what stands at the place of the node, or beside one of its neighbours whose place is known."""
@@ -278,7 +285,7 @@ def _place(node: exp.Expr) -> int | None:
         start = each.meta.get("start")
         if isinstance(start, int):
             return start
-        if not isinstance(each, exp.Query):
+        if not isinstance(each, (exp.DataType, exp.Query)):  # of types sqlglot has some made beforehand
             waiting.extend(each.iter_expressions())
     return None
 

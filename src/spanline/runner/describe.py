@@ -20,8 +20,37 @@ Fields = dict[str, Any]
 """Plain, JSON-able fields of one record."""
 
 
-def node(node: Any, manifest: Any = None) -> Fields:
-    """Describe a node of the manifest (a model, seed, snapshot, test, unit test, source, exposure, function …)."""
+def with_upstreams(nodes: Iterable[Any], manifest: Any, known: set[str]) -> Iterator[Any]:
+    """These nodes, and before each all that it is made from, but for what is `known`, to which they are added."""
+    left = [(node, False) for node in nodes]
+    while left:  # no recursion: a chain of nodes may be longer than Python's stack
+        node, upstream_is_out = left.pop()
+        if upstream_is_out:
+            yield node
+        elif node.unique_id not in known:
+            known.add(node.unique_id)
+            left.append((node, True))
+            left += [(upstream, False) for upstream in _upstream(node, manifest)]
+
+
+def _upstream(node: Any, manifest: Any) -> list[Any]:
+    """What of the manifest's nodes and sources this one is made from."""
+    unique_ids = getattr(getattr(node, "depends_on", None), "nodes", None) or () if manifest is not None else ()
+    found = (manifest.nodes.get(unique_id) or manifest.sources.get(unique_id) for unique_id in unique_ids)
+    return [upstream for upstream in found if upstream is not None]
+
+
+def exposures_of(chosen: set[str], manifest: Any) -> list[Any]:
+    """Those that show what of the manifest was chosen: dbt runs none, so nothing else tells of them."""
+    exposures = (getattr(manifest, "exposures", None) or {}).values()
+    return [exposure for exposure in exposures if not chosen.isdisjoint(exposure.depends_on.nodes)]
+
+
+def node(node: Any, manifest: Any = None, *, full_refresh: bool = False) -> Fields:
+    """Describe a node of the manifest (a model, seed, snapshot, test, unit test, source, exposure, function …).
+
+    `full_refresh` says whether dbt makes incremental models anew where they don't say otherwise.
+    """
     config = getattr(node, "config", None)
     depends_on = getattr(node, "depends_on", None)
     checksum = getattr(node, "checksum", None)
@@ -42,7 +71,7 @@ def node(node: Any, manifest: Any = None) -> Fields:
         "owners": _owners(node, manifest),
         "checksum": getattr(checksum, "checksum", None) or None,
         "added_columns": _added_columns(node, config),
-        "on_schema_change": _on_schema_change(node, config),
+        "on_schema_change": _on_schema_change(node, config, full_refresh=full_refresh),
         "table_format": getattr(config, "table_format", None),
         "catalog": getattr(config, "catalog_name", None) or getattr(config, "catalog", None),
         "test": _test(node, config),
@@ -116,7 +145,7 @@ def _added_columns(node: Any, config: Any) -> list[str]:
     return [getattr(named, name, None) or name for name in names]
 
 
-def _on_schema_change(node: Any, config: Any) -> str | None:
+def _on_schema_change(node: Any, config: Any, *, full_refresh: bool) -> str | None:
     """What dbt does to a relation that is there: https://docs.getdbt.com/docs/build/incremental-models.
 
     To a snapshot it adds columns, and never takes one away.
@@ -125,11 +154,8 @@ def _on_schema_change(node: Any, config: Any) -> str | None:
         return "append_new_columns"
     if getattr(config, "materialized", None) != "incremental":
         return None
-    from dbt.flags import get_flags
-
     refresh = getattr(config, "full_refresh", None)
-    flags: Any = get_flags()  # type: ignore[no-untyped-call]
-    if getattr(flags, "FULL_REFRESH", False) if refresh is None else refresh:
+    if full_refresh if refresh is None else refresh:
         return None
     return getattr(config, "on_schema_change", None) or "ignore"
 

@@ -75,9 +75,16 @@ class Interrupt:
         for signum in _SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
 
-    def watch(self, on_asked: Callable[[str], None], on_error: Callable[[BaseException], None]) -> None:
-        """Start the thread that sees a cancel through: tells `on_asked` why, once, then presses until dbt ends."""
-        threading.Thread(target=self._press, args=(on_asked, on_error), name="spanline-cancel", daemon=True).start()
+    def watch(
+        self, on_asked: Callable[[str], None], press: Callable[[], None], on_error: Callable[[BaseException], None]
+    ) -> None:
+        """Start the thread that sees a cancel through: tells `on_asked` why, once, then presses until dbt ends.
+
+        `press` is what helps where the interrupt has had no effect for a while; `on_error` is told what it raises.
+        """
+        threading.Thread(
+            target=self._press, args=(on_asked, press, on_error), name="spanline-cancel", daemon=True
+        ).start()
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:
         if self.pending:
@@ -108,7 +115,9 @@ class Interrupt:
                 signal.pthread_kill(self._main, signal.SIGINT)
             time.sleep(_SIGNAL_SECONDS)
 
-    def _press(self, on_asked: Callable[[str], None], on_error: Callable[[BaseException], None]) -> None:
+    def _press(
+        self, on_asked: Callable[[str], None], press: Callable[[], None], on_error: Callable[[BaseException], None]
+    ) -> None:
         on_asked(self._wait_until_asked())
         self.pending = True
         while True:
@@ -118,12 +127,12 @@ class Interrupt:
                 self._delivered_at = 0.0
                 self.pending = True
             try:
-                _cancel_connections()
+                press()
             except Exception as error:  # noqa: BLE001 - whatever a driver raises, the grace period still ends dbt
                 on_error(error)
 
 
-def _cancel_connections() -> None:
+def cancel_connections() -> None:
     """Have every adapter cancel its open connections, as dbt does itself when it is interrupted."""
     from dbt.adapters.factory import FACTORY
 

@@ -15,7 +15,7 @@ from typing import Any, Callable
 
 from . import collector, watchdog
 from .comments import comment_queries
-from .interrupt import Interrupt
+from .interrupt import Interrupt, cancel_connections
 from .recorder import Recorder
 from .restrict import restrict
 from .shared import exit_codes
@@ -24,6 +24,7 @@ from .shared.masking import Redactor
 from .shared.secrets import secrets_of_run
 from .shared.visible import visible
 from .shared.writer import Writer
+from .v2 import run as v2
 
 
 def main(argv: list[str]) -> int:
@@ -63,6 +64,7 @@ def main(argv: list[str]) -> int:
     watch = partial(
         interrupt.watch,
         on_asked=lambda reason: _write(writer, "interrupt_received", {"reason": reason}),
+        press=_press_nothing if order.get("program") else cancel_connections,
         on_error=lambda error: _write(
             writer,
             "log",
@@ -73,11 +75,14 @@ def main(argv: list[str]) -> int:
             },
         ),
     )
-    recorder = Recorder(
-        writer, interrupt, order["args"], on_selection=collector.keep_manifest if order["tune_collector"] else None
-    )
-    run = partial(_dbt, order["args"], {"callbacks": [recorder], "manifest": None})
-    code = _observed(run, writer, interrupt, watch, partial(_prepare, order, writer))
+    if order.get("program"):
+        code = _observed(partial(v2.run, order, writer), writer, interrupt, watch, lambda: None)
+    else:
+        recorder = Recorder(
+            writer, interrupt, order["args"], on_selection=collector.keep_manifest if order["tune_collector"] else None
+        )
+        run = partial(_dbt, order["args"], {"callbacks": [recorder], "manifest": None})
+        code = _observed(run, writer, interrupt, watch, partial(_prepare, order, writer))
     writer.append("dbt_exited", {"exit_code": code})
     _say(order["word_fd"], f"exit {code}")
     say_farewell()
@@ -95,7 +100,6 @@ def _observed(
     try:
         prepare()
         watch()  # from here on, and no further than this block, a KeyboardInterrupt may be raised
-        _hear_usage_errors(writer)
         code = run()
         interrupt.disarm()
     except KeyboardInterrupt:
@@ -115,6 +119,7 @@ def _observed(
 
 def _prepare(order: dict[str, Any], writer: Writer) -> None:
     """Have the dbt of this process do what the order says, and its arguments can't."""
+    _hear_usage_errors(writer)
     if order.get("restriction") is not None:
         restrict(order["restriction"], lambda gone: _write(writer, "nodes_gone", {"unique_ids": gone}))
     if order.get("comments") is not None:
@@ -181,6 +186,10 @@ def _listen(control: Any, said: bytes, interrupt: Interrupt) -> None:
         if not said:
             interrupt.ask("the supervisor is gone")
             return
+
+
+def _press_nothing() -> None:
+    """The program that was sent SIGINT cancels by itself."""
 
 
 def _write(writer: Writer, type_: str, fields: dict[str, Any]) -> None:

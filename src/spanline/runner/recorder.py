@@ -169,7 +169,7 @@ class Recorder:
             self._write("selection", {"unique_ids": sorted(chosen), "repeats": frames.repeated_command()})
             manifest = getattr(task, "manifest", None)
             # All in a row take a third of the time that they take one by one, at the start of each.
-            self.describe([*nodes, *_exposures(chosen, manifest)], manifest)
+            self.describe([*nodes, *describe.exposures_of(chosen, manifest)], manifest)
             if warehouse.wanted():
                 self._ask_for_columns(chosen, manifest, task.config)
         if self._on_selection is not None:
@@ -236,19 +236,12 @@ class Recorder:
 
     def describe(self, nodes: Iterable[Any], manifest: Any) -> None:
         """Say what the manifest has of these, and before that, of all that they are made from."""
-        left = [(node, False) for node in nodes]
-        while left:  # no recursion: a chain of nodes may be longer than Python's stack
-            node, upstream_is_described = left.pop()
-            if upstream_is_described:
-                self._write_description(node, manifest)
-            elif node.unique_id not in self._described:
-                self._described.add(node.unique_id)
-                left.append((node, True))
-                left += [(upstream, False) for upstream in _upstream(node, manifest)]
+        for node in describe.with_upstreams(nodes, manifest, self._described):
+            self._write_description(node, manifest)
 
     def _write_description(self, node: Any, manifest: Any) -> None:
         try:
-            self._write("node_described", describe.node(node, manifest))
+            self._write("node_described", describe.node(node, manifest, full_refresh=_full_refresh()))
         except Exception as error:  # noqa: BLE001 - the others are described all the same
             self._report("NodeStart", error)
 
@@ -519,17 +512,12 @@ _HANDLERS: dict[str, Handler | None] = {
 }
 
 
-def _upstream(node: Any, manifest: Any) -> list[Any]:
-    """What of the manifest's nodes and sources this one is made from."""
-    unique_ids = getattr(getattr(node, "depends_on", None), "nodes", None) or () if manifest is not None else ()
-    found = (manifest.nodes.get(unique_id) or manifest.sources.get(unique_id) for unique_id in unique_ids)
-    return [upstream for upstream in found if upstream is not None]
+def _full_refresh() -> bool:
+    """Whether dbt was told to make incremental models anew."""
+    from dbt.flags import get_flags
 
-
-def _exposures(chosen: set[str], manifest: Any) -> list[Any]:
-    """Those that show what this invocation makes: dbt runs none, so nothing else tells of them."""
-    exposures = (getattr(manifest, "exposures", None) or {}).values()
-    return [exposure for exposure in exposures if not chosen.isdisjoint(exposure.depends_on.nodes)]
+    flags: Any = get_flags()  # type: ignore[no-untyped-call]
+    return bool(getattr(flags, "FULL_REFRESH", False))
 
 
 def _batch(data: Any) -> int | None:

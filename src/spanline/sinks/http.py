@@ -178,6 +178,8 @@ class _InTime(io.RawIOBase):
 class _Carefully:
     """Of a connection: what a request consists of is sent together, and its answer has one time-out for all of it."""
 
+    debuglevel = 0
+    """Whatever a caller has set for all connections: by it, keys would be printed."""
     timeout: float | None
     response_class: Any
     _held: list[bytes] | None = None

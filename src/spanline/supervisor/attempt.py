@@ -57,7 +57,10 @@ class QueryComments(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What a runner is to do: dbt's arguments, where to journal and as whom, and how long a cancel may take."""
+    """What a runner is to do: dbt's arguments, where to journal and as whom, and how long a cancel may take.
+
+    `program` is dbt v2, which the runner starts; without one it runs dbt Core within itself.
+    """
 
     args: list[str]
     project_dir: str
@@ -71,6 +74,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     restriction: Restriction | None
     comments: QueryComments | None
     tune_collector: bool
+    program: str | None
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -168,7 +169,8 @@ class Steps:
             self._profile_file,
         ):
             launch = Launch(
-                python=self._spec.python,
+                # dbt v2 needs no interpreter of its own: ours has what its runner imports.
+                python=self._spec.python if self._spec.program is None else sys.executable,
                 cwd=self._spec.cwd,
                 environment=environment,
                 stdio=self._facts.stdio,
@@ -208,7 +210,8 @@ class Steps:
             grace=self._spec.limits.grace,
             restriction=restriction,
             comments=self._comments(step, attempt),
-            tune_collector=_tunes_collector(),
+            tune_collector=self._spec.program is None and _tunes_collector(),
+            program=self._spec.program,
         )
 
     def _comments(self, step: int, attempt: int) -> QueryComments | None:

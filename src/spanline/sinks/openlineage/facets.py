@@ -97,6 +97,7 @@ class SpanlineRunFacet(RunFacet):
     trace_id: str | None = None
     span_id: str | None = None
     resumes: str | None = None
+    trigger_reason: str | None = None
 
     @staticmethod
     def _get_schema() -> str:
@@ -236,6 +237,7 @@ def _identity(state: RunState, unique_id: str | None, place: tuple[int, int, int
         trace_id=f"{ids.session_trace_id(state.run_id, number, traceparent):032x}",
         span_id=f"{span or ids.span_id(state.run_id, number, 'session'):016x}",
         resumes=ids.lineage_run_id(state.run_id, number - 1) if number > 1 else None,
+        trigger_reason=state.trigger_reason if unique_id is None else None,
         producer=PRODUCER,
     )
 

@@ -23,6 +23,7 @@ class RepeatingTransport(HttpTransport):
     def emit(self, event: Event) -> Response:
         """POST the event. Raises as `requests` does."""
         body, headers = self._prepare_request(json_of(event))
+        headers |= self.config.custom_headers  # which an older client adds here
         cert = getattr(self, "cert", None)
         answer = self.session.post(
             urljoin(self.url, self.endpoint),

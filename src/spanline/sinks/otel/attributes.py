@@ -30,6 +30,8 @@ def of_session(event: events.SessionEnded, state: RunState) -> Attributes:
         conventions.EXIT_CODE: event.exit_code,
         **of_warehouse(state),
     }
+    if state.trigger_reason:
+        found[conventions.TRIGGER_REASON] = state.trigger_reason
     if state.session is not None:
         found[conventions.OPENLINEAGE_RUN] = state.session.lineage_run_id
     if state.dbt is not None:
