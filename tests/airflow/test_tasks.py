@@ -253,4 +253,4 @@ def test_mapped_tasks_have_a_run_each(site: Site, project: Project) -> None:
     runs = [spanline.attach(path.name, home_dir=project.home) for path in (project.home / "runs").glob("0*")]
     sessions = [run.state.session for run in runs]
     assert {session.caller["map_index"] for session in sessions if session is not None} == {"0", "1"}
-    assert {session.caller["reason"] for session in sessions if session is not None} == {"because"}
+    assert {session.caller["trigger_reason"] for session in sessions if session is not None} == {"because"}
