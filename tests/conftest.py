@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 import threading
 import time
@@ -25,17 +26,17 @@ settings.load_profile(SAME)
 
 _START_DBT = frozenset(("_template", "postgres", "sandbox", "interpreter", "connected", "demo"))
 """Fixtures that start dbt, or whose tests do."""
-_ON_REQUEST = frozenset(
-    ("adapters", "airflow", "azure", "faults", "gcs", "jaeger", "marquez", "monitoring", "postgres", "slow", "versions")
-)
+_OF_OTHERS = frozenset(("marquez", "postgres"))
+"""Marks of tests that need a server."""
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark as `dbt` what starts it, by its fixtures, and what is done on request only: `-m "not dbt"` is all else."""
+    on_request = _OF_OTHERS.union(re.findall(r"not (\w+)", " ".join(config.getini("addopts"))))
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        if not _START_DBT.isdisjoint(getattr(item, "fixturenames", ())) or not _ON_REQUEST.isdisjoint(marks):
+        if not _START_DBT.isdisjoint(getattr(item, "fixturenames", ())) or not on_request.isdisjoint(marks):
             item.add_marker(pytest.mark.dbt)
 
 

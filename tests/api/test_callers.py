@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import spanline
 from spanline.errors import RunBusy, UsageError
-from spanline.home import callers, home, prune
+from spanline.home import callers, home, lease, prune
 from spanline.home.spec import RunSpec
+from spanline.supervisor.cancel import CancelOrder, order_cancel
 from tests.support.project import SILENT, Project
 from tests.support.waiting import eventually
 
@@ -144,3 +147,53 @@ def test_a_whole_id_is_found_without_a_look_at_the_other_runs(place: Path, monke
         assert spanline.attach(run_id, home_dir=place).id == run_id
     finally:
         (place / "runs").chmod(0o700)
+
+
+def test_an_order_that_came_while_a_resume_waited_is_the_next_sessions(project: Project) -> None:
+    """One that was there before is of the session that it has ended."""
+    run = project.start("build", "--select", "nothing_of_the_kind", caller=CALLER)
+    run.wait()
+    order_cancel(run.directory, CancelOrder(by="somebody", reason="of old"))
+    held = lease.acquire(run.directory.lease)
+    with ThreadPoolExecutor() as pool:
+        resuming = pool.submit(spanline.retry, run.id, home_dir=project.home, full=True, stdio=SILENT)
+        eventually(resuming.running, "the resume")
+        order_cancel(run.directory, CancelOrder(by="on_kill", reason="meanwhile"))
+        held.release()
+        result = resuming.result().wait()
+    assert (result.outcome, result.cancelled_by, result.sessions) == ("cancelled", "on_kill", 2)
+
+
+def test_an_order_of_an_earlier_session_is_over(project: Project) -> None:
+    run = project.start("build", "--select", "nothing_of_the_kind", caller=CALLER)
+    run.wait()
+    order_cancel(run.directory, CancelOrder(by="somebody"))
+    assert spanline.retry(run.id, home_dir=project.home, full=True, stdio=SILENT).wait().success
+
+
+def test_callers_that_are_the_same_take_turns(place: Path) -> None:
+    begun, seen = threading.Event(), []
+
+    def first() -> None:
+        with callers.turn(place, CALLER):
+            begun.set()
+            seen.append("first begins")
+            threading.Event().wait(0.2)
+            seen.append("first ends")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    begun.wait()
+    with callers.turn(place, {**CALLER, "trigger_reason": "another"}):
+        seen.append("second begins")
+    thread.join()
+    assert seen == ["first begins", "first ends", "second begins"]
+    with callers.turn(place, CALLER), callers.turn(place, {**CALLER, "task_id": "another"}):
+        pass
+
+
+def test_the_callers_of_older_runs_are_kept_with_the_first_new_one(place: Path) -> None:
+    old = kept_run(place, CALLER)
+    other = {**CALLER, "task_id": "another"}
+    callers.remember(place, other, kept_run(place, other))
+    assert spanline.find(caller=CALLER, home_dir=place).id == old  # type: ignore[union-attr]

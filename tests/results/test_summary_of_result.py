@@ -44,6 +44,21 @@ def test_a_summary_is_at_most_50_kb_whatever_failed(message: str) -> None:
     assert (summary["failed"], summary["counts"]) == (3_000, {"error": 3_000})
 
 
+def test_a_summary_is_at_most_50_kb_whatever_else_there_is() -> None:
+    long = "é" * 5_000
+    summary = result(
+        50,
+        long,
+        error=long,
+        artifacts={f"{n}{long}.json": Path(f"/{n}{long}") for n in range(300)},
+        artifacts_url=f"s3://{long}",
+        undelivered={f"{n}{long}": n for n in range(300)},
+        directory=Path(f"/{long}"),
+    ).summary()
+    assert len(json.dumps(summary, allow_nan=False)) <= 50_000
+    assert summary["failed"] == 50
+
+
 def test_a_summary_names_what_failed_and_why() -> None:
     summary = result(error="model.shop.m0: it broke").summary()
     assert summary["failed_nodes"] == [

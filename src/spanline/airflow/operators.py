@@ -132,7 +132,7 @@ class DbtOperator(BaseOperator):
         self.home_dir = _plain(home_dir)
         self.pushed_links: dict[str, str] = {}
         self._run: spanline.Run | None = None
-        self._starting: str | None = None
+        self._pending: tuple[str, ...] = ()
         self._killed = False
         if emit_assets:
             self._alias = AssetAlias(f"spanline:{self.dag_id}.{self.task_id}")
@@ -181,9 +181,9 @@ class DbtOperator(BaseOperator):
             run.cancel(by=BY, reason=why)
             state = run.state
             log.warning(f"cancelling: {state.completed} of {state.total} nodes are completed", run_id=run.id)
-        elif self._starting is not None:
-            place = {"home_dir": self.home_dir, "project_dir": self.dbt_project_dir}
-            spanline.cancel(self._starting, **place, by=BY, reason=why)
+            return
+        for run_id in self._pending:
+            spanline.cancel(run_id, home_dir=self.home_dir, project_dir=self.dbt_project_dir, by=BY, reason=why)
 
     def get_openlineage_facets_on_complete(self, task_instance: object) -> OperatorLineage | None:
         """What the whole run read and wrote, for the task's own event in OpenLineage."""
@@ -198,9 +198,10 @@ class DbtOperator(BaseOperator):
         hook, caller = self._hook(), self._caller(context)
         with airflow_exceptions():
             last = spanline.find(caller=caller, home_dir=self.home_dir, project_dir=self.dbt_project_dir)
-        self._starting = spanline.new_run_id()
+        new = spanline.new_run_id()
+        self._pending = (new, last.id) if last is not None and self.resume else (new,)
         task_instance = context["ti"]
-        task_instance.xcom_push(key=RUN_ID, value=last.id if last is not None and self.resume else self._starting)
+        task_instance.xcom_push(key=RUN_ID, value=self._pending[-1])
         steps = hook.steps(
             self.dbt_command,
             self.steps,
@@ -221,7 +222,7 @@ class DbtOperator(BaseOperator):
                 steps,
                 caller=caller,
                 environment=lineage.variables(context),
-                run_id=self._starting,
+                run_id=new,
                 resume=self.resume,
             )
         self._run = run

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from spanline.api.run import LEASE_LOOKS, Run
 from spanline.api.start import find_home, is_ending, retry, start
 from spanline.dbt.arguments import steps_of
+from spanline.dbt.interpreter import find_interpreter, find_program
 from spanline.errors import RunBusy
 from spanline.home import callers
 from spanline.home.spec import RunSpec
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from spanline.home.limits import LimitArguments
     from spanline.home.storage import Storage
     from spanline.profiles import Profile
+    from spanline.system.stdio import Stdio
 
 _OF_A_TRY: Final = (*settings.BACKEND_PREFIXES, *settings.TRACE_CONTEXT)
 """Beginnings of variables that say what a session is told to, and part of: they do not make it another run."""
@@ -45,6 +49,7 @@ def start_or_resume(
     resume: bool = True,
     project_dir: str | Path | None = None,
     python: str | Path | None = None,
+    dbt: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
     profile: Profile | None = None,
     home_dir: str | Path | None = None,
@@ -52,6 +57,8 @@ def start_or_resume(
     artifacts: str | Storage | None = None,
     storage_options: Mapping[str, object] | None = None,
     detached: bool = False,
+    stdio: Stdio | None = None,
+    foreground: bool = False,
     **limits: Unpack[LimitArguments],
 ) -> Run:
     """Have what a caller asks for done, once: what a scheduler's task does at each of its tries.
@@ -63,60 +70,83 @@ def start_or_resume(
     | failed, was cancelled, or died | it is resumed: what succeeded is not run again |
     | succeeded, or was asked for something else | a new run |
 
-    The same means: the same steps, project and variables, but for those of lineage and traces, which say what a session
-    is part of. With `resume=False` it is always a new run. For the other arguments see `start`.
+    The same means: the same steps, project, dbt, connection and variables, except those of lineage and traces, which
+    say what a session is part of. With `resume=False` it is always a new run. Callers that are the same, and ask at
+    once, take turns. For the other arguments see `start`.
     Raises `RunBusy` while the last run does something else, and what `start` and `retry` raise.
     """
-    last = find(caller=caller, home_dir=home_dir, project_dir=project_dir)
-    if last is not None:
-        asks_the_same = _asks_the_same(RunSpec.load(last.directory.spec), steps, project_dir, environment)
-        if resume and asks_the_same and (last.live or not last.is_complete):
-            return retry(
-                last.id,
-                environment=environment,
-                home_dir=last.directory.home,
-                caller=caller,
-                profile=profile,
-                artifacts=artifacts,
-                storage_options=storage_options,
-                detached=detached,
-                **limits,
+    place = find_home(home_dir, project_dir)
+    with callers.turn(place, caller):
+        last = find(caller=caller, home_dir=place)
+        if last is not None:
+            asked = _Asked(
+                steps=steps_of(steps),
+                cwd=str(Path(project_dir).expanduser().resolve() if project_dir else Path.cwd()),
+                python=find_interpreter(python),
+                program=find_program(find_interpreter(python), dbt),
+                conn_id=profile.conn_id if profile is not None else None,
+                variables=_lasting(*kept_environment(variables_of(environment))),
             )
-        _wait_for_end(last)
-    return start(
-        steps,
-        project_dir=project_dir,
-        python=python,
-        environment=environment,
-        profile=profile,
-        home_dir=home_dir,
-        run_id=run_id,
-        caller=caller,
-        artifacts=artifacts,
-        storage_options=storage_options,
-        detached=detached,
-        **limits,
-    )
+            if resume and asked == _Asked.of(RunSpec.load(last.directory.spec)) and (last.live or not last.is_complete):
+                return retry(
+                    last.id,
+                    environment=environment,
+                    home_dir=place,
+                    caller=caller,
+                    profile=profile,
+                    artifacts=artifacts,
+                    storage_options=storage_options,
+                    detached=detached,
+                    stdio=stdio,
+                    foreground=foreground,
+                    **limits,
+                )
+            _wait_for_end(last)
+        return start(
+            steps,
+            project_dir=project_dir,
+            python=python,
+            dbt=dbt,
+            environment=environment,
+            profile=profile,
+            home_dir=place,
+            run_id=run_id,
+            caller=caller,
+            artifacts=artifacts,
+            storage_options=storage_options,
+            detached=detached,
+            stdio=stdio,
+            foreground=foreground,
+            **limits,
+        )
 
 
-def _asks_the_same(
-    before: RunSpec,
-    steps: Sequence[str] | Sequence[Sequence[str]],
-    project_dir: str | Path | None,
-    environment: Mapping[str, str] | None,
-) -> bool:
-    kept, secret_names = kept_environment(variables_of(environment))
-    cwd = Path(project_dir).expanduser().resolve() if project_dir else Path.cwd()
-    return (
-        before.steps == steps_of(steps)
-        and before.cwd == str(cwd)
-        and _lasting(before.environment) == _lasting(kept)
-        and _lasting(dict.fromkeys(before.secret_names, "")) == _lasting(dict.fromkeys(secret_names, ""))
-    )
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes two requests of a caller the same."""
+
+    steps: list[list[str]]
+    cwd: str
+    python: str
+    program: str | None
+    conn_id: str | None
+    variables: dict[str, str]
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> _Asked:
+        return cls(
+            steps=spec.steps,
+            cwd=spec.cwd,
+            python=spec.python,
+            program=spec.program,
+            conn_id=spec.conn_id,
+            variables=_lasting(spec.environment, spec.secret_names),
+        )
 
 
-def _lasting(variables: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in variables.items() if not name.startswith(_OF_A_TRY)}
+def _lasting(kept: Mapping[str, str], secret_names: Sequence[str]) -> dict[str, str]:
+    """The variables that make it another run: those of backends and traces don't. Of secret ones only the names do."""
+    everything = {**kept, **dict.fromkeys(secret_names, "")}
+    return {name: value for name, value in everything.items() if not name.startswith(_OF_A_TRY)}
 
 
 def _wait_for_end(last: Run) -> None:

@@ -32,6 +32,7 @@ from spanline.journal import ids
 from spanline.results.result import RunResult
 from spanline.runner.shared import settings
 from spanline.supervisor import trace_context
+from spanline.supervisor.cancel import forget_order, order_version
 from spanline.supervisor.handover import offer
 from spanline.supervisor.profile import name_for
 from spanline.supervisor.replay import close_abandoned
@@ -189,9 +190,9 @@ def retry(
 ) -> Run:
     """Resume a run that has ended, however it did, as a new session. Where nothing is left to do, nothing is done.
 
-    What succeeded according to the journal isn't run again, but for hooks, which belong to the command, as in dbt.
+    What succeeded according to the journal isn't run again, except hooks, which belong to the command, as in dbt.
     Arguments, variables and remaining steps are the run's own. So are its limits and where its artifacts are stored,
-    but for those that are given here, which hold for the run from now on. So do the variables in `environment`; those
+    except those that are given here, which apply to the run from now on. So do the variables in `environment`; those
     that may hold a credential are kept nowhere, so each resume needs them again, here or in the caller's own
     environment. With `full`, everything is done again. `caller` says who asks, where that is somebody else now.
     `detached` gives the session a supervisor of its own, which outlives this process.
@@ -279,7 +280,7 @@ def _as_variable(storage_options: Mapping[str, object] | None) -> dict[str, str]
 
 def _taken_over(run: Run) -> lease.Lease | None:
     """The lease of a run whose last session is over, or will be soon; None where there is a session to follow."""
-    before = run.state.session_number
+    before, order = run.state.session_number, order_version(run.directory.cancel)
     told = False
     while True:
         if run.live:
@@ -298,6 +299,11 @@ def _taken_over(run: Run) -> lease.Lease | None:
         if run.state.session_number > before:
             held.release()
             return None
+        try:
+            forget_order(run.directory.cancel, order)
+        except OSError as error:
+            held.release()
+            raise UsageError(f"run {run.id} cannot be resumed: {error.filename}: {error.strerror}") from error
         return held
 
 

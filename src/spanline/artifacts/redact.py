@@ -358,7 +358,7 @@ def _stays(above: str, key: str) -> str:
 
 
 def _mapped(value: Any, key: str, change: Callable[[Any], Any], *, outermost: bool = False) -> Any:  # noqa: ANN401
-    """Plain data with its texts changed, but for those that name things of the project."""
+    """Plain data with its texts changed, except those that name things of the project."""
     if isinstance(value, str):
         return value if key in _IDENTITY else change(value)
     if isinstance(value, list):

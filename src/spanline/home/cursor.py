@@ -35,7 +35,7 @@ class Cursor(msgspec.Struct):
     offset: int = 0
     """Byte offset in the journal: whatever was made of what stands before it is acknowledged, or was rejected."""
     read_to: int = 0
-    """Byte offset: the same holds up to here, but for what is `owed`."""
+    """Byte offset: the same holds up to here, except for what is `owed`."""
     owed: list[Position] = []
     delivered: int = 0
     rejected: int = 0

@@ -33,7 +33,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     grace: Seconds = 30.0
 
     def amended(self, **limits: Unpack[LimitArguments]) -> Limits:
-        """The same limits, but for those that are given."""
+        """The same limits, except those that are given."""
         return msgspec.structs.replace(self, **limits)
 
 

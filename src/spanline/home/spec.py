@@ -24,7 +24,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `program` is the path of dbt v2, where that is the dbt that runs them.
 
-    `environment` holds the variables that the run was given, but for those that may hold a secret: of them
+    `environment` holds the variables that the run was given, except those that may hold a secret: of them
     `secret_names` keeps the names.
     `artifacts` says where a session's artifacts are stored when it has ended.
     `conn_id` is the connection that the profile is made of, where it is: who starts a session resolves that anew.

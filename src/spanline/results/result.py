@@ -70,8 +70,11 @@ _USAGE: Final = "dbt.usage"
 _NAMED: Final = 50
 _OF_A_NAME: Final = 300
 _OF_A_NODE: Final = 500
-_OF_A_RUN: Final = 4_000
-"""The bounds of a summary: failed nodes; characters of a name, of a node's error, of the run's error."""
+_OF_A_PLACE: Final = 1_000
+_OF_A_RUN: Final = 3_000
+"""The bounds of a summary: failed nodes; characters of a name, of a node's error, of a place, of the run's error."""
+_OF_A_KEY: Final = 60
+_ENTRIES: Final = 12
 _SUMMARY_BYTES: Final = 50_000
 
 
@@ -196,7 +199,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
             "outcome": self.outcome,
             "exit_code": self.exit_code,
             "elapsed": self.elapsed if math.isfinite(self.elapsed) else None,
-            "counts": self.counts,
+            "counts": _first(self.counts),
             "total": self.total,
             "completed": self.completed,
             "failed": len(failed),
@@ -211,11 +214,11 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
             "sessions": self.sessions,
             "attempts": self.attempts,
             "trace_id": self.trace_ids[-1] if self.trace_ids else None,
-            "directory": str(self.directory),
-            "artifacts": {name: str(path) for name, path in self.artifacts.items()},
-            "artifacts_url": self.artifacts_url,
+            "directory": _cut(str(self.directory), _OF_A_PLACE),
+            "artifacts": _first(self.artifacts) if named else {},
+            "artifacts_url": _cut(self.artifacts_url, _OF_A_PLACE),
             "upload_error": _cut(self.upload_error, _OF_A_NAME),
-            "undelivered": dict(self.undelivered),
+            "undelivered": _first(self.undelivered),
         }
 
     def raise_for_failure(self) -> RunResult:
@@ -232,6 +235,14 @@ def _as_path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str):
         return Path(value)
     raise NotImplementedError(f"no value of {kind}")
+
+
+def _first(found: Mapping[str, object]) -> dict[str, object]:
+    """The first entries of a mapping, paths as text."""
+    entries = list(found.items())[:_ENTRIES]
+    return {
+        name[:_OF_A_KEY]: _cut(str(value), _OF_A_PLACE) if isinstance(value, Path) else value for name, value in entries
+    }
 
 
 def _failed(node: NodeResult) -> dict[str, object]:

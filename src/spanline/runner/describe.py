@@ -21,7 +21,7 @@ Fields = dict[str, Any]
 
 
 def with_upstreams(nodes: Iterable[Any], manifest: Any, known: set[str]) -> Iterator[Any]:
-    """These nodes, and before each all that it is made from, but for what is `known`, to which they are added."""
+    """These nodes, and before each its upstream nodes, except what is `known`, to which they are added."""
     left = [(node, False) for node in nodes]
     while left:  # no recursion: a chain of nodes may be longer than Python's stack
         node, upstream_is_out = left.pop()

@@ -34,7 +34,7 @@ _SAME_REQUEST: Final = frozenset((307, 308))
 
 
 class RepeatingSession(requests.Session):
-    """Sends the same request again and again, but for its body. Not for several threads; it keeps no cookies."""
+    """Sends the same request again and again, each time with another body. Not thread-safe; it keeps no cookies."""
 
     _asked: tuple[object, ...] = ()
     _prepared: requests.PreparedRequest | None = None

@@ -6,7 +6,6 @@ A signal handler may ask: nothing here takes a lock.
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,10 @@ _FOR_ALL: Final = 0o644
 """Who sees a run's directory may see who cancels it."""
 BOUNCE_SECONDS: Final = 1.0
 """A second Ctrl-C sooner than this is the same keystroke; later it means: now."""
+
+
+Version = tuple[int, int]
+"""Of a cancel file: when it was written, in nanoseconds, and its inode."""
 
 
 class CancelOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,21 +60,17 @@ def _write(path: Path, order: CancelOrder) -> None:
 
 
 class Orders:
-    """The orders that one session is given: from now on, as a cancel of an earlier session is over.
+    """The orders that one session is given: what stands in the cancel file when it begins is one, too.
 
-    The first session of a run also has those that were given before it began.
+    Who takes a run over has removed what was meant for the session before (`forget_order`).
     """
 
-    def __init__(self, directory: RunDirectory, *, first: bool) -> None:
+    def __init__(self, directory: RunDirectory) -> None:
         self.given = False
         """Whether there has been one."""
         self._ours: collections.deque[CancelOrder] = collections.deque()
         self._file = directory.cancel
-        self._seen: tuple[int, int] | None = None
-        if not first:
-            with contextlib.suppress(OSError):
-                self._file.unlink()
-            self._seen = self._version()
+        self._seen: Version | None = None
 
     def give(self, order: CancelOrder) -> None:
         """Order a cancel from within this process, which needs no directory."""
@@ -86,7 +85,7 @@ class Orders:
         return order
 
     def _in_file(self) -> CancelOrder | None:
-        found = self._version()
+        found = order_version(self._file)  # twenty times a second
         if found is None or found == self._seen:
             return None
         self._seen = found
@@ -95,10 +94,20 @@ class Orders:
         except OSError:
             return CancelOrder(by="an unreadable cancel file")
 
-    def _version(self) -> tuple[int, int] | None:
-        """Which file it is that is there; None where there is none, or its directory is gone."""
-        try:
-            found = os.lstat(self._file)  # twenty times a second
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ino
+
+def order_version(file: Path) -> Version | None:
+    """Which cancel file it is that is there; None if there is none, or its directory is gone."""
+    try:
+        found = os.lstat(file)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def forget_order(file: Path, version: Version | None) -> None:
+    """Remove a cancel file if it is still this one: one that was written since is meant for the next session.
+
+    Raises `OSError`.
+    """
+    if version is not None and order_version(file) == version:
+        file.unlink(missing_ok=True)

@@ -141,8 +141,7 @@ class Supervisor:
         self._journal.catch_up()
         self.session = self._journal.state.session_number + 1
         """The number of the session within its run."""
-        # One that is asked for from now on, were it before `run`, holds.
-        self._orders = Orders(directory, first=self.session == 1)
+        self._orders = Orders(directory)
         self._beat_at = time.monotonic()
         self._look_at = 0.0
         self._silence = Silence(self._journal.file)

@@ -49,7 +49,7 @@ class SessionFacts(NamedTuple):
     """The session's, within its run."""
     lease_fd: int
     environment: Mapping[str, str]
-    """What dbt finds in its environment, but for what its process is part of."""
+    """What dbt finds in its environment, except what its process is part of."""
     trace: Mapping[str, str]
     """The trace context that the session is part of."""
     stdio: Stdio

@@ -40,7 +40,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL a process and everything that it has started, but for us where we are among that."""
+    """SIGKILL a process and everything that it has started, except ourselves."""
     # Stopped first, so that it starts nothing more while its descendants are counted.
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)

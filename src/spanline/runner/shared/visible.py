@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 HIDDEN = (
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # the controls of C0, but for tab and newline, DEL, and those of C1
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # the controls of C0 except tab and newline, DEL, and those of C1
     "\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # of no width, and of direction
     "\ud800-\udfff"  # surrogates, which no encoding has
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # what begins and ends shorthand and musical beams

@@ -212,7 +212,7 @@ def of_session(state: RunState) -> RunFacets:
 
 
 def of_node(state: RunState, unique_id: str, place: tuple[int, int, int]) -> RunFacets:
-    """The facets of every event of a node's run, but for the parent."""
+    """The facets of every event of a node's run, except the parent."""
     return {**engine(state), "spanline_run": _identity(state, unique_id, place)}
 
 
