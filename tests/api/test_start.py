@@ -49,8 +49,8 @@ def test_run_returns_the_result_of_a_run_that_is_over(project: Project, capfd: p
     assert result.counts == {"success": 2}
     assert result.failed_nodes == ()
     assert {node.unique_id: node.path for node in result.nodes} == {
-        "model.shop.customers": "models/customers.sql",
-        "model.shop.happenings": "models/happenings.sql",
+        "model.shop.customers": Path("models/customers.sql"),
+        "model.shop.happenings": Path("models/happenings.sql"),
     }
     assert result.elapsed > 0
     assert result.raise_for_failure() is result

@@ -498,7 +498,7 @@ def test_a_cache_that_cannot_be_read_costs_time_and_nothing_else(
 ) -> None:
     spoil(tmp_path / "columns.sqlite", how)
     assert cached(tmp_path / "columns.sqlite") == resolve(SHOP)
-    assert ("not kept" in caplog.text) == (how in ("garbage", "directory", "other tables"))
+    assert ("cannot be used" in caplog.text) == (how in ("garbage", "directory", "other tables"))
 
 
 @pytest.mark.parametrize("how", ["values", "values of another type"])
@@ -519,7 +519,7 @@ def test_a_cache_that_another_holds_is_given_up_with_one_warning(
         other.execute("pragma locking_mode = exclusive")
         other.execute("begin exclusive")
         assert of_sql(cached(place)) == of_sql(resolve(SHOP))
-    assert caplog.text.count("not kept") == 1
+    assert caplog.text.count("cannot be used") == 1
     assert "locked" in caplog.text
 
 
@@ -551,7 +551,7 @@ def test_what_nobody_has_used_for_two_months_is_dropped(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_keeps_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     assert cached(tmp_path / "file" / "columns.sqlite") == resolve(SHOP)
-    assert "not kept" in caplog.text
+    assert "cannot be used" in caplog.text
 
 
 # --- the process, beside a journal that we write --------------------------------------------------------------------
@@ -703,7 +703,7 @@ def test_a_process_that_cannot_be_started_is_no_error_of_the_run(
     monkeypatch.setattr(sys, "executable", str(directory.path / "gone"))
     with open(directory.journal, "ab") as journal:
         assert start_resolver(directory, journal.fileno(), 1, {"OPENLINEAGE_URL": "http://localhost:1"}) is None
-    assert "their resolver can't be started: [Errno 2]" in caplog.text
+    assert "its resolver cannot be started: [Errno 2]" in caplog.text
 
 
 def resolvers(directory: RunDirectory) -> list[psutil.Process]:
