@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -149,15 +150,25 @@ def test_a_whole_id_is_found_without_a_look_at_the_other_runs(place: Path, monke
         (place / "runs").chmod(0o700)
 
 
-def test_an_order_that_came_while_a_resume_waited_is_the_next_sessions(project: Project) -> None:
+def test_an_order_that_came_while_a_resume_waited_is_the_next_sessions(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that was there before is of the session that it has ended."""
+    waits, sleep = threading.Event(), time.sleep
+
+    def noticed(seconds: float) -> None:
+        if threading.current_thread().name.startswith("resuming"):
+            waits.set()
+        sleep(seconds)
+
     run = project.start("build", "--select", "nothing_of_the_kind", caller=CALLER)
     run.wait()
     order_cancel(run.directory, CancelOrder(by="somebody", reason="of old"))
     held = lease.acquire(run.directory.lease)
-    with ThreadPoolExecutor() as pool:
+    monkeypatch.setattr(time, "sleep", noticed)
+    with ThreadPoolExecutor(thread_name_prefix="resuming") as pool:
         resuming = pool.submit(spanline.retry, run.id, home_dir=project.home, full=True, stdio=SILENT)
-        eventually(resuming.running, "the resume")
+        assert waits.wait(30), "it waits for the lease"
         order_cancel(run.directory, CancelOrder(by="on_kill", reason="meanwhile"))
         held.release()
         result = resuming.result().wait()
