@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,10 +40,15 @@ def folder_of(module: str) -> str:
     return SHARED if f"{module}.".startswith(f"{SHARED}.") else module.partition(".")[0]
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imported(path: Path) -> Iterator[str]:
     """What a module imports of the package: modules, and what may be a name in one."""
     package = [*path.relative_to(PACKAGE).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (name.name[len("spanline.") :] for name in node.names if name.name.startswith("spanline."))
         elif isinstance(node, ast.ImportFrom):
@@ -95,7 +101,7 @@ def private(name: str) -> bool:
 
 def private_names_of_others(path: Path) -> Iterator[str]:
     """Private names of our modules that a file imports, takes from an imported module, or has replaced."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     ours: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "spanline":

@@ -55,6 +55,7 @@ def test_what_failed_is_resumed_and_its_result_covers_both_sessions(project: Pro
     assert spanline.find(caller=CALLER, home_dir=project.home).id == another.id  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_run_under_way_is_followed_and_nothing_else_is_started_beside_it(project: Project) -> None:
     slow = {"detached": True, "environment": {"DBT_ENV_CUSTOM_ENV_WAIT": "x"}}
     project.write("models/slow.sql", "select count(*) as n from range(3000000000) a, range(1000) b")
@@ -87,6 +88,7 @@ def test_a_cancel_before_the_run_exists_is_obeyed_at_its_beginning(project: Proj
     assert resumed.success
 
 
+@pytest.mark.slow
 def test_the_caller_of_a_resumed_run_may_be_another(project: Project) -> None:
     run = project.start("build", "--select", "nothing_of_the_kind", caller=CALLER)
     run.wait()
@@ -124,6 +126,7 @@ def test_a_caller_is_the_same_whatever_its_reason(place: Path) -> None:
     assert len(list((place / "callers").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_who_has_no_run_and_whose_run_was_removed_is_nobody(project: Project) -> None:
     assert spanline.find(caller=CALLER, home_dir=project.home) is None
     run = project.start("build", "--select", "nothing_of_the_kind", caller=CALLER)
@@ -150,6 +153,7 @@ def test_a_whole_id_is_found_without_a_look_at_the_other_runs(place: Path, monke
         (place / "runs").chmod(0o700)
 
 
+@pytest.mark.slow
 def test_an_order_that_came_while_a_resume_waited_is_the_next_sessions(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +179,7 @@ def test_an_order_that_came_while_a_resume_waited_is_the_next_sessions(
     assert (result.outcome, result.cancelled_by, result.sessions) == ("cancelled", "on_kill", 2)
 
 
+@pytest.mark.slow
 def test_an_order_of_an_earlier_session_is_over(project: Project) -> None:
     run = project.start("build", "--select", "nothing_of_the_kind", caller=CALLER)
     run.wait()

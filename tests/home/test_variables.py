@@ -126,7 +126,11 @@ def test_a_transport_is_handed_to_the_supervisor_and_no_file(
 
     with pytest.raises(UsageError, match="to resume this run, set OPENLINEAGE__TRANSPORT__AUTH, OPENLINEAGE__"):
         retry(run.id, home_dir=project.home)
+    off = retry(run.id, home_dir=project.home, environment={"OPENLINEAGE_DISABLED": "true"}, detached=True)
     received.clear()
+    assert off.wait(DEADLINE).exit_code == 1
+    assert received == []
+    transport["OPENLINEAGE_DISABLED"] = "false"
     new = {**transport, "OPENLINEAGE__TRANSPORT__AUTH": json.dumps({"type": "api_key", "apiKey": f"new {KEY}"})}
     parent = "airflow/nightly.dbt/01a21195-106f-709a-b5e2-0b1dc163f5ec"
     resumed = retry(

@@ -32,13 +32,14 @@ def variables(context: Context) -> dict[str, str]:
             return {settings.OPENLINEAGE_DISABLED: "true"}
         task_instance = context["ti"]
         return {
+            settings.OPENLINEAGE_DISABLED: "false",  # whatever an earlier try has said
             settings.OPENLINEAGE_PARENT_ID: macros.lineage_parent_id(task_instance),
             settings.OPENLINEAGE_ROOT_PARENT_ID: macros.lineage_root_parent_id(task_instance),
             **configuration(),
         }
     except Exception as error:  # noqa: BLE001 - lineage never fails a task
-        log.warning("this run's lineage has no parent: %s: %s", type(error).__name__, error)
-        return {}
+        log.warning("this run has no lineage: %s: %s", type(error).__name__, error)
+        return {settings.OPENLINEAGE_DISABLED: "true"}
 
 
 def configuration() -> dict[str, str]:

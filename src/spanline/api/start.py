@@ -325,9 +325,10 @@ def _is_gone(pid: int, directory: RunDirectory) -> bool:
 
 def _secrets_again(spec: RunSpec, passed: Mapping[str, str]) -> dict[str, str]:
     known = {**os.environ, **passed}
-    # What a backend is sent by may differ from session to session, or be gone: no run fails for that.
-    needed = [name for name in spec.secret_names if not name.startswith(settings.BACKEND_PREFIXES)]
-    missing = [name for name in needed if name not in known]
+    # A backend that is turned off by now needs no credential.
+    switches = zip(settings.BACKEND_PREFIXES, (settings.OPENLINEAGE_DISABLED, settings.OTEL_SDK_DISABLED), strict=True)
+    off = tuple(prefix for prefix, switch in switches if known.get(switch, "").strip().lower() == "true")
+    missing = [name for name in spec.secret_names if name not in known and not name.startswith(off)]
     if missing:
         raise UsageError(f"to resume this run, set {', '.join(missing)}: secrets are not kept")
     return {name: known[name] for name in spec.secret_names if name in known}
