@@ -130,6 +130,7 @@ def test_cancelled_when_there_is_no_directory_to_order_it_in(removable: Sandbox,
     options = ("--node-timeout", "5") if how == "--node-timeout" else ()
     started = removable.dbt("build", "--select", "fast", "slow", options=options)
     run = removable.run()
+    run.waits_for("node_finished", unique_id="model.faults.fast")
     run.is_in_slow_query()
     shutil.rmtree(removable.home)
     if how == "SIGTERM":

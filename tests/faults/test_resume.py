@@ -132,7 +132,7 @@ def test_resumed_while_the_session_is_only_ending(duckdb_sandbox: Sandbox, endin
         first.send(signal.SIGKILL)
         until(lambda: not alive(first.pid), "the end of the supervisor")
     resumed = sandbox.start([SPANLINE, "retry", run.id], NOW_FAST)
-    resumed.says("is ending: waiting for that")
+    resumed.says("is ending: it will be resumed after that")
     assert len(run.events("session_started")) == 1
     assert alive(runner)
     os.kill(runner, signal.SIGCONT)

@@ -227,7 +227,7 @@ def test_no_ctrl_c_is_lost_at_a_prompt(duckdb_sandbox: Sandbox, terminal) -> Non
 import sys
 from spanline.runner.interrupt import Interrupt
 interrupt = Interrupt()
-interrupt.watch(lambda reason: None, lambda error: None)
+interrupt.watch(lambda reason: None, lambda: None, lambda error: None)
 try:
     input("name: ")
 except KeyboardInterrupt:

@@ -128,9 +128,12 @@ class RunDirectory(msgspec.Struct, frozen=True):
         return next((path / name for path in reversed(self.kept_artifacts()) if (path / name).is_file()), None)
 
     def last_artifacts(self) -> dict[str, Path]:
-        """All of them, by name."""
-        found = (path for folder in self.kept_artifacts() for path in folder.iterdir())
-        return {path.name: path for path in found if path.is_file()}
+        """All of them, by name, as far as they can be read."""
+        found: dict[str, Path] = {}
+        with contextlib.suppress(OSError):
+            for folder in self.kept_artifacts():
+                found |= {path.name: path for path in folder.iterdir() if path.is_file()}
+        return found
 
     @property
     def loss(self) -> str:
