@@ -219,6 +219,7 @@ def test_every_canary_was_told_to_dbt_and_what_is_left_says_that_something_was_c
 # --- what is no harm
 
 
+@pytest.mark.slow
 def test_secrets_that_are_words_of_the_project_leave_the_run_as_it_was(project: Project) -> None:
     words = ["path", "model", "orders", "shop", "success", "unique_id", "main", "build", "node_finished", "1", "table"]
     environment = {f"DBT_ENV_SECRET_{number}": word for number, word in enumerate(words)}

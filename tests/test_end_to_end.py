@@ -184,6 +184,7 @@ def test_a_dead_backend_costs_no_outcome_and_loses_nothing(
     assert sorted(request.body for request in receiver.requests) == first
 
 
+@pytest.mark.slow
 def test_a_backend_that_fails_now_and_then_gets_everything_once_acknowledged(
     project: Project, receiver: Receiver
 ) -> None:
@@ -240,8 +241,8 @@ def test_no_secret_leaves_the_process(project: Project, receiver: Receiver) -> N
         (["test", "--select", "never", "--vars", "{fail_test: true}"], 1),
         pytest.param(["run-operation", "boom"], 1, marks=pytest.mark.slow),
         pytest.param(["run", "--selct", "x"], 2, marks=pytest.mark.slow),
-        (["nonsense"], 2),
-        (["run", "--target", "nowhere"], 2),
+        pytest.param(["nonsense"], 2, marks=pytest.mark.slow),
+        pytest.param(["run", "--target", "nowhere"], 2, marks=pytest.mark.slow),
         pytest.param(["ls", "--quiet"], 0, marks=pytest.mark.slow),
         (["--version"], 0),
         (["build", "--help"], 0),

@@ -106,6 +106,7 @@ def test_the_home_ignores_itself_in_git(project: Project) -> None:
     assert ".spanline" not in listed
 
 
+@pytest.mark.slow
 def test_the_home_is_where_the_caller_says(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPANLINE_HOME", str(tmp_path / "of variable"))
     run = project.run("clean")
@@ -116,6 +117,7 @@ def test_the_home_is_where_the_caller_says(project: Project, tmp_path: Path, mon
     assert not project.home.exists()
 
 
+@pytest.mark.slow
 def test_what_is_passed_for_a_run_reaches_dbt_and_nobody_else(project: Project, tmp_path: Path) -> None:
     database = tmp_path / "own.duckdb"
     run = project.run("seed", environment={"SHOP_DB": str(database)}, caller={"dag": "nightly"})
@@ -269,6 +271,7 @@ def test_two_runs_of_one_project_at_the_same_time_do_not_mix(project: Project, t
 # --- failures
 
 
+@pytest.mark.slow
 def test_failed_nodes_raise_a_runtime_exception_that_names_them(project: Project) -> None:
     result = project.run("build", "-s", "fragile+ never", "--vars", "{break: true, fail_test: true}").result()
     with pytest.raises(spanline.DbtRuntimeException, match=result.run_id) as raised:

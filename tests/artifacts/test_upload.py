@@ -291,6 +291,7 @@ def test_two_uploads_of_one_run_do_not_meet(make_run: MakeRun, s3: tuple[Storage
         assert first.result().error is None
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_key_take_turns(make_run: MakeRun, s3: tuple[Storage, Proxy]) -> None:
     """As two tries of an Airflow task on two workers: each is there whole, the last one stays."""
     storage, _ = s3

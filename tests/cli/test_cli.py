@@ -138,6 +138,7 @@ def test_help_and_version_are_dbts_and_leave_no_run(project: Project, args: list
     assert runs_of(project) == []
 
 
+@pytest.mark.slow
 def test_a_parse_error_is_dbts_and_leaves_a_finished_run(pair: Pair) -> None:
     for project in (pair.ours, pair.theirs):
         project.write("models/bad.sql", "select {{ nothing(")
@@ -150,6 +151,7 @@ def test_a_missing_profile_is_dbts_and_leaves_a_finished_run(pair: Pair) -> None
     pair.same("run", "--profiles-dir", ".", code=2)
 
 
+@pytest.mark.slow
 def test_without_a_project_the_error_is_dbts_and_the_run_is_kept_in_the_users_home(tmp_path: Path) -> None:
     user, empty = tmp_path / "user", tmp_path / "empty"
     (user / ".dbt").mkdir(parents=True)
@@ -237,6 +239,7 @@ def test_a_detached_run_is_named_and_can_be_followed_to_its_end(project: Project
     assert "session_ended outcome=success" in followed.stdout.decode().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_detached_run_is_named_in_json_where_that_is_asked_for(project: Project) -> None:
     done = project.spanline("--detach", "--output", "json", "dbt", "run", "--select", "customers")
     (line,) = done.stdout.decode().splitlines()

@@ -749,6 +749,7 @@ def one(found: Sequence[Event], kind: type[Event]) -> Any:
     return event
 
 
+@pytest.mark.slow
 def test_a_run_whose_resolver_is_killed_goes_on_without_columns(
     gated: tuple[Run, Callable[[], None]], receiver: Receiver
 ) -> None:

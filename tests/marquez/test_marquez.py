@@ -460,6 +460,7 @@ def test_a_kept_run_passes_through_on_its_way(answering: Answering, tmp_path: Pa
     assert "state: sent ABORTED, kept COMPLETED" in ended.stdout
 
 
+@pytest.mark.slow
 def test_the_example_is_built_in_a_namespace_of_its_own(answering: Answering) -> None:
     answering.answers = {"namespaces": {"namespaces": []}, "events/lineage": {"events": []}}
     ended = _command(answering.url)

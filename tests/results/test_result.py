@@ -183,6 +183,7 @@ def test_an_operation_that_fails_is_named_with_the_line(project: Project, args: 
     assert re.match(rf'{named} \(line \d of the statement\): Binder Error: Referenced column "nope"', str(error))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compiled_is_named_with_its_file(project: Project) -> None:
     assert str(raised(project.run("run-operation", "boom").result())).splitlines()[0] == (
         "operation boom: macro boom (macros/operations.sql): boom"

@@ -445,6 +445,7 @@ def deliver_raises():
 SINKS = ("good", "off", "setup_raises", "translate_raises", "deliver_raises")
 
 
+@pytest.mark.slow
 def test_sinks_of_third_parties_work_and_broken_ones_change_nothing(project: Project, receiver: Receiver) -> None:
     library, file = project.path.parent / "library", project.path.parent / "told"
     installed = library / "third_party-1.0.dist-info"

@@ -195,6 +195,7 @@ def test_what_was_typed_is_shown(tmp_path: Path, words: tuple[str, ...]) -> None
     assert "\nspanline: all is well" not in said
 
 
+@pytest.mark.slow
 def test_what_a_backend_answers_is_shown(told: RunDirectory) -> None:
     """In the reason, in a body, or as the address of a redirect."""
     answers = [

@@ -244,6 +244,7 @@ def test_nodes_that_were_open_are_counted_with_the_time_they_had(
     assert {key for key, value in found["dbt.last_run.outcome"].items() if value} == {labels(outcome=counted)}
 
 
+@pytest.mark.slow
 def test_a_run_that_exceeds_its_time_limit_is_counted_as_timed_out(project: Project, tmp_path: Path) -> None:
     textfiles = tmp_path / "textfiles"
     textfiles.mkdir()
