@@ -61,7 +61,7 @@ def start_or_resume(
     foreground: bool = False,
     **limits: Unpack[LimitArguments],
 ) -> Run:
-    """Have what a caller asks for done, once: what a scheduler's task does at each of its tries.
+    """Follow, resume or start a run: what a scheduler's task does at each of its tries.
 
     | the caller's last run | what happens |
     |---|---|
@@ -70,9 +70,9 @@ def start_or_resume(
     | failed, was cancelled, or died | it is resumed: what succeeded is not run again |
     | succeeded, or was asked for something else | a new run |
 
-    The same means: the same steps, project, dbt, connection and variables, except those of lineage and traces, which
-    say what a session is part of. With `resume=False` it is always a new run. Callers that are the same, and ask at
-    once, take turns. For the other arguments see `start`.
+    "The same" compares steps, project, dbt, connection and variables, except the variables of lineage and traces, which
+    differ in each session. With `resume=False`, it is always a new run. Equal callers that ask at once take turns. For
+    the other arguments see `start`.
     Raises `RunBusy` while the last run does something else, and what `start` and `retry` raise.
     """
     place = find_home(home_dir, project_dir)

@@ -70,22 +70,25 @@ def start(
 ) -> Run:
     """Start a run and return at once.
 
-    `steps` is one dbt command's arguments, `["build", "--select", "marts"]`, or several such lists, done in order.
-    dbt runs in `project_dir` (default: here) by the interpreter `python` (default: this one), or is the dbt v2 program
-    `dbt` (default: the one beside an interpreter without dbt Core, if there is one). It runs with the caller's
-    environment and what `environment` adds to it, which may name the parent in lineage and in a trace. What of that
-    may hold a credential is kept nowhere. With a `profile`, made of a connection by `spanline.profiles`, dbt reads that
-    one; nothing secret of it is kept. `caller` says who asks, so that the run can be found again.
-    `limits` are the fields of `spanline.Limits`: `retry_limit`, `retry_delay`, `retry_within`, `retry_partial`,
-    `timeout`, `node_timeout`, `grace`. A step is tried again where everything that failed is transient; what succeeded
-    isn't run again.
-    When it has ended, its artifacts are stored at the URL `artifacts` (default: `SPANLINE_ARTIFACTS_URL`), or as a
-    `Storage` says in detail; `storage_options` are fsspec's, with credentials, where these aren't in the environment.
-    `detached` gives the run a supervisor of its own, which outlives this process. `stdio` redirects dbt's streams, and
-    `foreground` leaves dbt in this process group, so that it can read from the terminal.
+    `steps` is one dbt command's arguments, `["build", "--select", "marts"]`, or several such lists, run in order.
+    dbt runs in `project_dir` (default: the current directory) with the interpreter `python` (default: this one).
+    `dbt` names a dbt v2 program instead (default: the one beside an interpreter without dbt Core, if there is one).
+    dbt has the caller's environment and the variables in `environment`, which may name the parent in lineage and in a
+    trace. Variables that may hold a credential are not stored. With a `profile`, made from a connection by
+    `spanline.profiles`, dbt reads that one; nothing secret in it is stored. `caller` says who asks, so that the run can
+    be found again.
 
-    With the `run_id` of a run that is under way, and the same steps, it attaches to that run.
-    Raises `UsageError` where the run can't be started; a run that fails raises nothing (see `RunResult`).
+    `limits` are the fields of `spanline.Limits`: `retry_limit`, `retry_delay`, `retry_within`, `retry_partial`,
+    `timeout`, `node_timeout`, `grace`. A step is retried if all its failures are transient; nodes that succeeded are
+    not run again.
+
+    When dbt has ended, the artifacts are stored at the URL `artifacts` (default: `SPANLINE_ARTIFACTS_URL`), or as a
+    `Storage` describes. `storage_options` are fsspec's, for credentials that are not in the environment.
+    `detached` gives the run its own supervisor, which outlives this process. `stdio` redirects dbt's streams, and
+    `foreground` keeps dbt in this process group, so that it can read from the terminal.
+
+    If a run with this `run_id` and the same steps is under way, it is returned instead.
+    Raises `UsageError` if the run cannot be started. A run that fails raises nothing (see `RunResult`).
     """
     open_descriptors()
     asked = steps_of(steps)
@@ -188,18 +191,18 @@ def retry(
     foreground: bool = False,
     **limits: Unpack[LimitArguments],
 ) -> Run:
-    """Resume a run that has ended, however it did, as a new session. Where nothing is left to do, nothing is done.
+    """Resume a run that has ended, in a new session. If nothing is left to do, return the run unchanged.
 
-    What succeeded according to the journal isn't run again, except hooks, which belong to the command, as in dbt.
-    Arguments, variables and remaining steps are the run's own. So are its limits and where its artifacts are stored,
-    except those that are given here, which apply to the run from now on. So do the variables in `environment`; those
-    that may hold a credential are kept nowhere, so each resume needs them again, here or in the caller's own
-    environment. With `full`, everything is done again. `caller` says who asks, where that is somebody else now.
-    `detached` gives the session a supervisor of its own, which outlives this process.
-    Where the run's profile was made of a connection, of which no secret was kept, give a `profile` made of it anew, or
-    a `profiles_dir` with a `profiles.yml`.
-    A run that is under way is attached to, as it is; one that is only ending is waited for.
-    Raises `RunNotFound`, and `UsageError` where it can't be resumed, or is somebody else's.
+    Nodes that succeeded according to the journal are not run again, except hooks, which belong to the command, as in
+    dbt. Arguments, variables and remaining steps are the run's own. So are its limits and the place of its artifacts,
+    unless they are given here; then they apply to the run from now on, and so do the variables in `environment`.
+    Variables that may hold a credential are not stored, so each resume needs them again, here or in the caller's own
+    environment. With `full`, everything is run again. `caller` says who asks, if that has changed.
+    `detached` gives the session its own supervisor, which outlives this process.
+    If the run's profile was made from a connection, give a `profile` made from it again, or a `profiles_dir` with a
+    `profiles.yml`, because none of its secrets are stored.
+    A run that is under way is followed; one that is ending is waited for.
+    Raises `RunNotFound`, and `UsageError` if the run cannot be resumed or belongs to somebody else.
     """
     open_descriptors()
     passed = variables_of(environment)
