@@ -15,10 +15,10 @@
         ├── DbtTimeout                the run, or a node, took longer than it may
         └── RunnerDied                dbt's process, or its supervisor, died
 
-`DbtException` and those below it are raised by `RunResult.raise_for_failure()`: that a run failed is a result. One
-is raised before there is a run, by `spanline.profiles`: `DbtProfileException`, where a connection makes no profile.
-Which of them it is follows from what failed: `spanline.failures` says of each error what it is, docs/errors.md which
-exception that makes.
+`RunResult.raise_for_failure()` raises `DbtException` and its subclasses, because a failed run is a result, not an error
+of the call. The exception is `DbtProfileException`, which `spanline.profiles` raises before there is a run, if a
+connection cannot be made into a profile. `spanline.failures` classifies each error, and docs/errors.md says which
+exception that becomes.
 """
 
 from __future__ import annotations

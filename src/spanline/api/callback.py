@@ -35,10 +35,10 @@ _LAST = "CommandCompleted"
 
 
 def callback(*, home_dir: str | Path | None = None) -> Callable[[object], None]:
-    """Return a callback for `dbtRunner(callbacks=[…])`; each of the runner's invocations becomes a run of its own.
+    """Return a callback for `dbtRunner(callbacks=[…])`. Each invocation of the runner becomes a separate run.
 
-    `home_dir` says where runs are kept (default: `SPANLINE_HOME`, else `.spanline` in the project).
-    The callback never raises into dbt: where a run can't be kept, that is said once on standard error.
+    Runs are kept in `home_dir` (default: `SPANLINE_HOME`, or `.spanline` in the project).
+    The callback never raises into dbt: if a run cannot be kept, one warning on standard error says why.
     """
     return _Callback(Path(home_dir) if home_dir else None)
 

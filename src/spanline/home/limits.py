@@ -17,11 +17,11 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one run. Delays and times are in seconds; None stands for no limit.
 
-    `retry_limit` is the maximum number of attempts of a step, the first one included. `retry_delay` lies before the
-    second attempt, and doubles with each later one, up to a minute, with jitter. No attempt begins more than
-    `retry_within` after the first. With `retry_partial`, a step is tried again although some failures are permanent.
-    A session that takes longer than `timeout`, or has a node that takes longer than `node_timeout`, is cancelled; a
-    cancelled dbt that is still there after `grace` is killed.
+    `retry_limit` is the maximum number of attempts of a step, including the first. `retry_delay` is the wait before the
+    second attempt; it doubles for each later one, up to a minute, with jitter. No attempt begins later than
+    `retry_within` after the first. With `retry_partial`, a step is retried even if some failures are permanent. A
+    session is cancelled if it takes longer than `timeout`, or if one of its nodes takes longer than `node_timeout`. A
+    cancelled dbt that is still alive after `grace` is killed.
     """
 
     retry_limit: Annotated[int, msgspec.Meta(ge=1)] = 1

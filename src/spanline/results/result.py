@@ -81,8 +81,8 @@ _SUMMARY_BYTES: Final = 50_000
 class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     """How one node ended. `status` is dbt's, or `cancelled` or `interrupted`; `execution_time` is in seconds.
 
-    `path` is its file's, relative to the project. `failing_rows` is the number of rows that a test found. `cause` is
-    the failed node for which it was skipped or cancelled. `failure` says what its error is.
+    `path` is the node's file, relative to the project. `failing_rows` is the number of rows that a test found. `cause`
+    is the failed node because of which it was skipped or cancelled. `failure` classifies its error.
     """
 
     unique_id: str
@@ -111,17 +111,17 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
 
-    `outcome` is success, failed, cancelled or died. `exit_code` has dbt's meaning: 0 good, 1 nodes failed, 2 anything
-    else. `elapsed` is in seconds. `failure` is the most permanent one of its errors. `conn_id` names the connection to
-    the warehouse. `undelivered` counts what each sink still owes its backend (`spanline replay` sends it).
-    `artifacts_url` is below what the artifacts are stored, `upload_error` why they are not.
-    `incomplete` says why the journal doesn't hold everything that happened, where it doesn't. `timed_out_node` took
-    longer than it may. `cancelled_by` and `cancel_reason` say who asked for the cancel, and why.
+    `outcome` is success, failed, cancelled or died. `exit_code` has dbt's meaning: 0 success, 1 nodes failed, 2 any
+    other error. `elapsed` is in seconds. `failure` is the most permanent of its failures. `conn_id` names the
+    connection to the warehouse. `undelivered` counts the messages that each sink has not delivered (`spanline replay`
+    sends them). The artifacts are stored below `artifacts_url`; `upload_error` says why they are not. `incomplete` says
+    why the journal lacks something, if it does. `timed_out_node` took longer than allowed. `cancelled_by` and
+    `cancel_reason` say who asked for the cancel, and why.
 
-    It covers all sessions of a run that was resumed: `nodes` are those that earlier sessions have done and those of the
-    last one. Of the `total` nodes, `completed` have come to an end, good or bad. `sessions` and `attempts` are counted;
-    `invocation_ids` are dbt's, `trace_ids` those of the sessions. `artifacts` are the files that dbt left, each as the
-    last invocation that wrote it has left it. `elapsed`, `failure` and the rest are those of the last session.
+    The result of a resumed run covers all its sessions: `nodes` are those that earlier sessions completed and those of
+    the last one. Of the `total` nodes, `completed` have succeeded or failed. `sessions` and `attempts` are counts,
+    `invocation_ids` are dbt's, and `trace_ids` those of the sessions. `artifacts` maps names to the latest file of each
+    name. `elapsed`, `failure` and the other fields describe the last session.
     """
 
     run_id: str
