@@ -118,11 +118,16 @@ def test_a_task_that_succeeds(site: Site, project: Project, lineage_of_site: Rec
     parent = events[0]["run"]["facets"]["parent"]
     assert parent["job"]["name"] == f"{dag_id}.dbt"
     assert parent["root"]["job"]["name"] == dag_id
-    (of_task,) = (
-        event
-        for event in lineage_of_site.lineage
-        if event["run"]["runId"] == parent["run"]["runId"] and event["eventType"] == "COMPLETE"
-    )
+
+    def of_tasks() -> list[dict[str, Any]]:
+        """Airflow sends its own a moment after the task has ended."""
+        return [
+            event
+            for event in lineage_of_site.lineage
+            if event["run"]["runId"] == parent["run"]["runId"] and event["eventType"] == "COMPLETE"
+        ]
+
+    (of_task,) = eventually(of_tasks, "the task's own event")
     assert {output["name"] for output in of_task["outputs"]} == {
         f"shop.main.{n}" for n in ("customers", "orders", "totals")
     }
