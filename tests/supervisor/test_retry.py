@@ -25,8 +25,8 @@ from spanline.events import Batch, Event
 from spanline.failures.classify import classify
 from spanline.home.spec import RunSpec
 from spanline.journal import ids
-from spanline.journal.progress import DONE, Progress, StepProgress, progress_of
-from spanline.journal.state import RunState
+from spanline.journal.progress import Progress, StepProgress, progress_of
+from spanline.journal.state import DONE, RunState
 from tests.support.journals import journal
 from tests.support.project import DEADLINE, SPANLINE, Project, last_run
 from tests.support.receivers import Receiver

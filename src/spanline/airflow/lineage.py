@@ -64,7 +64,7 @@ def of_run(state: RunState) -> OperatorLineage | None:
     from spanline.sinks.openlineage import datasets  # noqa: PLC0415 - a DAG that is only parsed needs none of it
 
     namespace = datasets.namespace_of(state)
-    ran = (state.descriptions[key] for key in {**state.earlier, **state.nodes} if key in state.descriptions)
+    ran = (state.descriptions[key] for key in state.all_nodes if key in state.descriptions)
     outputs = {name: None for _, name in written(state)}
     inputs = dict.fromkeys(name for node in ran for name in datasets.read_by(node, state))
     return OperatorLineage(
@@ -77,7 +77,7 @@ def written(state: RunState) -> Iterator[tuple[str, str]]:
     """The nodes that have written a dataset, in any session of the run, and the name of that."""
     from spanline.sinks.openlineage import datasets  # noqa: PLC0415 - a DAG that is only parsed needs none of it
 
-    for unique_id, node in {**state.earlier, **state.nodes}.items():
+    for unique_id, node in state.all_nodes.items():
         described = state.descriptions.get(unique_id)
         name = datasets.written_by(described) if described is not None else None
         if name is not None and node.status == SUCCESS:

@@ -14,11 +14,8 @@ import msgspec
 from spanline import events
 from spanline.events import Event
 from spanline.journal.batches import ModelBatches
-from spanline.journal.state import FAILED
+from spanline.journal.state import DONE, FAILED, SKIPPED
 from spanline.runner.shared import exit_codes
-
-DONE: Final = frozenset(("success", "pass", "warn", "no-op", "reused"))
-"""Statuses of nodes that do not have to run again: the same as in `dbt retry`."""
 
 
 class BatchesLeft(events.Batches, frozen=True, kw_only=True):
@@ -132,7 +129,7 @@ def _node_started(step: StepProgress, event: events.NodeStarted) -> None:
 
 
 def _node_skipped(step: StepProgress, event: events.NodeSkipped) -> None:
-    step.statuses[event.unique_id] = "skipped"
+    step.statuses[event.unique_id] = SKIPPED
 
 
 def _node_finished(step: StepProgress, event: events.NodeFinished) -> None:

@@ -27,6 +27,8 @@ CUT_OFF: Final = frozenset((CANCELLED, INTERRUPTED))
 SKIPPED: Final = "skipped"
 
 FAILED: Final = frozenset(("error", "fail", "runtime error", "partial success"))
+DONE: Final = frozenset(("success", "pass", "warn", "no-op", "reused"))
+"""Statuses of nodes that do not have to run again: the same as in `dbt retry`."""
 
 TIME_OUT: Final = "time limit"
 """The source of a cancel that a limit caused, not a person."""
@@ -93,7 +95,7 @@ class NodeState(msgspec.Struct, kw_only=True):
     @property
     def is_done(self) -> bool:
         """Whether the node ended well, so that a resume leaves it alone."""
-        return self.is_completed and not self.is_failure
+        return self.status in DONE
 
 
 def outcome_of(state: RunState, event: events.SessionEnded) -> str:
@@ -265,6 +267,11 @@ class RunState(msgspec.Struct, kw_only=True):
         """How many of the attempt's nodes dbt has finished, whether they succeeded or failed."""
         keys = self.attempt.selection if self.attempt is not None else []
         return sum(1 for key in keys if key in self.nodes and self.nodes[key].is_completed)
+
+    @property
+    def all_nodes(self) -> dict[str, NodeState]:
+        """The nodes of all sessions: one that is done again is the last session's."""
+        return {**self.earlier, **self.nodes}
 
     @property
     def open_nodes(self) -> list[NodeState]:
@@ -449,7 +456,7 @@ def _node_finished(state: RunState, event: events.NodeFinished) -> None:
     if node is None or node.attempt != event.attempt or node.step != event.step:
         node = NodeState(unique_id=event.unique_id, status=RUNNING, step=event.step, attempt=event.attempt)
         state.nodes[event.unique_id] = node
-    if event.status == "skipped":
+    if event.status == SKIPPED:
         node.end(event.status, state.now)
         node.message = event.message
         return
@@ -488,7 +495,7 @@ def _hook_finished(state: RunState, event: events.HookFinished) -> None:
     hook = state.hooks.setdefault(event.unique_id, NodeState(unique_id=event.unique_id, status=RUNNING))
     late = state.cancelling and event.status in FAILED
     hook.end(CANCELLED if late else event.status, state.now)
-    if event.status == "skipped":
+    if event.status == SKIPPED:
         hook.cause = next((other.unique_id for other in reversed(state.hooks.values()) if other.is_failure), None)
     hook.execution_time = max(0.0, event.execution_time)
     hook.message = event.message
@@ -497,7 +504,7 @@ def _hook_finished(state: RunState, event: events.HookFinished) -> None:
 def _node_skipped(state: RunState, event: events.NodeSkipped) -> None:
     state.nodes[event.unique_id] = NodeState(
         unique_id=event.unique_id,
-        status="skipped",
+        status=SKIPPED,
         finished=state.now,
         cause=event.cause,
         step=event.step,

@@ -30,8 +30,7 @@ from spanline import events
 from spanline.dbt.arguments import command_of
 from spanline.events import Event
 from spanline.journal import ids
-from spanline.journal.progress import DONE
-from spanline.journal.state import SUCCESS, RunState
+from spanline.journal.state import DONE, SKIPPED, SUCCESS, RunState
 from spanline.results import conventions, naming
 from spanline.runner.shared import exit_codes
 from spanline.sinks.base import Message
@@ -43,7 +42,7 @@ from spanline.sinks.otel.sampling import Sampling, decide, sampler_of
 from spanline.sinks.otel.scope import SCOPE
 from spanline.sinks.otel.sql import Shown
 
-_GOOD: Final = DONE | {"skipped"}
+_GOOD: Final = DONE | {SKIPPED}
 _UNSET: Final = Status(StatusCode.UNSET)
 _DESCRIPTION: Final = 1000
 _MESSAGE: Final = 8192
