@@ -17,6 +17,7 @@ from spanline.airflow.command import Command, Options, steps_of
 from spanline.airflow.exceptions import airflow_exceptions
 from spanline.airflow.storage import storage_options, storage_url
 from spanline.airflow.task_result import DbtTaskResult
+from spanline.dbt.project import PROJECT_FILE
 from spanline.errors import ArtifactsNotFound, SpanlineError, UsageError
 from spanline.runner.shared import settings
 
@@ -28,7 +29,6 @@ CONN_TYPE: Final = "dbt"
 URLS: Final = ("dbt_docs_url", "artifacts_url", "trace_url", "lineage_url")
 """Keys in a connection's `extra` that are links' and not dbt's."""
 _ADAPTER: Final = "adapter"
-_CHECK_SECONDS: Final = 120.0
 _TARGET: Final = "target"
 
 
@@ -222,22 +222,16 @@ class DbtHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Have dbt connect to the warehouse, by `dbt debug` in an empty project. Airflow's button shows the answer."""
+        from spanline.doctor.connection import debugged  # noqa: PLC0415 - a DAG that is only parsed needs none of it
+
         try:
             profile = self.get_conn()
             if profile is None:
                 return False, "this connection names no adapter: dbt would read a profiles.yml"
             with tempfile.TemporaryDirectory(prefix="spanline-") as folder:
-                (Path(folder) / "dbt_project.yml").write_text("name: spanline_check\nprofile: spanline_check\n")
-                result = spanline.start(
-                    ["debug", "--connection"],
-                    project_dir=folder,
-                    home_dir=folder,
-                    python=self.python,
-                    profile=profile,
-                    environment={settings.OPENLINEAGE_DISABLED: "true", settings.OTEL_SDK_DISABLED: "true"},
-                    detached=True,
-                    timeout=_CHECK_SECONDS,
-                ).wait()
+                project = Path(folder)
+                (project / PROJECT_FILE).write_text("name: spanline_check\nprofile: spanline_check\n")
+                result = debugged(["--connection"], python=self.python, project_dir=project, profile=profile)
         except SpanlineError as error:
             return False, str(error)
         return result.success, "dbt connects to the warehouse" if result.success else str(result.error)

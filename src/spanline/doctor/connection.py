@@ -6,15 +6,18 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from spanline.api.start import start
 from spanline.dbt import interpreter
-from spanline.dbt.project import find_project
+from spanline.dbt.project import PROJECT_FILE, find_project
 from spanline.doctor.finding import OFF, OK, PROBLEM, Finding
 from spanline.errors import SpanlineError, UsageError
 from spanline.results.result import ADVICE, RunResult
 from spanline.runner.shared import settings
+
+if TYPE_CHECKING:
+    from spanline.profiles import Profile
 
 _SINKS_OFF: Final[Mapping[str, str]] = {
     settings.OPENLINEAGE_DISABLED: "true",
@@ -39,9 +42,9 @@ def connection(python: str | None, args: Sequence[str]) -> Iterator[Finding]:
     if not adapters:
         yield Finding(PROBLEM, "adapter", "there is none", "install your warehouse's, such as dbt-postgres")
     project = find_project(args, Path.cwd(), os.environ)
-    if project is None or not (project / "dbt_project.yml").exists():
+    if project is None or not (project / PROJECT_FILE).exists():
         where = project or Path.cwd()
-        yield Finding(OFF, "project", f"no dbt_project.yml in {where}", "go to a dbt project, or use --project-dir")
+        yield Finding(OFF, "project", f"no {PROJECT_FILE} in {where}", "go to a dbt project, or use --project-dir")
         return
     yield Finding(OK, "project", str(project))
     yield _connects(found, args)
@@ -49,28 +52,44 @@ def connection(python: str | None, args: Sequence[str]) -> Iterator[Finding]:
 
 def _connects(python: str, args: Sequence[str]) -> Finding:
     topic = "connection"
-    with tempfile.TemporaryDirectory(prefix="spanline-") as folder:
-        try:
-            # A supervisor of its own, whose sinks are what these variables say.
-            run = start(
-                ["debug", "--log-path", folder, *args],
-                python=python,
-                home_dir=folder,
-                environment=_SINKS_OFF,
-                detached=True,
-                timeout=_SECONDS,
-            )
-        except SpanlineError as error:
-            return Finding(PROBLEM, topic, str(error))
-        try:
-            result = run.wait()
-        finally:
-            if run.live:  # somebody has interrupted us
-                run.cancel(grace=0.0)
+    try:
+        result = debugged(args, python=python)
+    except SpanlineError as error:
+        return Finding(PROBLEM, topic, str(error))
     if result.success:
         return Finding(OK, topic, "dbt reads the profile and connects to the warehouse")
     advice = ADVICE.get(result.failure.category, "") if result.failure is not None else ""
     return Finding(PROBLEM, topic, _said(result), advice or "`dbt debug` shows more")
+
+
+def debugged(
+    args: Sequence[str] = (),
+    *,
+    python: str | None = None,
+    project_dir: Path | None = None,
+    profile: Profile | None = None,
+) -> RunResult:
+    """What `dbt debug` with these arguments comes to, observed, but kept nowhere and told to no backend.
+
+    For the other arguments, and what is raised, see `start`.
+    """
+    with tempfile.TemporaryDirectory(prefix="spanline-") as folder:
+        # A supervisor of its own, whose sinks are what these variables say.
+        run = start(
+            ["debug", "--log-path", folder, *args],
+            project_dir=project_dir,
+            python=python,
+            home_dir=folder,
+            environment=_SINKS_OFF,
+            profile=profile,
+            detached=True,
+            timeout=_SECONDS,
+        )
+        try:
+            return run.wait()
+        finally:
+            if run.live:  # somebody has interrupted us
+                run.cancel(grace=0.0)
 
 
 def _said(result: RunResult) -> str:
