@@ -229,7 +229,7 @@ class DbtOperator(BaseOperator):
         if self._killed:
             run.cancel(by=BY, reason="the task was killed while the run began")
         task_instance.xcom_push(key=RUN_ID, value=run.id)
-        self._push_links(run, context)
+        self._push_links(run, hook, context)
         log.info(f"run {run.id}, session {run.session}", run_id=run.id, directory=str(run.directory.path))
         return run
 
@@ -258,7 +258,7 @@ class DbtOperator(BaseOperator):
         self.defer(
             trigger=DbtExecutionTrigger(
                 run_id=run.id,
-                home_dir=str(run.directory.path.parent.parent),
+                home_dir=str(run.directory.home),
                 deadline=time.time() + limit + _ANSWER_SECONDS if limit is not None else None,
                 check_interval=float(self.check_interval),
             ),
@@ -278,7 +278,7 @@ class DbtOperator(BaseOperator):
     def _end(self, run: spanline.Run, result: RunResult, context: Context) -> dict[str, object]:
         state = run.state
         log_summary(result)
-        url = self._push_links(run, context, result)
+        url = self._push_links(run, self._hook(), context, result)
         self._tell_airflow(result, state, context)
         with airflow_exceptions():
             result.raise_for_failure()
@@ -293,10 +293,10 @@ class DbtOperator(BaseOperator):
         except Exception as error:  # noqa: BLE001 - an observer never changes the outcome of a run
             log.warning(f"Airflow is not told all of the run: {type(error).__name__}: {error}")
 
-    def _push_links(self, run: spanline.Run, context: Context, result: RunResult | None = None) -> str:
+    def _push_links(self, run: spanline.Run, hook: DbtHook, context: Context, result: RunResult | None = None) -> str:
         """Push each link that is configured, and the run's URL, which is returned."""
         state, task_instance = run.state, context["ti"]
-        of_connection = self._hook().urls()
+        of_connection = hook.urls()
         session = state.session
         values = {
             "run_id": run.id,

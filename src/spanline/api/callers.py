@@ -79,11 +79,12 @@ def start_or_resume(
     with callers.turn(place, caller):
         last = find(caller=caller, home_dir=place)
         if last is not None:
+            interpreter = find_interpreter(python)
             asked = _Asked(
                 steps=steps_of(steps),
                 cwd=str(Path(project_dir).expanduser().resolve() if project_dir else Path.cwd()),
-                python=find_interpreter(python),
-                program=find_program(find_interpreter(python), dbt),
+                python=interpreter,
+                program=find_program(interpreter, dbt),
                 conn_id=profile.conn_id if profile is not None else None,
                 variables=_lasting(*kept_environment(variables_of(environment))),
             )

@@ -51,7 +51,8 @@ def last_run(home: Path, caller: Mapping[str, str]) -> RunDirectory | None:
         run_id = files.read(place).decode(errors="replace")
     except FileNotFoundError:
         return None
-    return next((run for run in [RunDirectory(home / "runs" / run_id)] if run.spec.exists()), None)
+    run = RunDirectory(home / "runs" / run_id)
+    return run if run.spec.exists() else None
 
 
 @contextmanager

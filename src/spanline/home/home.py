@@ -28,6 +28,8 @@ from spanline.system import files
 
 LATEST: Final = "latest"
 FACTS_NAME: Final = "facts.json"
+EARLY_CANCEL: Final = ".cancel"
+"""Suffix of a cancel that was ordered before the run's directory existed."""
 _RUN_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
@@ -74,7 +76,7 @@ class RunDirectory(msgspec.Struct, frozen=True):
     @property
     def early_cancel(self) -> Path:
         """Exists if somebody asked for a cancel before the directory existed, which then adopts it."""
-        return self.path.with_name(f".{self.run_id}.cancel")
+        return self.path.with_name(f".{self.run_id}{EARLY_CANCEL}")
 
     @property
     def faults(self) -> Path:

@@ -16,11 +16,10 @@ import msgspec
 from spanline.errors import RunBusy
 from spanline.home import callers, lease
 from spanline.home.cursor import undelivered
-from spanline.home.home import RunDirectory
+from spanline.home.home import EARLY_CANCEL, RunDirectory
 from spanline.system import files
 
 _REMOVED: Final = ".removed-"
-_EARLY_CANCEL: Final = ".cancel"
 _HALF_MADE_SECONDS: Final = 86_400.0
 
 log = logging.getLogger("spanline")
@@ -106,6 +105,6 @@ def sweep(home: Path, now: float | None = None) -> None:
     for left in (home / "runs").glob(".*"):
         if left.name.startswith(_REMOVED) or (left.is_dir() and left.stat().st_mtime < before):
             shutil.rmtree(left, ignore_errors=True)
-        elif left.suffix == _EARLY_CANCEL and left.stat().st_mtime < before:
+        elif left.suffix == EARLY_CANCEL and left.stat().st_mtime < before:
             left.unlink(missing_ok=True)
     callers.forget_removed(home)

@@ -236,12 +236,13 @@ class Recorder:
 
     def describe(self, nodes: Iterable[Any], manifest: Any) -> None:
         """Say what the manifest has of these, and before that, of all that they are made from."""
+        full_refresh = _full_refresh()
         for node in describe.with_upstreams(nodes, manifest, self._described):
-            self._write_description(node, manifest)
+            self._write_description(node, manifest, full_refresh=full_refresh)
 
-    def _write_description(self, node: Any, manifest: Any) -> None:
+    def _write_description(self, node: Any, manifest: Any, *, full_refresh: bool) -> None:
         try:
-            self._write("node_described", describe.node(node, manifest, full_refresh=_full_refresh()))
+            self._write("node_described", describe.node(node, manifest, full_refresh=full_refresh))
         except Exception as error:  # noqa: BLE001 - the others are described all the same
             self._report("NodeStart", error)
 

@@ -67,6 +67,16 @@ def limited(args: Sequence[str], unfinished: Iterable[str], names: Names) -> lis
     return [*kept, *selected, *excluded, "--indirect-selection", "empty"]
 
 
+def option(args: Sequence[str], *names: str) -> str | None:
+    """The value of an option that has one of these names, `--name VALUE` or `--name=VALUE`; None if it isn't there."""
+    for position, arg in enumerate(args):
+        if arg in names and position + 1 < len(args):
+            return args[position + 1]
+        if arg.partition("=")[0] in names and "=" in arg:
+            return arg.partition("=")[2]
+    return None
+
+
 def is_full_refresh(args: Sequence[str]) -> bool:
     """Whether incremental models are made anew."""
     return "--full-refresh" in args or "-f" in args

@@ -12,6 +12,7 @@ from ..shared.in_text import masked_address
 from ..shared.secrets import of_yaml, secrets_of_address, secrets_of_mapping
 from ..shared.settings import DBT_PROFILE, DBT_PROFILES_DIR, DBT_TARGET
 from ..shared.telling import looks_secret
+from .arguments import option
 from .translator import Fields
 
 _ENV_VAR = re.compile(r"\{\{\s*env_var\(\s*(['\"])(?P<name>\w+)\1\s*(?:,\s*(['\"])(?P<default>.*?)\3\s*)?\)[^}]*\}\}")
@@ -30,14 +31,14 @@ def configured(args: Sequence[str], project_dir: str, environ: Mapping[str, str]
     Values with Jinja other than `env_var` are left out.
     """
     project = _mapping(Path(project_dir) / "dbt_project.yml")
-    name = _option(args, "--profile") or environ.get(DBT_PROFILE) or str(project.get("profile") or "")
+    name = option(args, "--profile") or environ.get(DBT_PROFILE) or str(project.get("profile") or "")
     fields: Fields = {"project": project.get("name"), "project_dir": project_dir, "profile": name}
     entry = _profiles(args, project_dir, environ).get(name)
     outputs = entry.get("outputs") if isinstance(entry, Mapping) else None
     if not isinstance(entry, Mapping) or not isinstance(outputs, Mapping):
         return fields, []
     target = (
-        _option(args, "--target", "-t") or environ.get(DBT_TARGET) or _rendered(entry.get("target", "default"), environ)
+        option(args, "--target", "-t") or environ.get(DBT_TARGET) or _rendered(entry.get("target", "default"), environ)
     )
     output = outputs.get(target)
     if not isinstance(output, Mapping):
@@ -64,7 +65,7 @@ def _secrets(output: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _profiles(args: Sequence[str], project_dir: str, environ: Mapping[str, str]) -> Mapping[str, Any]:
-    named = _option(args, "--profiles-dir") or environ.get(DBT_PROFILES_DIR)
+    named = option(args, "--profiles-dir") or environ.get(DBT_PROFILES_DIR)
     places = [named] if named else [project_dir, os.path.expanduser("~/.dbt")]  # noqa: PTH111 - as dbt does
     found = (_mapping(Path(place) / "profiles.yml") for place in places)
     return next(filter(None, found), {})
@@ -84,12 +85,3 @@ def _rendered(value: Any, environ: Mapping[str, str]) -> Any:
         return value
     text = _ENV_VAR.sub(lambda found: environ.get(found["name"], found["default"] or "{{"), value)
     return None if "{{" in text or "{%" in text else text
-
-
-def _option(args: Sequence[str], *names: str) -> str | None:
-    for position, arg in enumerate(args):
-        if arg in names and position + 1 < len(args):
-            return args[position + 1]
-        if arg.partition("=")[0] in names and "=" in arg:
-            return arg.partition("=")[2]
-    return None

@@ -190,8 +190,7 @@ def _results(project_dir: str, args: list[str], translator: Translator) -> str |
     """The path of dbt's results of this invocation; of an interrupted one they are wrong: all nodes have failed."""
     if translator.was_cancelled:
         return None
-    named = next((args[i + 1] for i, arg in enumerate(args[:-1]) if arg == "--target-path"), None)
-    target = named or os.environ.get(DBT_TARGET_PATH) or "target"
+    target = arguments.option(args, "--target-path") or os.environ.get(DBT_TARGET_PATH) or "target"
     path = os.path.join(project_dir, target, "run_results.json")  # noqa: PTH118
     try:
         with open(path, encoding="utf-8") as file:
